@@ -1,0 +1,1 @@
+//! What a Syncline actor knows and decides.

@@ -1,0 +1,1 @@
+//! Syncline keeps business processes in step across SaaS and ERP systems.
