@@ -1,1 +1,10 @@
-//! What a Syncline actor knows and decides.
+//! What a Syncline actor knows and decides: values computed from what has happened. Nothing here waits, sends or stores.
+//! The heart is `entity::decide`.
+
+pub mod decision;
+pub mod envelope;
+pub mod id;
+pub mod outbox;
+pub mod record;
+pub mod time;
+pub mod value;

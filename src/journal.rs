@@ -1,0 +1,252 @@
+//! What is kept: the trait that every store implements, and what each call guarantees.
+//!
+//! The journal fences, not a lock: an append is conditional on the shard's epoch, the entity's sequence number and the hash of the
+//! record before. One append writes the record, its deduplication keys, outbox rows, timers and exceptions, or nothing.
+//! One conformance suite (`tests/journal.rs`) runs over every implementation.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use syncline_actors::decision::Answer;
+use syncline_actors::id::{EffectId, EntityId, Epoch, NodeId, ShardId};
+use syncline_actors::outbox::{ExceptionRow, OutboxRow, Progress, Rows, TimerRow};
+use syncline_actors::record::Hash;
+use syncline_actors::time::Timestamp;
+
+/// A journal to pass around.
+pub type SharedJournal = Arc<dyn Journal>;
+
+/// Why the journal said no.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another node owns the shard now. Nothing was written. Stop the shard; never retry.
+    #[error("shard {shard} is fenced: held epoch {held}, current {current}")]
+    Fenced {
+        /// Which shard.
+        shard: ShardId,
+        /// The epoch the caller holds.
+        held: Epoch,
+        /// The epoch the store knows.
+        current: Epoch,
+    },
+    /// The entity's journal is not where the caller thinks it is. Nothing was written. Forget the state and replay.
+    #[error("{entity} is at record {found}, not at {expected}")]
+    Conflict {
+        /// Which entity.
+        entity: EntityId,
+        /// Sequence number of the record the caller wanted to follow.
+        expected: u64,
+        /// Sequence number of the last record there is.
+        found: u64,
+    },
+    /// The store did not answer, or could not write. Whether anything was written is unknown: stop the actor and replay.
+    #[error("journal unavailable: {0}")]
+    Unavailable(String),
+    /// What is stored cannot be right (checksum, chain, frame). Nothing was written. A person must look; the text says where.
+    #[error("journal corrupt: {0}")]
+    Corrupt(String),
+    /// The store cannot be opened as it is; the text says why and what to do. Nothing was started.
+    #[error("cannot open the store: {0}")]
+    Open(String),
+}
+
+impl Error {
+    /// Whether the same call may succeed later without anyone's doing.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+}
+
+/// One append: all of it or nothing.
+#[derive(Debug, Clone)]
+pub struct Append {
+    /// Whose journal.
+    pub entity: EntityId,
+    /// The epoch the caller holds for the entity's shard.
+    pub epoch: Epoch,
+    /// The record's sequence number: one more than the last.
+    pub seq: u64,
+    /// Hash of the record before.
+    pub prev: Hash,
+    /// Hash of this record.
+    pub hash: Hash,
+    /// The record as `codec` framed it.
+    pub frame: Bytes,
+    /// When the message was taken in: deduplication entries that ended before are forgotten.
+    pub at: Timestamp,
+    /// Keys under which the message must not be applied again. The first is its (source, message id).
+    pub dedup: Vec<DedupKey>,
+    /// What every duplicate is told.
+    pub answer: Answer,
+    /// Whether the entity has ended.
+    pub ended: bool,
+    /// What changes in the lists.
+    pub rows: Rows,
+    /// Terms to find the entity by, e.g. `correlation:9f2c`. Empty when the entity has them already.
+    pub terms: Vec<Arc<str>>,
+}
+
+/// A key under which a message is applied once.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DedupKey {
+    /// `source:<name>` for message ids, `business:<type>` for business keys.
+    pub scope: Arc<str>,
+    /// The id within the scope.
+    pub id: Arc<str>,
+    /// Until when it is remembered; `None`: as long as the entity.
+    pub expires: Option<Timestamp>,
+}
+
+/// What became of an append that was not refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Appended {
+    /// It is durable.
+    Written,
+    /// One of its keys is known: nothing was written. The first answer to it.
+    Duplicate(Answer),
+}
+
+/// What is stored of an entity's state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The last record folded into it.
+    pub seq: u64,
+    /// Hash of that record.
+    pub hash: Hash,
+    /// The state as `codec` framed it.
+    pub frame: Bytes,
+}
+
+/// An entity as loaded: the newest snapshot, and the frames of the records after it, in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// The newest snapshot, if there is one.
+    pub snapshot: Option<Snapshot>,
+    /// Frames of the records after it.
+    pub tail: Vec<Bytes>,
+}
+
+/// Where an entity stands, without its records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// Which entity.
+    pub entity: EntityId,
+    /// Its last record.
+    pub seq: u64,
+    /// Its status.
+    pub status: Arc<str>,
+    /// Whether it has ended.
+    pub ended: bool,
+    /// When its last record was written.
+    pub updated_at: Timestamp,
+}
+
+/// A shard held under an epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grant {
+    /// Which shard.
+    pub shard: ShardId,
+    /// Under which epoch.
+    pub epoch: Epoch,
+}
+
+/// Which exceptions to list.
+#[derive(Debug, Clone, Default)]
+pub struct ExceptionFilter {
+    /// Only of this kind of entity.
+    pub kind: Option<String>,
+    /// Only of this class (its word).
+    pub class: Option<String>,
+    /// Only after this id (`ExceptionRow::id`), for paging.
+    pub after: Option<String>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// What waits for one connector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Depth {
+    /// Effects that wait.
+    pub waiting: u64,
+    /// When the oldest of them was due.
+    pub oldest: Option<Timestamp>,
+}
+
+/// What compaction threw away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Compacted {
+    /// Deduplication entries past their time.
+    pub dedup: u64,
+    /// Records of entities that ended long ago, now only in their snapshots.
+    pub records: u64,
+}
+
+/// Keeps what happened. Every call is safe to make from several tasks at once.
+///
+/// Where a call writes, its return means durable in the way the tier promises; a dropped future may or may not have written.
+#[async_trait]
+pub trait Journal: std::fmt::Debug + Send + Sync + 'static {
+    /// Takes `shards` for `node`: each gets an epoch larger than any before.
+    async fn acquire(&self, shards: &[ShardId], node: &NodeId) -> Result<Vec<Grant>, Error>;
+    /// Keeps the leases of `grants` alive. [`Error::Fenced`] when one of them is no longer held.
+    async fn renew(&self, grants: &[Grant]) -> Result<(), Error>;
+    /// Gives `grants` back. Their epochs never come again.
+    async fn release(&self, grants: &[Grant]) -> Result<(), Error>;
+
+    /// Writes a record with all that belongs to it. Checks, in this order: the epoch, the deduplication keys, sequence and hash.
+    async fn append(&self, append: Append) -> Result<Appended, Error>;
+    /// Everything needed to rebuild an entity; empty if it has no record.
+    async fn load(&self, entity: &EntityId) -> Result<Loaded, Error>;
+    /// Frames of the records of an entity from `from` on, at most `limit`, in order.
+    async fn records(&self, entity: &EntityId, from: u64, limit: usize) -> Result<Vec<Bytes>, Error>;
+    /// Keeps a snapshot. Refused under an old epoch; ignored when a newer one is there.
+    async fn save_snapshot(&self, epoch: Epoch, entity: &EntityId, snapshot: Snapshot) -> Result<(), Error>;
+
+    /// Effects of `connector` due at `now`, the longest due first, at most `limit`.
+    async fn due_effects(
+        &self,
+        connector: &str,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<OutboxRow>, Error>;
+    /// When the next effect of `connector` is due, after `now`.
+    async fn next_effect(&self, connector: &str, now: Timestamp) -> Result<Option<Timestamp>, Error>;
+    /// Effects of `entity` that wait, in order of their ids.
+    async fn outbox_of(&self, entity: &EntityId) -> Result<Vec<OutboxRow>, Error>;
+    /// Keeps what an attempt has shown. Returns false, and writes nothing, when the effect waits no longer.
+    /// Keeps `called_off` when the store has it set.
+    async fn progress(
+        &self,
+        epoch: Epoch,
+        entity: &EntityId,
+        effect: EffectId,
+        progress: Progress,
+    ) -> Result<bool, Error>;
+    /// What waits, by connector.
+    async fn depths(&self) -> Result<BTreeMap<String, Depth>, Error>;
+
+    /// Timers due at `now`, the longest due first, at most `limit`.
+    async fn due_timers(&self, now: Timestamp, limit: usize) -> Result<Vec<TimerRow>, Error>;
+    /// When the next timer is due, after `now`.
+    async fn next_timer(&self, now: Timestamp) -> Result<Option<Timestamp>, Error>;
+
+    /// Open exceptions, in order of their ids.
+    async fn exceptions(&self, filter: &ExceptionFilter) -> Result<Vec<ExceptionRow>, Error>;
+    /// Entities found under `term`, at most `limit`.
+    async fn find(&self, term: &str, limit: usize) -> Result<Vec<EntityId>, Error>;
+    /// Heads of the entities of `kind` with keys after `after`, in order of their keys, at most `limit`.
+    async fn heads(&self, kind: &str, after: Option<&str>, limit: usize) -> Result<Vec<Head>, Error>;
+    /// How many entities stand in which status, by (kind, status).
+    async fn census(&self) -> Result<BTreeMap<(String, String), u64>, Error>;
+
+    /// Every process definition ever used here, by (kind, version), as its YAML text.
+    async fn definitions(&self) -> Result<BTreeMap<(String, u32), String>, Error>;
+    /// Keeps a definition before its first use. The text of a version never changes: a different one is [`Error::Open`].
+    async fn keep_definition(&self, kind: &str, version: u32, text: &str) -> Result<(), Error>;
+
+    /// Throws away what is past its time: deduplication entries that ended before `now`, and records of entities that ended
+    /// before `ended_before` (their snapshots stay).
+    async fn compact(&self, now: Timestamp, ended_before: Timestamp) -> Result<Compacted, Error>;
+}
