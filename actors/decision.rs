@@ -190,7 +190,7 @@ pub enum Change {
     Deferred {
         /// Its id.
         id: Arc<str>,
-        /// The sequence number of the record that holds it.
+        /// What it asks or tells.
         body: Body,
     },
     /// A waiting message had its turn.
@@ -208,6 +208,13 @@ pub enum Change {
         by: Arc<str>,
         /// Why.
         reason: Arc<str>,
+    },
+    /// An effect that ended is kept for a person to try again.
+    Parked {
+        /// The exception about it.
+        exception: u64,
+        /// The effect, as it was emitted.
+        effect: Effect,
     },
     /// The message had no effect, and this is why.
     Refused(Rejection),

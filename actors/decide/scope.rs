@@ -1,0 +1,104 @@
+//! What expressions can see: the entity's fields under its kind's name, what the message tells, and a few words more.
+
+use super::Draft;
+use crate::entity::Step;
+use crate::envelope::{Body, Outcome};
+use crate::expr::Scope;
+use crate::value::Value;
+
+/// What the message at hand tells an expression.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    data: Value,
+    result: Value,
+    error: Value,
+    step: Value,
+}
+
+impl Told {
+    pub(super) fn nothing() -> Self {
+        Self::default()
+    }
+
+    pub(super) fn message(body: &Body) -> Self {
+        Self { data: body.data().cloned().unwrap_or_default(), ..Self::default() }
+    }
+
+    pub(super) fn outcome(outcome: &Outcome) -> Self {
+        let error = Value::map([
+            ("class", Value::from(outcome.class.word())),
+            ("detail", Value::from(&*outcome.detail)),
+            ("status", outcome.status.map_or(Value::Null, |status| Value::Int(i64::from(status)))),
+            ("attempts", Value::Int(i64::from(outcome.attempts))),
+        ]);
+        Self { result: outcome.result.clone(), error, ..Self::default() }
+    }
+
+    pub(super) fn step(step: &Step) -> Self {
+        let step = Value::map([("input", step.input.clone()), ("result", step.result.clone())]);
+        Self { step, ..Self::default() }
+    }
+}
+
+/// The values behind a [`Scope`].
+pub(super) struct Seen<'a> {
+    kind: &'a str,
+    fields: &'a Value,
+    told: &'a Told,
+    entity: Value,
+    message: Value,
+    steps: Value,
+    now: Value,
+}
+
+impl Seen<'_> {
+    pub(super) fn borrowed(&self) -> Scope<'_> {
+        Scope::new()
+            .with(self.kind, self.fields)
+            .with("data", &self.told.data)
+            .with("result", &self.told.result)
+            .with("error", &self.told.error)
+            .with("step", &self.told.step)
+            .with("steps", &self.steps)
+            .with("entity", &self.entity)
+            .with("message", &self.message)
+            .with("now", &self.now)
+    }
+}
+
+/// Names an expression of a process may use, besides the kind's own.
+pub const NAMES: [&str; 8] = ["data", "result", "error", "step", "steps", "entity", "message", "now"];
+
+impl Draft<'_> {
+    pub(super) fn scope<'s>(&'s self, told: &'s Told) -> Seen<'s> {
+        let state = &self.state;
+        let entity = Value::map([
+            ("kind", Value::from(self.envelope.subject.kind())),
+            ("key", Value::from(self.envelope.subject.key())),
+            ("status", Value::from(&*state.status)),
+            ("began_at", Value::from(state.began_at.to_string())),
+            ("reason", state.compensating.as_deref().map_or(Value::Null, Value::from)),
+        ]);
+        let message = Value::map([
+            ("id", Value::from(&*self.envelope.id)),
+            ("source", Value::from(&*self.envelope.source)),
+            ("type", Value::from(self.envelope.body.name())),
+            ("correlation_id", Value::from(&*self.envelope.correlation_id)),
+        ]);
+        let steps = if self.process.uses_steps { self.steps() } else { Value::Null };
+        Seen {
+            kind: &self.process.name,
+            fields: &state.fields,
+            told,
+            entity,
+            message,
+            steps,
+            now: Value::from(self.envelope.at.to_string()),
+        }
+    }
+
+    /// The results of the steps that stand, by name; the newest where a name was done twice.
+    fn steps(&self) -> Value {
+        Value::map(self.state.steps.iter().filter(|s| !s.undone).map(|s| (&*s.name, s.result.clone())))
+    }
+}

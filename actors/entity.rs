@@ -1,0 +1,186 @@
+//! An entity: what it is after all that happened, and how one fact changes it.
+//!
+//! [`decide`](crate::decide::decide) answers a message; the host journals the answer; [`apply`] folds it. What was journaled must
+//! apply: there is no way for `apply` to refuse.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::decision::{Change, Effect, Ending, Exception};
+use crate::envelope::{Body, OutcomeClass};
+use crate::id::EffectId;
+use crate::record::Record;
+use crate::time::Timestamp;
+use crate::value::Value;
+
+/// What an entity is after the records folded into it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct State {
+    /// The last record folded in; 0 before the first.
+    pub seq: u64,
+    /// Version of the process it stays on; 0 before it began.
+    pub version: u32,
+    /// The state of the process it is in; empty before it began.
+    pub status: Arc<str>,
+    /// Since when it is in that state.
+    pub since: Timestamp,
+    /// When it began.
+    pub began_at: Timestamp,
+    /// Its business data: a map of the process's fields.
+    pub fields: Value,
+    /// Effects that wait for their outcome.
+    pub pending: BTreeMap<EffectId, Effect>,
+    /// What was done outside and could be undone, in the order in which it succeeded.
+    pub steps: Vec<Step>,
+    /// Effects that ended otherwise than `ok` and that a person may try again, by the exception about them.
+    pub parked: BTreeMap<u64, Effect>,
+    /// Set while what was done is being undone: why.
+    pub compensating: Option<Arc<str>>,
+    /// Timers that run: name to (token, due).
+    pub timers: BTreeMap<Arc<str>, (u64, Timestamp)>,
+    /// Milestones reached.
+    pub reached: BTreeSet<Arc<str>>,
+    /// Milestones missed.
+    pub missed: BTreeSet<Arc<str>>,
+    /// Messages that wait for their turn, in the order they came.
+    pub deferred: Vec<Waiting>,
+    /// Exceptions that are open, by number.
+    pub exceptions: BTreeMap<u64, Exception>,
+    /// How it ended, if it has.
+    pub ending: Option<Ending>,
+    /// The business flow it began in.
+    pub correlation_id: Arc<str>,
+}
+
+/// An effect that succeeded.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// The effect.
+    pub effect: EffectId,
+    /// Its name in the process.
+    pub name: Arc<str>,
+    /// What was sent.
+    pub input: Value,
+    /// What came back.
+    pub result: Value,
+    /// Whether it has been undone.
+    pub undone: bool,
+}
+
+/// A message that waits for its turn.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// Its id.
+    pub id: Arc<str>,
+    /// The record that holds it.
+    pub seq: u64,
+    /// What it asks or tells.
+    pub body: Body,
+}
+
+impl State {
+    /// Whether the entity exists: some message began it.
+    pub fn has_begun(&self) -> bool {
+        self.version > 0
+    }
+
+    /// The field at a dotted path; null when there is none.
+    pub fn field(&self, path: &str) -> Option<&Value> {
+        self.fields.path(path)
+    }
+
+    /// Folds a whole record.
+    pub fn fold(&mut self, record: &Record) {
+        debug_assert_eq!(record.seq, self.seq + 1, "records are folded in order, without a gap");
+        self.seq = record.seq;
+        for change in &record.changes {
+            apply(self, change, record.seq, record.envelope.at);
+        }
+        if self.correlation_id.is_empty() {
+            self.correlation_id = record.envelope.correlation_id.clone();
+        }
+    }
+
+    /// The newest step of that name which stands, i.e. is not undone.
+    pub fn step(&self, name: &str) -> Option<&Step> {
+        self.steps.iter().rev().find(|step| &*step.name == name && !step.undone)
+    }
+
+    /// Bytes it holds in memory, about.
+    pub fn weight(&self) -> usize {
+        let effects: usize = self.pending.values().chain(self.parked.values()).map(|e| 128 + e.input.weight()).sum();
+        let steps: usize = self.steps.iter().map(|s| 96 + s.input.weight() + s.result.weight()).sum();
+        let waiting: usize = self.deferred.iter().map(|w| 96 + w.body.data().map_or(0, Value::weight)).sum();
+        512 + self.fields.weight() + effects + steps + waiting + 256 * self.exceptions.len()
+    }
+}
+
+/// Folds one fact: `seq` and `at` are those of its record.
+pub fn apply(state: &mut State, change: &Change, seq: u64, at: Timestamp) {
+    match change {
+        Change::Began { version } => {
+            state.version = *version;
+            state.began_at = at;
+            state.fields = Value::Map(Arc::default());
+        }
+        Change::Assigned { field, value } => state.fields.set_path(field, value.clone()),
+        Change::Entered { state: status } => {
+            state.status = status.clone();
+            state.since = at;
+        }
+        Change::Emitted(effect) => {
+            state.pending.insert(effect.id, effect.clone());
+        }
+        Change::Reissued(effect) => {
+            state.parked.retain(|_, parked| parked.id != effect.id);
+            state.pending.insert(effect.id, effect.clone());
+        }
+        Change::Settled { effect, class, result } => settle(state, *effect, *class, result),
+        Change::TimerSet { name, due } => {
+            state.timers.insert(name.clone(), (seq, *due));
+        }
+        Change::TimerCleared { name } => {
+            state.timers.remove(name);
+        }
+        Change::Compensating { reason } => state.compensating = Some(reason.clone()),
+        Change::Compensated => state.compensating = None,
+        Change::MilestoneReached { name } => {
+            state.reached.insert(name.clone());
+        }
+        Change::MilestoneMissed { name } => {
+            state.missed.insert(name.clone());
+        }
+        Change::Deferred { id, body } => {
+            state.deferred.push(Waiting { id: id.clone(), seq, body: body.clone() });
+        }
+        Change::Resumed { id } => state.deferred.retain(|waiting| waiting.id != *id),
+        Change::Opened(exception) => {
+            state.exceptions.insert(exception.number, exception.clone());
+        }
+        Change::Closed { exception, .. } => {
+            state.exceptions.remove(exception);
+            state.parked.remove(exception);
+        }
+        Change::Parked { exception, effect } => {
+            state.parked.insert(*exception, effect.clone());
+        }
+        Change::CalledOff { .. } | Change::Refused(_) => {}
+        Change::Ended { ending } => state.ending = Some(*ending),
+    }
+}
+
+/// An effect has ended: what succeeded becomes a step, and what undid a step marks it undone.
+fn settle(state: &mut State, id: EffectId, class: OutcomeClass, result: &Value) {
+    let Some(effect) = state.pending.remove(&id) else { return };
+    if class != OutcomeClass::Ok {
+        return;
+    }
+    if let Some(undone) = effect.undoes {
+        state.steps.iter_mut().filter(|step| step.effect == undone).for_each(|step| step.undone = true);
+        return;
+    }
+    let Effect { name, input, .. } = effect;
+    state.steps.push(Step { effect: id, name, input, result: result.clone(), undone: false });
+}
