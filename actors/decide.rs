@@ -21,6 +21,7 @@ mod intervention;
 mod scope;
 
 use scope::Told;
+pub use scope::NAMES;
 
 /// How many states an instance may pass in one decision: a definition that goes round in circles ends here.
 const HOPS_MAX: usize = 32;

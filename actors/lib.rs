@@ -1,10 +1,20 @@
 //! What a Syncline actor knows and decides: values computed from what has happened. Nothing here waits, sends or stores.
-//! The heart is `entity::decide`.
+//!
+//! The heart is [`decide::decide`]: what an entity's [`entity::State`] answers to an [`envelope::Envelope`] under a
+//! [`process::Process`]. The answer is a [`decision::Decision`]; once it is journaled as a [`record::Record`],
+//! [`entity::State::fold`] makes it so.
 
+pub mod decide;
 pub mod decision;
+pub mod document;
+pub mod entity;
 pub mod envelope;
+pub mod expr;
 pub mod id;
+pub mod mapping;
 pub mod outbox;
+pub mod process;
+pub mod reading;
 pub mod record;
 pub mod time;
 pub mod value;

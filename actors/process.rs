@@ -16,6 +16,7 @@ use crate::mapping::Mapping;
 
 pub mod check;
 pub mod parse;
+pub mod test;
 
 /// A compiled definition.
 #[derive(Debug, Clone)]

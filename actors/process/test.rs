@@ -1,0 +1,435 @@
+//! Given/when/then: runs a process on messages and answers written in YAML, without network and without real time.
+//!
+//! `syncline test` uses it on `*.test.yaml` beside the processes. The real [`decide`] runs; systems are played
+//! by the file's `answers`, and time passes only by `wait`.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Process;
+use crate::decide::{decide, refusal};
+use crate::decision::{Change, ExceptionClass, Rejection, Verdict};
+use crate::document::{Kind, Node, Place};
+use crate::entity::State;
+use crate::envelope::{Action, Body, Command, Envelope, Event, Intervention, Outcome, OutcomeClass, TimerFired};
+use crate::id::{EffectId, EntityId, Epoch};
+use crate::record::{Hash, Record};
+use crate::time::Timestamp;
+use crate::value::Value;
+
+/// When every case begins: time is a matter of the case, not of the day on which it runs.
+const BEGIN: Timestamp = Timestamp(1_764_000_000_000);
+/// Answers given by one `run`: more than that and the process goes round in circles.
+const ANSWERS_MAX: usize = 1_000;
+
+/// A case that did what it should, or the first step that did not.
+#[derive(Debug, Clone)]
+pub struct CaseResult {
+    /// The case's name.
+    pub name: String,
+    /// Where it stands.
+    pub place: Place,
+    /// Steps that were run.
+    pub steps: usize,
+    /// What was not as expected: none if the case holds.
+    pub failure: Option<Failure>,
+    /// The states it was in: what the cases together have covered.
+    pub visited: BTreeSet<Arc<str>>,
+}
+
+/// A step that went otherwise than expected.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// Where the step stands.
+    pub place: Place,
+    /// The step in words, e.g. `when order.confirmed`.
+    pub step: String,
+    /// Each difference, one a line: `- expected` and `+ found`.
+    pub differences: Vec<String>,
+}
+
+/// The process a test file is about; `None` when it does not say.
+pub fn subject(file: &Node) -> Option<(String, Option<u32>)> {
+    let version = get(file, "version").and_then(|node| match &node.kind {
+        Kind::Number(text) => text.parse().ok(),
+        _ => None,
+    });
+    text(get(file, "process")?).map(|name| (name.to_owned(), version))
+}
+
+/// Runs every case of `file` on `process`.
+pub fn run(file: &Node, process: &Process) -> Vec<CaseResult> {
+    let Some(Kind::List(cases)) = get(file, "cases").map(|node| &node.kind) else {
+        return vec![broken(file, "the file has no list `cases`")];
+    };
+    cases.iter().map(|case| run_case(file, process, case)).collect()
+}
+
+fn broken(node: &Node, why: &str) -> CaseResult {
+    CaseResult {
+        name: "the file".to_owned(),
+        place: node.place.clone(),
+        steps: 0,
+        failure: Some(Failure { place: node.place.clone(), step: "read".to_owned(), differences: vec![why.to_owned()] }),
+        visited: BTreeSet::new(),
+    }
+}
+
+fn run_case(file: &Node, process: &Process, case: &Node) -> CaseResult {
+    let mut world = World::new(file, process, case);
+    let mut result = CaseResult {
+        name: get(case, "name").and_then(text).unwrap_or("a case without a name").to_owned(),
+        place: case.place.clone(),
+        steps: 0,
+        failure: None,
+        visited: BTreeSet::new(),
+    };
+    let Some(Kind::List(steps)) = get(case, "steps").map(|node| &node.kind) else {
+        return broken(case, "the case has no list `steps`");
+    };
+    for step in steps {
+        result.steps += 1;
+        let mut differences = match world.step(step) {
+            Ok(()) => Vec::new(),
+            Err(problem) => vec![problem],
+        };
+        if let Some(expected) = get(step, "then").filter(|_| differences.is_empty()) {
+            differences = world.compare(expected);
+        }
+        if !differences.is_empty() {
+            result.failure = Some(Failure { place: step.place.clone(), step: describe(step), differences });
+            break;
+        }
+    }
+    result.visited = world.visited;
+    result
+}
+
+fn describe(step: &Node) -> String {
+    for key in ["when", "wait"] {
+        if let Some(what) = get(step, key).and_then(|node| text(node)) {
+            return format!("{key} {what}");
+        }
+    }
+    "run".to_owned()
+}
+
+/// An entity, its time, and what the last step did.
+struct World<'a> {
+    process: &'a Process,
+    file: &'a Node,
+    subject: EntityId,
+    state: State,
+    now: Timestamp,
+    messages: u64,
+    visited: BTreeSet<Arc<str>>,
+    // What the last step did:
+    calls: Vec<(Arc<str>, Value)>,
+    called_off: Vec<Arc<str>>,
+    verdict: Option<Verdict>,
+}
+
+impl<'a> World<'a> {
+    fn new(file: &'a Node, process: &'a Process, case: &Node) -> Self {
+        let key = get(case, "key").and_then(text).unwrap_or("SO-1");
+        Self {
+            process,
+            file,
+            subject: EntityId::new(&process.name, key).expect("a process name and a short key make an id"),
+            state: State::default(),
+            now: BEGIN,
+            messages: 0,
+            visited: BTreeSet::new(),
+            calls: Vec::new(),
+            called_off: Vec::new(),
+            verdict: None,
+        }
+    }
+
+    fn step(&mut self, step: &Node) -> Result<(), String> {
+        (self.calls, self.called_off, self.verdict) = (Vec::new(), Vec::new(), None);
+        for key in entries(step).map(|(key, _)| key) {
+            let known = ["when", "run", "wait", "data", "result", "detail", "set", "class", "then"];
+            if !known.contains(&key) {
+                return Err(format!("unknown key `{key}`; a step has: {}", known.join(", ")));
+            }
+        }
+        if let Some(what) = get(step, "when").and_then(text) {
+            return self.when(what, step);
+        }
+        if get(step, "run").is_some() {
+            return self.run();
+        }
+        if let Some(wait) = get(step, "wait").and_then(text) {
+            let wait = crate::document::parse_duration(wait).map_err(|problem| format!("wait: {problem}"))?;
+            return self.wait(wait);
+        }
+        Err("a step needs `when: MESSAGE`, `when: EFFECT.ok`, `run: true` or `wait: 4h`".to_owned())
+    }
+
+    fn when(&mut self, what: &str, step: &Node) -> Result<(), String> {
+        if what == "retry" || what == "resolve" {
+            return self.intervene(what, step);
+        }
+        if let Some((name, def)) = self.process.messages.get_key_value(what) {
+            let (name, data) = (name.clone(), self.data(what, step));
+            let body = if def.is_command { Body::Command(Command { name, data }) } else { Body::Event(Event { name, data }) };
+            return self.take(body);
+        }
+        if let Some((effect, class)) = what.rsplit_once('.').and_then(|(e, c)| Some((e, class_of(c)?))) {
+            return self.answer(effect, class, step);
+        }
+        Err(format!("`{what}` is neither a message of process `{}` nor an effect with .ok, .failed, .dead or .cancelled", self.process.name))
+    }
+
+    /// The file's default data for a message, with what the step says laid over it.
+    fn data(&self, message: &str, step: &Node) -> Value {
+        let default = get(self.file, "data").and_then(|data| get(data, message)).map_or(Value::Null, Node::to_value);
+        let Some(given) = get(step, "data").map(Node::to_value) else { return default };
+        match (default.as_map(), given.as_map()) {
+            (Some(default), Some(given)) => {
+                let mut all = default.clone();
+                all.extend(given.iter().map(|(key, value)| (key.clone(), value.clone())));
+                Value::Map(Arc::new(all))
+            }
+            _ => given,
+        }
+    }
+
+    fn answer(&mut self, name: &str, class: OutcomeClass, step: &Node) -> Result<(), String> {
+        let waiting = self.state.pending.values().find(|effect| &*effect.name == name).map(|effect| effect.id);
+        let Some(effect) = waiting else {
+            let names: Vec<_> = self.state.pending.values().map(|effect| &*effect.name).collect();
+            return Err(format!("effect `{name}` does not wait for an answer; these do: [{}]", names.join(", ")));
+        };
+        let result = match get(step, "result") {
+            Some(result) => result.to_value(),
+            None if class == OutcomeClass::Ok => self.default_answer(name)?,
+            None => Value::Null,
+        };
+        let detail = get(step, "detail").and_then(text).unwrap_or(class.word());
+        self.settle(effect, class, result, detail)
+    }
+
+    fn default_answer(&self, name: &str) -> Result<Value, String> {
+        let answer = get(self.file, "answers").and_then(|answers| get(answers, name));
+        answer.map(Node::to_value).ok_or_else(|| format!("nothing answers effect `{name}`: add it under `answers`"))
+    }
+
+    fn settle(&mut self, effect: EffectId, class: OutcomeClass, result: Value, detail: &str) -> Result<(), String> {
+        self.take(Body::Outcome(Outcome { effect, class, result, detail: detail.into(), status: None, attempts: 1 }))
+    }
+
+    fn run(&mut self) -> Result<(), String> {
+        for _ in 0..ANSWERS_MAX {
+            let Some(effect) = self.state.pending.values().next().cloned() else { return Ok(()) };
+            let result = self.default_answer(&effect.name)?;
+            self.settle(effect.id, OutcomeClass::Ok, result, "ok")?;
+        }
+        Err(format!("after {ANSWERS_MAX} answers there are still effects that wait: the process goes round in circles"))
+    }
+
+    fn wait(&mut self, wait: Duration) -> Result<(), String> {
+        let until = self.now.plus(wait);
+        loop {
+            let due = self.state.timers.iter().map(|(name, (token, due))| (*due, name.clone(), *token)).min();
+            let Some((due, name, token)) = due.filter(|(due, ..)| *due <= until) else { break };
+            self.now = self.now.max(due);
+            self.take(Body::Timer(TimerFired { name, token }))?;
+        }
+        self.now = until;
+        Ok(())
+    }
+
+    fn intervene(&mut self, what: &str, step: &Node) -> Result<(), String> {
+        let class = get(step, "class").and_then(text);
+        let wanted = |word: &str| class.map_or(word != ExceptionClass::Late.word(), |class| class == word);
+        let exception = self.state.exceptions.values().rev().find(|e| wanted(e.class.word())).map(|e| e.number);
+        let exception = exception.ok_or_else(|| "there is no open exception to step in for".to_owned())?;
+        let value = |key| get(step, key).map_or(Value::Null, Node::to_value);
+        let action = match what {
+            "retry" => Action::Retry { exception, set: value("set") },
+            _ => Action::Resolve { exception, result: value("result") },
+        };
+        self.take(Body::Intervention(Intervention { by: "tester".into(), reason: "a test".into(), action }))
+    }
+
+    /// What the host does with a message, less the store.
+    fn take(&mut self, body: Body) -> Result<(), String> {
+        self.messages += 1;
+        let envelope = Envelope {
+            id: format!("m-{}", self.messages).into(),
+            source: "test".into(),
+            subject: self.subject.clone(),
+            correlation_id: "test".into(),
+            causation_id: None,
+            traceparent: None,
+            time: None,
+            at: self.now,
+            remember_ms: None,
+            body,
+            evidence: None,
+        };
+        let decision = match decide(self.process, &self.state, &envelope) {
+            Ok(decision) => decision,
+            Err(Rejection::Stale) => return Err("nothing waits for it any more".to_owned()),
+            Err(rejection) => refusal(&self.state, rejection),
+        };
+        self.verdict = Some(decision.answer.verdict.clone());
+        self.note(&decision.changes);
+        let (seq, epoch, prev) = (self.state.seq + 1, Epoch(1), Hash::default());
+        self.state.fold(&Record { seq, epoch, prev, envelope, changes: decision.changes, answer: decision.answer });
+        Ok(())
+    }
+
+    fn note(&mut self, changes: &[Change]) {
+        for change in changes {
+            match change {
+                Change::Emitted(effect) | Change::Reissued(effect) => {
+                    self.calls.push((effect.name.clone(), effect.input.clone()));
+                }
+                Change::CalledOff { effect } => {
+                    let name = self.state.pending.get(effect).map_or_else(|| "".into(), |effect| effect.name.clone());
+                    self.called_off.push(name);
+                }
+                Change::Entered { state } => {
+                    self.visited.insert(state.clone());
+                }
+                _ => {}
+            }
+        }
+    }
+
+    // ---- then ----
+
+    fn compare(&self, expected: &Node) -> Vec<String> {
+        let mut differences = Vec::new();
+        for (key, node) in entries(expected) {
+            let want = node.to_value();
+            match key {
+                "state" => differ("state", &want, &Value::from(&*self.state.status), &mut differences),
+                "verdict" => {
+                    let verdict = self.verdict.as_ref().map_or("none", Verdict::word);
+                    differ("verdict", &want, &Value::from(verdict), &mut differences);
+                }
+                "ended" => {
+                    let ending = self.state.ending.map_or("not", |ending| ending.word());
+                    differ("ended", &want, &Value::from(ending), &mut differences);
+                }
+                "fields" => differ("fields", &want, &self.state.fields, &mut differences),
+                "calls" => self.compare_calls(&want, &mut differences),
+                "called_off" => differ("called_off", &sorted(&want), &names(&self.called_off), &mut differences),
+                "reached" => differ("reached", &sorted(&want), &names(&self.state.reached), &mut differences),
+                "missed" => differ("missed", &sorted(&want), &names(&self.state.missed), &mut differences),
+                "exceptions" => self.compare_exceptions(&want, &mut differences),
+                other => differences.push(format!(
+                    "unknown key `{other}`; `then` has: state, verdict, ended, fields, calls, called_off, reached, missed, exceptions"
+                )),
+            }
+        }
+        differences
+    }
+
+    /// `calls` names exactly what the step emitted: a list of names, or a map of name to (part of) the input.
+    fn compare_calls(&self, want: &Value, differences: &mut Vec<String>) {
+        let found: Vec<Arc<str>> = self.calls.iter().map(|(name, _)| name.clone()).collect();
+        let Some(inputs) = want.as_map() else {
+            return differ("calls", &sorted(want), &names(&found), differences);
+        };
+        let wanted: Vec<Arc<str>> = inputs.keys().map(|name| name.as_str().into()).collect();
+        differ("calls", &names(&wanted), &names(&found), differences);
+        for (name, input) in inputs {
+            if let Some((_, found)) = self.calls.iter().find(|(call, _)| **call == **name) {
+                differ(&format!("calls.{name}"), input, found, differences);
+            }
+        }
+    }
+
+    /// `exceptions` lists all that are open, each by part of what it says; `summary` is looked for inside.
+    fn compare_exceptions(&self, want: &Value, differences: &mut Vec<String>) {
+        let open: Vec<_> = self.state.exceptions.values().collect();
+        let wanted = want.as_list().unwrap_or_default();
+        if open.len() != wanted.len() {
+            differences.push(format!("- exceptions: {} open", wanted.len()));
+            let found: Vec<String> = open.iter().map(|e| format!("{} ({})", e.class.word(), e.summary)).collect();
+            differences.push(format!("+ exceptions: {} open: {}", open.len(), found.join("; ")));
+            return;
+        }
+        for (index, (want, found)) in wanted.iter().zip(open).enumerate() {
+            let text = |key| want.get(key).and_then(Value::as_text);
+            let parts = [("class", found.class.word(), false), ("owner", &*found.owner, false), ("summary", &*found.summary, true)];
+            for (key, found, inside) in parts {
+                let Some(want) = text(key) else { continue };
+                if if inside { !found.contains(want) } else { found != want } {
+                    differences.push(format!("- exceptions[{index}].{key}: {want}"));
+                    differences.push(format!("+ exceptions[{index}].{key}: {found}"));
+                }
+            }
+        }
+    }
+}
+
+/// Adds what of `want` is not in `found`: maps may hold more than is wanted, lists may not.
+fn differ(path: &str, want: &Value, found: &Value, differences: &mut Vec<String>) {
+    match (want, found) {
+        (Value::Map(want), Value::Map(inside)) => {
+            for (key, want) in want.iter() {
+                differ(&format!("{path}.{key}"), want, inside.get(key).unwrap_or(&Value::Null), differences);
+            }
+        }
+        (Value::List(want), Value::List(inside)) if want.len() == inside.len() => {
+            for (index, (want, found)) in want.iter().zip(inside.iter()).enumerate() {
+                differ(&format!("{path}[{index}]"), want, found, differences);
+            }
+        }
+        _ if want == found => {}
+        _ => {
+            differences.push(format!("- {path}: {}", want.to_json()));
+            differences.push(format!("+ {path}: {}", found.to_json()));
+        }
+    }
+}
+
+fn names<'n>(names: impl IntoIterator<Item = &'n Arc<str>>) -> Value {
+    let mut names: Vec<&Arc<str>> = names.into_iter().collect();
+    names.sort();
+    Value::list(names.into_iter().map(|name| Value::from(&**name)))
+}
+
+fn sorted(list: &Value) -> Value {
+    let mut names: Vec<&str> = list.as_list().unwrap_or_default().iter().filter_map(Value::as_text).collect();
+    names.sort_unstable();
+    Value::list(names.into_iter().map(Value::from))
+}
+
+fn class_of(word: &str) -> Option<OutcomeClass> {
+    [OutcomeClass::Ok, OutcomeClass::Failed, OutcomeClass::Dead, OutcomeClass::Cancelled]
+        .into_iter()
+        .find(|class| class.word() == word)
+}
+
+fn entries(node: &Node) -> impl Iterator<Item = (&str, &Node)> {
+    let entries = match &node.kind {
+        Kind::Map(entries) => entries.as_slice(),
+        _ => &[],
+    };
+    entries.iter().map(|(key, node)| (key.text.as_str(), node))
+}
+
+fn get<'n>(node: &'n Node, key: &str) -> Option<&'n Node> {
+    entries(node).find(|(name, _)| *name == key).map(|(_, node)| node)
+}
+
+fn text(node: &Node) -> Option<&str> {
+    match &node.kind {
+        Kind::Text(text) => Some(text),
+        _ => None,
+    }
+}
+
+/// States that no case has visited: what `syncline test` names at the end.
+pub fn unvisited<'p>(process: &'p Process, results: &[CaseResult]) -> Vec<&'p str> {
+    let visited: BTreeSet<&str> = results.iter().flat_map(|result| result.visited.iter().map(|v| &**v)).collect();
+    process.states.keys().map(|name| &**name).filter(|name| !visited.contains(name) && **name != *process.initial).collect()
+}
