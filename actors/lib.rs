@@ -1,1 +1,3 @@
 //! What a Syncline actor knows and decides.
+
+pub mod document;
