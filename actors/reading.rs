@@ -1,32 +1,32 @@
 //! What every kind of definition shares when it is read: owners, expressions and mappings.
 
-use crate::document::{Fields, Kind, Node, Problem, Problems, Severity, Spanned};
+use crate::document::{Fields, Item, Kind, Problem, Reader, Spanned};
 use crate::expr::{Expr, Names};
 use crate::mapping::Mapping;
 use crate::process::Owner;
 use crate::value::Value;
 
 /// `{team: …, escalate: …}`: who answers for it.
-pub fn owner(node: &Node, path: &str, problems: &Problems) -> Owner {
-    let Some(fields) = Fields::of(node, path, problems) else { return Owner::default() };
+pub fn owner(mut fields: Fields<'_>) -> Owner {
     let team = fields.text("team").map(|team| team.value.into()).unwrap_or_default();
     let escalate = fields.optional_text("escalate").map(|to| to.value.into()).unwrap_or_default();
     fields.finish();
     Owner { team, escalate }
 }
 
+/// Notes an error about a text that has been read.
+pub fn refuse(reader: &Reader, text: &Spanned<String>, message: impl Into<String>, fix: impl Into<String>) {
+    reader.note(Problem::error(text.place.clone(), text.path.clone(), message).fix(fix));
+}
+
 /// Compiles an expression; what is wrong with it is reported where it stands.
-pub fn expr(text: &Spanned<String>, names: &Names, problems: &Problems) -> Option<Expr> {
+pub fn expr(item: &Item<'_>, names: &Names) -> Option<Expr> {
+    let text = item.text()?;
     match Expr::compile(&text.value, names) {
         Ok(expr) => Some(expr),
         Err(error) => {
-            problems.push(Problem {
-                place: text.place.clone(),
-                path: text.path.clone(),
-                message: error.to_string(),
-                fix: error.hint(),
-                severity: Severity::Error,
-            });
+            let fix = error.hint().unwrap_or_else(|| "correct the expression".to_owned());
+            item.refuse(error.to_string(), fix);
             None
         }
     }
@@ -34,44 +34,63 @@ pub fn expr(text: &Spanned<String>, names: &Names, problems: &Problems) -> Optio
 
 /// Compiles a mapping: text is an expression, maps and lists are structure, `{each, as, where, map}` goes through a list. A key
 /// that ends in `?` may be absent. Numbers, booleans and null stand for themselves.
-pub fn mapping(node: &Node, path: &str, names: &Names, problems: &Problems) -> Option<Mapping> {
-    match &node.kind {
-        Kind::Text(text) => {
-            let text = Spanned { value: text.clone(), place: node.place.clone(), path: path.to_owned() };
-            expr(&text, names, problems).map(Mapping::expr)
-        }
+pub fn mapping(item: &Item<'_>, names: &Names) -> Option<Mapping> {
+    match &item.node().kind {
+        Kind::Text(_) => expr(item, names).map(Mapping::expr),
         Kind::Null => Some(Mapping::literal(Value::Null)),
-        Kind::Bool(_) | Kind::Number(_) => Some(Mapping::literal(node.to_value())),
-        Kind::List(nodes) => {
-            let read = |(index, node)| mapping(node, &format!("{path}[{index}]"), names, problems);
-            let items: Vec<Option<Mapping>> = nodes.iter().enumerate().map(read).collect();
+        Kind::Bool(_) | Kind::Number(_) => match value(item.node()) {
+            Some(value) => Some(Mapping::literal(value)),
+            None => {
+                item.refuse("the number has too many digits", "write at most 28 digits, or put it in quotes");
+                None
+            }
+        },
+        Kind::List(_) => {
+            let items: Vec<Option<Mapping>> = item.list()?.iter().map(|item| mapping(item, names)).collect();
             items.into_iter().collect::<Option<Vec<_>>>().map(Mapping::list)
         }
-        Kind::Map(_) if node.get("each").is_some() => each(node, path, names, problems),
+        Kind::Map(_) if item.node().get("each").is_some() => each(item, names),
         Kind::Map(_) => {
-            let read = |(key, node): (crate::document::Entry, &Node)| {
-                let inner = mapping(node, &format!("{path}.{}", key.text), names, problems)?;
-                Some(match key.text.strip_suffix('?') {
+            let read = |(key, item): (Spanned<String>, Item<'_>)| {
+                let inner = mapping(&item, names)?;
+                Some(match key.value.strip_suffix('?') {
                     Some(name) => (name.to_owned(), Mapping::optional(inner)),
-                    None => (key.text.clone(), inner),
+                    None => (key.value, inner),
                 })
             };
-            let entries: Vec<Option<(String, Mapping)>> = node.entries().map(read).collect();
+            let entries: Vec<Option<(String, Mapping)>> = item.entries()?.into_iter().map(read).collect();
             entries.into_iter().collect::<Option<Vec<_>>>().map(Mapping::map)
         }
     }
 }
 
-fn each(node: &Node, path: &str, names: &Names, problems: &Problems) -> Option<Mapping> {
-    let fields = Fields::of(node, path, problems)?;
-    let list = fields.text("each").and_then(|text| expr(&text, names, problems));
-    let item = fields.text("as")?;
-    let inner = names.and(&item.value);
-    let filter = match fields.optional_text("where") {
-        Some(text) => Some(expr(&text, &inner, problems)?),
+fn each(item: &Item<'_>, names: &Names) -> Option<Mapping> {
+    let mut fields = item.fields()?;
+    let list = fields.required("each").and_then(|item| expr(&item, names));
+    let name = fields.text("as");
+    let inner = name.as_ref().map(|name| names.and(&name.value));
+    let filter = fields.optional("where").zip(inner.as_ref()).map(|(item, inner)| expr(&item, inner));
+    let map = fields.required("map").zip(inner.as_ref()).and_then(|(item, inner)| mapping(&item, inner));
+    fields.finish();
+    let filter = match filter {
+        Some(filter) => Some(filter?),
         None => None,
     };
-    let map = fields.node("map").and_then(|map| mapping(map, &fields.path_of("map"), &inner, problems));
-    fields.finish();
-    Some(Mapping::each(list?, &item.value, filter, map?))
+    Some(Mapping::each(list?, &name?.value, filter, map?))
+}
+
+/// A document's node as data: numbers exact, a number of more than 28 digits is none.
+pub fn value(node: &crate::document::Node) -> Option<Value> {
+    Some(match &node.kind {
+        Kind::Null => Value::Null,
+        Kind::Bool(value) => Value::Bool(*value),
+        Kind::Number(text) => Value::from_json(text.as_bytes(), 64).ok()?,
+        Kind::Text(text) => Value::from(text.as_str()),
+        Kind::List(nodes) => Value::list(nodes.iter().map(value).collect::<Option<Vec<_>>>()?),
+        Kind::Map(entries) => {
+            let entry = |(key, node): &(crate::document::Key, _)| Some((key.text.clone(), value(node)?));
+            let entries = entries.iter().map(entry).collect::<Option<std::collections::BTreeMap<_, _>>>()?;
+            Value::Map(std::sync::Arc::new(entries))
+        }
+    })
 }

@@ -15,7 +15,9 @@ use syncline_actors::outbox::{ExceptionRow, OutboxRow, Progress, Rows, TimerRow}
 use syncline_actors::record::Hash;
 use syncline_actors::time::Timestamp;
 
+mod keys;
 pub mod memory;
+pub mod redb;
 
 /// A journal to pass around.
 pub type SharedJournal = Arc<dyn Journal>;

@@ -96,7 +96,7 @@ impl<'p> Checker<'p> {
             self.known_trigger(&process.place, "anywhere", trigger);
         }
         for (name, effect) in &process.effects {
-            for undo in &effect.undo {
+            if let Some(undo) = &effect.undo {
                 self.known_effect(&effect.place, &format!("effects.{name}.undo"), undo);
             }
         }
@@ -337,7 +337,7 @@ impl<'p> Checker<'p> {
     fn state_expressions(&mut self, name: &str, state: &StateDef) {
         let path = format!("states.{name}");
         self.assignments(&state.place, &path, &state.set, FIELDS_ONLY);
-        for hold in &state.hold {
+        if let Some(hold) = &state.hold {
             for expr in [Some(&hold.reason), hold.missing.as_ref()].into_iter().flatten() {
                 self.expression(&state.place, &format!("{path}.hold"), expr, FIELDS_ONLY);
             }

@@ -185,8 +185,8 @@ impl<'a> World<'a> {
 
     /// The file's default data for a message, with what the step says laid over it.
     fn data(&self, message: &str, step: &Node) -> Value {
-        let default = get(self.file, "data").and_then(|data| get(data, message)).map_or(Value::Null, Node::to_value);
-        let Some(given) = get(step, "data").map(Node::to_value) else { return default };
+        let default = get(self.file, "data").and_then(|data| get(data, message)).map_or(Value::Null, data);
+        let Some(given) = get(step, "data").map(data) else { return default };
         match (default.as_map(), given.as_map()) {
             (Some(default), Some(given)) => {
                 let mut all = default.clone();
@@ -204,7 +204,7 @@ impl<'a> World<'a> {
             return Err(format!("effect `{name}` does not wait for an answer; these do: [{}]", names.join(", ")));
         };
         let result = match get(step, "result") {
-            Some(result) => result.to_value(),
+            Some(result) => data(result),
             None if class == OutcomeClass::Ok => self.default_answer(name)?,
             None => Value::Null,
         };
@@ -214,7 +214,7 @@ impl<'a> World<'a> {
 
     fn default_answer(&self, name: &str) -> Result<Value, String> {
         let answer = get(self.file, "answers").and_then(|answers| get(answers, name));
-        answer.map(Node::to_value).ok_or_else(|| format!("nothing answers effect `{name}`: add it under `answers`"))
+        answer.map(data).ok_or_else(|| format!("nothing answers effect `{name}`: add it under `answers`"))
     }
 
     fn settle(&mut self, effect: EffectId, class: OutcomeClass, result: Value, detail: &str) -> Result<(), String> {
@@ -247,7 +247,7 @@ impl<'a> World<'a> {
         let wanted = |word: &str| class.map_or(word != ExceptionClass::Late.word(), |class| class == word);
         let exception = self.state.exceptions.values().rev().find(|e| wanted(e.class.word())).map(|e| e.number);
         let exception = exception.ok_or_else(|| "there is no open exception to step in for".to_owned())?;
-        let value = |key| get(step, key).map_or(Value::Null, Node::to_value);
+        let value = |key| get(step, key).map_or(Value::Null, data);
         let action = match what {
             "retry" => Action::Retry { exception, set: value("set") },
             _ => Action::Resolve { exception, result: value("result") },
@@ -306,7 +306,7 @@ impl<'a> World<'a> {
     fn compare(&self, expected: &Node) -> Vec<String> {
         let mut differences = Vec::new();
         for (key, node) in entries(expected) {
-            let want = node.to_value();
+            let want = data(node);
             match key {
                 "state" => differ("state", &want, &Value::from(&*self.state.status), &mut differences),
                 "verdict" => {
@@ -401,6 +401,11 @@ fn sorted(list: &Value) -> Value {
     let mut names: Vec<&str> = list.as_list().unwrap_or_default().iter().filter_map(Value::as_text).collect();
     names.sort_unstable();
     Value::list(names.into_iter().map(Value::from))
+}
+
+/// A node as data; a number too long to be exact is null, and so differs from whatever is found.
+fn data(node: &Node) -> Value {
+    crate::reading::value(node).unwrap_or_default()
 }
 
 fn class_of(word: &str) -> Option<OutcomeClass> {
