@@ -10,6 +10,8 @@ mod kit;
 mod opening;
 #[path = "journal/power.rs"]
 mod power;
+#[path = "journal/sim.rs"]
+mod sim;
 #[path = "journal/suite.rs"]
 mod suite;
 
