@@ -1,4 +1,5 @@
 //! What every journal promises, shown on each implementation; then what only the store on disk can break.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
 
 #[path = "journal/compare.rs"]
 mod compare;

@@ -96,11 +96,11 @@ async fn a_file_that_is_no_store_is_refused_and_left_alone() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("file");
     for (bytes, reason) in [
-        (&b"a letter to a friend"[..], "this is not a store"),
-        (&[7; 100_000][..], "this is not a store"),
-        (&b""[..], "the file is empty"),
+        (b"a letter to a friend".to_vec(), "this is not a store"),
+        (vec![7; 100_000], "this is not a store"),
+        (Vec::new(), "the file is empty"),
     ] {
-        fs::write(&path, bytes).unwrap();
+        fs::write(&path, &bytes).unwrap();
         let text = refusal(&path, Options::default());
         assert!(text.contains(reason), "{text}");
         assert_eq!(fs::read(&path).unwrap(), bytes);
@@ -167,6 +167,37 @@ async fn a_store_of_another_make_is_refused() {
     write.commit().unwrap();
     drop(database);
     assert!(refusal(&foreign, Options::default()).contains("another program"));
+}
+
+#[tokio::test]
+async fn a_missing_record_is_told_where_it_is_missing() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("store.redb");
+    let journal: SharedJournal = Arc::new(open(&path).unwrap());
+    take_all(&*journal).await;
+    for entity in ["order/a", "order/b"] {
+        let mut chain = Chain::new(entity);
+        for n in 0..3 {
+            chain.write(&journal, &format!("m{n}"), 1, vec![]).await;
+        }
+    }
+    drop(journal);
+    let database = redb::Database::open(&path).unwrap();
+    let write = database.begin_write().unwrap();
+    let records: TableDefinition<&[u8], &[u8]> = TableDefinition::new("records");
+    for (entity, seq) in [("order/a", 2_u64), ("order/b", 3)] {
+        let shard = id(entity).shard().0.to_be_bytes();
+        let key = [&shard[..], entity.as_bytes(), &[0], &seq.to_be_bytes()].concat();
+        assert!(write.open_table(records).unwrap().remove(&key[..]).unwrap().is_some());
+    }
+    write.commit().unwrap();
+    drop(database);
+    let redb = open(&path).unwrap();
+    for (entity, seq) in [("order/a", 2), ("order/b", 3)] {
+        let loaded = redb.load(&id(entity)).await;
+        let expected = format!("record {seq} of {entity} is missing");
+        assert!(matches!(&loaded, Err(Error::Corrupt(text)) if text.contains(&expected)), "{loaded:?}");
+    }
 }
 
 #[tokio::test]
