@@ -85,7 +85,13 @@ impl Chain {
     }
 
     /// Writes the next record; it must not be refused or known.
-    pub(crate) async fn write(&mut self, journal: &SharedJournal, message: &str, second: i64, changes: Vec<Change>) {
+    pub(crate) async fn write(
+        &mut self,
+        journal: &SharedJournal,
+        message: &str,
+        second: i64,
+        changes: Vec<Change>,
+    ) {
         let append = self.next(message, second, changes);
         self.put(journal, append).await;
     }
