@@ -81,6 +81,11 @@ impl<T> Spanned<T> {
     pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Spanned<U> {
         Spanned { value: change(self.value), place: self.place, path: self.path }
     }
+
+    /// Notes that this value is wrong, for what only shows once everything is read (a name that nothing defines).
+    pub fn refuse(&self, reader: &Reader, message: impl Into<String>, fix: impl Into<String>) {
+        reader.note(Problem::error(self.place.clone(), self.path.clone(), message).fix(fix));
+    }
 }
 
 /// A part of a document and where it begins.
@@ -250,6 +255,18 @@ mod tests {
         let json = parse("x.yaml", text).unwrap().to_json();
         assert_eq!(json, r#"{"a":1.500,"b":"x\"\u000a\u0085","c":[1e3,null,true],"d":{}}"#);
         assert!(serde_json::from_str::<serde_json::Value>(&json).is_ok());
+    }
+
+    #[test]
+    fn a_value_can_be_refused_after_it_was_read() {
+        let reader = Reader::default();
+        let node = reader.read("x.yaml", "on: {goto: nowhere}\n").unwrap();
+        let goto = Item::at(node.get("on").unwrap().get("goto").unwrap(), "on.goto", &reader).text().unwrap();
+        goto.refuse(&reader, "no state is called `nowhere`", "name a state");
+        assert_eq!(
+            reader.into_problems().to_string(),
+            "x.yaml:1:12  on.goto: no state is called `nowhere`\n    fix: name a state"
+        );
     }
 
     #[test]

@@ -88,9 +88,9 @@ fn read_path(tokens: &[Token], start: usize, source: &mut Source) -> usize {
         source.macros.push((line, names[0].clone()));
     }
     let after_colons = start > 0 && is(tokens, start - 1, "::");
-    let absolute = after_colons && !(start > 1 && is(tokens, start - 2, ">"));
-    let is_member = start > 0 && is(tokens, start - 1, ".");
-    if (absolute || !after_colons) && !is_member && (names.len() > 1 || absolute) {
+    let of_a_type = after_colons && start > 1 && is(tokens, start - 2, ">"); // `<A as B>::name`
+    if !of_a_type && (names.len() > 1 || after_colons) {
+        let absolute = after_colons;
         source.paths.push(Path { line, names, absolute });
     }
     at
@@ -314,7 +314,7 @@ mod tests {
     fn paths_in_code_are_found_and_members_are_not() {
         assert_eq!(
             paths(
-                "fn f(x: &super::Host) -> <A as b::C>::D { x.ractor.y(); Vec::<u8>::new(); ::redb::open::<T>() }"
+                "fn f(x: &super::Host) -> <A as b::C>::D::E { x.ractor.y(); Vec::<u8>::new(); ::redb::open::<T>() }"
             ),
             ["1:super::Host", "1:b::C", "1:::redb::open"]
         );

@@ -1,0 +1,178 @@
+//! Mappings: structure in YAML, values in expressions.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::expr::{Expr, ExprError, ITEMS_MAX, Scope};
+use crate::value::Value;
+
+/// How data of one shape becomes data of another.
+#[derive(Debug, Clone)]
+pub struct Mapping(Kind);
+
+#[derive(Debug, Clone)]
+enum Kind {
+    Expr(Expr),
+    Literal(Value),
+    Optional(Box<Mapping>),
+    List(Vec<Mapping>),
+    Map(Vec<(String, Mapping)>),
+    Each(Box<Each>),
+}
+
+#[derive(Debug, Clone)]
+struct Each {
+    list: Expr,
+    name: String,
+    filter: Option<Expr>,
+    map: Mapping,
+}
+
+/// Why a mapping gives nothing. `target` is where in the result.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}{problem}", if target.is_empty() { String::new() } else { format!("{target} = ") })]
+pub struct MappingError {
+    /// Path in the result, e.g. `lines[2].sku`; empty for the whole.
+    pub target: String,
+    /// What is wrong there.
+    pub problem: String,
+}
+
+impl Mapping {
+    /// The value of an expression.
+    pub fn expr(expr: Expr) -> Self {
+        Self(Kind::Expr(expr))
+    }
+
+    /// A value that is always the same.
+    pub fn literal(value: Value) -> Self {
+        Self(Kind::Literal(value))
+    }
+
+    /// An entry of a map that is left out when its source is absent or null.
+    #[must_use]
+    pub fn optional(inner: Self) -> Self {
+        Self(Kind::Optional(Box::new(inner)))
+    }
+
+    /// A list of so many items.
+    pub fn list(items: Vec<Self>) -> Self {
+        Self(Kind::List(items))
+    }
+
+    /// A map with these keys.
+    pub fn map(entries: Vec<(String, Self)>) -> Self {
+        Self(Kind::Map(entries))
+    }
+
+    /// An item for each item of a list, which `name` stands for, that passes the filter.
+    pub fn each(list: Expr, name: &str, filter: Option<Expr>, map: Self) -> Self {
+        Self(Kind::Each(Box::new(Each { list, name: name.to_owned(), filter, map })))
+    }
+
+    /// What it gives in `scope`.
+    ///
+    /// # Errors
+    /// [`MappingError`]: which target, which expression, what was missing. An absent source of an entry that is not optional is
+    /// one; nothing is left out in silence.
+    pub fn eval(&self, scope: &Scope<'_>) -> Result<Value, MappingError> {
+        match &self.0 {
+            Kind::Expr(expr) => expr.eval(scope).map_err(|error| at("", &error)),
+            Kind::Literal(value) => Ok(value.clone()),
+            Kind::Optional(inner) => inner.eval(scope),
+            Kind::List(items) => {
+                let item = |(index, item): (usize, &Self)| item.eval(scope).map_err(|e| e.below(&format!("[{index}]")));
+                items.iter().enumerate().map(item).collect::<Result<Vec<_>, _>>().map(Value::from)
+            }
+            Kind::Map(entries) => {
+                let mut all = BTreeMap::new();
+                for (key, mapping) in entries {
+                    if let Some(value) = mapping.entry(scope).map_err(|error| error.below(key))? {
+                        all.insert(key.clone(), value);
+                    }
+                }
+                Ok(Value::Map(Arc::new(all)))
+            }
+            Kind::Each(each) => each.eval(scope),
+        }
+    }
+
+    /// An optional entry is none when all it looks at is absent or null; any other error stands.
+    fn entry(&self, scope: &Scope<'_>) -> Result<Option<Value>, MappingError> {
+        let Kind::Optional(inner) = &self.0 else { return self.eval(scope).map(Some) };
+        let absent = |path: &Vec<String>| {
+            let root = path.first().and_then(|root| scope.get(root));
+            let found = root.and_then(|root| path[1..].iter().try_fold(root, |value, part| value.get(part)));
+            found.is_none_or(Value::is_null)
+        };
+        if inner.sources().iter().any(absent) {
+            return Ok(None);
+        }
+        inner.eval(scope).map(|value| (!value.is_null()).then_some(value))
+    }
+
+    /// What decides whether it is there: for a loop, its list.
+    fn sources(&self) -> Vec<Vec<String>> {
+        match &self.0 {
+            Kind::Expr(expr) => expr.references(),
+            Kind::Each(each) => each.list.references(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// What its expressions look at, as [`Expr::references`], less the names of its own loops.
+    pub fn references(&self) -> Vec<Vec<String>> {
+        match &self.0 {
+            Kind::Expr(expr) => expr.references(),
+            Kind::Literal(_) => Vec::new(),
+            Kind::Optional(inner) => inner.references(),
+            Kind::List(items) => items.iter().flat_map(Self::references).collect(),
+            Kind::Map(entries) => entries.iter().flat_map(|(_, mapping)| mapping.references()).collect(),
+            Kind::Each(each) => {
+                let filter = each.filter.iter().flat_map(Expr::references);
+                let inner = filter.chain(each.map.references()).filter(|path| path.first() != Some(&each.name));
+                each.list.references().into_iter().chain(inner).collect()
+            }
+        }
+    }
+}
+
+impl Each {
+    fn eval(&self, scope: &Scope<'_>) -> Result<Value, MappingError> {
+        let list = self.list.eval(scope).map_err(|error| at("", &error))?;
+        let Some(items) = list.as_list() else {
+            let problem = format!("`{}` is {} ({}), not a list", self.list.source(), list.kind_name(), list.preview(40));
+            return Err(MappingError { target: String::new(), problem });
+        };
+        if items.len() > ITEMS_MAX {
+            let problem = format!("`{}` has {} items, at most {ITEMS_MAX} are allowed", self.list.source(), items.len());
+            return Err(MappingError { target: String::new(), problem });
+        }
+        let mut mapped = Vec::with_capacity(items.len());
+        for (index, item) in items.iter().enumerate() {
+            let inner = scope.clone().with(&self.name, item);
+            if let Some(filter) = &self.filter
+                && !filter.eval_bool(&inner).map_err(|error| at(&format!("[{index}]"), &error))?
+            {
+                continue;
+            }
+            mapped.push(self.map.eval(&inner).map_err(|error| error.below(&format!("[{index}]")))?);
+        }
+        Ok(Value::from(mapped))
+    }
+}
+
+fn at(target: &str, error: &ExprError) -> MappingError {
+    MappingError { target: target.to_owned(), problem: error.to_string() }
+}
+
+impl MappingError {
+    fn below(self, key: &str) -> Self {
+        let target = match self.target.as_str() {
+            "" => key.to_owned(),
+            inner if inner.starts_with('[') => format!("{key}{inner}"),
+            inner => format!("{key}.{inner}"),
+        };
+        Self { target, ..self }
+    }
+}
