@@ -257,3 +257,246 @@ fn read<T: DeserializeOwned>(schema: Schema, payload: &[u8]) -> Result<T, Error>
     }
     Ok(value)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+    use serde::Deserialize;
+    use syncline_actors::decision::{Answer, Change, Effect, Exception, ExceptionClass, Rejection, Verdict};
+    use syncline_actors::envelope::{Body, Command, Envelope, Evidence, Raw};
+    use syncline_actors::id::{EffectId, EntityId, Epoch};
+    use syncline_actors::outbox::{ExceptionRow, OutboxRow, Progress, TimerRow};
+    use syncline_actors::time::Timestamp;
+    use syncline_actors::value::Value;
+
+    use super::*;
+
+    fn entity() -> EntityId {
+        EntityId::new("order", "SO-1001").unwrap()
+    }
+
+    fn effect() -> Effect {
+        Effect {
+            id: EffectId { seq: 7, n: 1 },
+            name: "create_order".into(),
+            connector: "erp".into(),
+            operation: "orders.create".into(),
+            input: Value::Int(-3),
+            undoes: Some(EffectId { seq: 6, n: 0 }),
+            due: Timestamp(1_795_000_000_000),
+        }
+    }
+
+    fn record() -> Record {
+        Record {
+            seq: 7,
+            epoch: Epoch(3),
+            prev: Hash::of(b"the record before"),
+            envelope: Envelope {
+                id: "evt-1".into(),
+                source: "crm".into(),
+                subject: entity(),
+                correlation_id: "9f2c".into(),
+                causation_id: Some("evt-0".into()),
+                traceparent: None,
+                time: Some(Timestamp(1_795_000_000_000)),
+                at: Timestamp(1_795_000_000_250),
+                remember_ms: Some(259_200_000),
+                body: Body::Command(Command { name: "order.cancel".into(), data: Value::Bool(true) }),
+                evidence: Some(Evidence {
+                    content_type: Some("application/json".into()),
+                    key_id: None,
+                    body: Raw(Arc::from(&b"{\"id\":1}"[..])),
+                }),
+            },
+            changes: vec![
+                Change::Began { version: 2 },
+                Change::Emitted(effect()),
+                Change::TimerSet { name: "remind".into(), due: Timestamp(-1) },
+                Change::Refused(Rejection::Limit { what: "timers".into(), limit: 64 }),
+            ],
+            answer: Answer { seq: 7, status: "cancelling".into(), verdict: Verdict::Applied },
+        }
+    }
+
+    fn progress() -> Progress {
+        Progress {
+            due: Timestamp(5),
+            attempts: 300,
+            uncertain: true,
+            called_off: false,
+            last: "503 after 2 s".into(),
+        }
+    }
+
+    /// Stored bytes of an older build read as they did, and the same value still gives the same bytes.
+    /// `GOLDEN=write` writes the files; it is only for a new schema version, under a new name.
+    fn golden<T>(name: &str, schema: Schema, value: &T)
+    where
+        T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug,
+    {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{name}.bin"));
+        let frame = encode(schema, value).unwrap();
+        if std::env::var("GOLDEN").is_ok_and(|wish| wish == "write") {
+            std::fs::write(&path, &frame).unwrap();
+        }
+        let stored = std::fs::read(&path).unwrap();
+        assert_eq!(decode::<T>(schema, &stored).as_ref(), Ok(value), "{name}");
+        assert_eq!(stored, frame, "{name}");
+    }
+
+    #[test]
+    fn what_older_builds_wrote_is_read() {
+        let record = record();
+        golden("record-1", Schema::Record, &record);
+        golden("answer-1", Schema::Answer, &record.answer);
+        golden("progress-1", Schema::Progress, &progress());
+        let (entity, correlation_id): (_, Arc<str>) = (entity(), "9f2c".into());
+        let row = OutboxRow {
+            entity: entity.clone(),
+            effect: effect(),
+            correlation_id: correlation_id.clone(),
+            traceparent: None,
+            since: Timestamp(1),
+            progress: progress(),
+        };
+        golden("outbox_row-1", Schema::OutboxRow, &row);
+        let (name, due) = ("remind".into(), Timestamp(9));
+        let timer =
+            TimerRow { entity: entity.clone(), name, due, token: 7, correlation_id: correlation_id.clone() };
+        golden("timer_row-1", Schema::TimerRow, &timer);
+        let exception = Exception {
+            number: 112,
+            class: ExceptionClass::Hold,
+            effect: None,
+            summary: "the tax class is missing".into(),
+            detail: Value::Null,
+            owner: "finance".into(),
+        };
+        let row = ExceptionRow { entity, exception, correlation_id, opened_at: Timestamp(3) };
+        golden("exception_row-1", Schema::ExceptionRow, &row);
+    }
+
+    #[test]
+    fn a_record_reads_as_it_was_written_and_its_hash_is_that_of_its_payload() {
+        let (frame, hash) = encode_record(&record()).unwrap();
+        assert_eq!(decode_record(&frame), Ok(record()));
+        assert_eq!(record_hash(&frame), Ok(hash));
+        assert_eq!(hash, Hash::of(&frame[12..frame.len() - 4]));
+        let mut other = record();
+        other.seq += 1;
+        assert_ne!(encode_record(&other).unwrap().1, hash);
+    }
+
+    /// `bytes` with the right checksum.
+    fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
+        let end = bytes.len() - CHECKSUM;
+        let checksum = crc32c::crc32c(&bytes[..end]);
+        bytes[end..].copy_from_slice(&checksum.to_be_bytes());
+        bytes
+    }
+
+    #[test]
+    fn each_kind_of_damage_has_its_own_error() {
+        let frame = encode(Schema::Progress, &progress()).unwrap().to_vec();
+        let read = |bytes: &[u8]| decode::<Progress>(Schema::Progress, bytes).unwrap_err();
+        let with = |place: usize, byte: u8| {
+            let mut bytes = frame.clone();
+            bytes[place] = byte;
+            bytes
+        };
+        assert_eq!(read(&[]), Error::Short { expected: OVERHEAD, found: 0 });
+        let cut = &frame[..frame.len() - 1];
+        assert_eq!(read(cut), Error::Short { expected: frame.len(), found: frame.len() - 1 });
+        assert_eq!(read(&[&frame[..], b"x"].concat()), Error::Trailing(1));
+        assert_eq!(read(&with(0, b'X')), Error::Magic(*b"XYNL"));
+        assert_eq!(read(&with(4, 9)), Error::Version(9));
+        assert!(matches!(read(&with(20, 0xff)), Error::Checksum { .. }));
+        assert!(matches!(read(&with(5, 7)), Error::Checksum { .. }));
+        assert_eq!(read(&sealed(with(5, 7))), Error::Schema { expected: Schema::Progress, found: 7 });
+        assert_eq!(read(&sealed(with(5, 99))), Error::Schema { expected: Schema::Progress, found: 99 });
+        let newer = Error::SchemaVersion { schema: Schema::Progress, found: 2 };
+        assert_eq!(read(&sealed(with(7, 2))), newer);
+        assert_eq!(read(&with(8, 0xff)), Error::TooLarge(0xff00_0000 + frame.len() - OVERHEAD));
+        let mut padded = frame.clone();
+        padded.insert(12, 0);
+        padded[11] += 1;
+        assert!(matches!(read(&sealed(padded)), Error::Payload { .. }));
+    }
+
+    #[test]
+    fn a_payload_over_the_limit_is_refused_and_one_at_the_limit_is_read() {
+        let list = |n: usize| Value::List(Arc::new(vec![Value::Int(1); n]));
+        // Two bytes an element, and six for the list.
+        let most = encode(Schema::Snapshot, &list((PAYLOAD_MAX - 6) / 2)).unwrap();
+        assert!(decode_state::<Value>(&most).is_ok());
+        let mut bytes = b"kept".to_vec();
+        let refused = encode_into(&mut bytes, Schema::Snapshot, &list(PAYLOAD_MAX / 2));
+        assert_eq!(refused, Err(Error::TooLarge(PAYLOAD_MAX + 6)));
+        assert_eq!(bytes, b"kept");
+    }
+
+    #[test]
+    fn lists_in_lists_are_read_as_deep_as_json_goes_and_no_deeper() {
+        let nested = |depth| (0..depth).fold(Value::Null, |inner, _| Value::List(Arc::new(vec![inner])));
+        let deep = encode_state(&nested(128)).unwrap();
+        assert_eq!(decode_state::<Value>(&deep), Ok(nested(128)));
+        let payload = |depth| {
+            let frame = encode_state(&nested(depth)).unwrap();
+            frame[HEADER..frame.len() - CHECKSUM].to_vec()
+        };
+        let level = &payload(1)[..2];
+        for payload in [payload(200), level.repeat(8_000_000)] {
+            let error = read::<Value>(Schema::Snapshot, &payload).unwrap_err();
+            assert!(error.to_string().contains("nests too deeply"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_huge_length_costs_no_memory() {
+        // 253 announces eight bytes: a text of 2^60.
+        let bytes = [&[253][..], &(1_u64 << 60).to_le_bytes()].concat();
+        assert!(read::<String>(Schema::Snapshot, &bytes).is_err());
+        assert!(read::<Vec<u64>>(Schema::Snapshot, &bytes).is_err());
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Any(u128, i64, Option<String>, Vec<u8>, (bool, char));
+
+    proptest! {
+        #[test]
+        fn every_value_reads_as_it_was_written(a: u128, b: i64, c: Option<String>, d: Vec<u8>, e: (bool, char)) {
+            let value = Any(a, b, c, d, e);
+            prop_assert_eq!(decode_state(&encode_state(&value).unwrap()), Ok(value));
+        }
+
+        #[test]
+        fn hostile_bytes_are_an_error(bytes: Vec<u8>, place: prop::sample::Index, bit in 0..8_u8) {
+            prop_assert!(decode_record(&bytes).is_err());
+            let mut frame = encode_record(&record()).unwrap().0.to_vec();
+            let place = place.index(frame.len());
+            frame[place] ^= 1_u8 << bit;
+            prop_assert!(decode_record(&frame).is_err());
+            prop_assert!(decode_record(&frame[..place]).is_err());
+        }
+
+        #[test]
+        fn hostile_payloads_under_a_right_checksum_do_not_panic(
+            bytes: Vec<u8>, place: prop::sample::Index, byte: u8, cut: bool,
+        ) {
+            let _ = read::<Record>(Schema::Record, &bytes);
+            let mut frame = encode_record(&record()).unwrap().0.to_vec();
+            let place = HEADER + place.index(frame.len() - OVERHEAD);
+            frame[place] = byte;
+            if cut {
+                frame.drain(place..frame.len() - CHECKSUM);
+                let length = u32::try_from(frame.len() - OVERHEAD).unwrap();
+                frame[8..12].copy_from_slice(&length.to_be_bytes());
+            }
+            let _ = decode_record(&sealed(frame));
+        }
+    }
+}

@@ -4,4 +4,6 @@
 
 pub mod clock;
 pub mod codec;
+pub mod host;
 pub mod journal;
+pub mod timer;

@@ -1,4 +1,5 @@
 //! What every journal promises, shown on each implementation; then what only the store on disk can break.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
 
 #[path = "journal/compare.rs"]
 mod compare;
@@ -10,6 +11,8 @@ mod kit;
 mod opening;
 #[path = "journal/power.rs"]
 mod power;
+#[path = "journal/sim.rs"]
+mod sim;
 #[path = "journal/suite.rs"]
 mod suite;
 

@@ -189,7 +189,8 @@ mod tests {
         fn times_sort_as_their_bytes(a: i64, b: i64) {
             let (a, b) = (Timestamp(a), Timestamp(b));
             prop_assert_eq!(a.cmp(&b), time_bytes(a).cmp(&time_bytes(b)));
-            prop_assert_eq!(read_time(&time_bytes(a)), Some((a, &[][..])));
+            let bytes = time_bytes(a);
+            prop_assert_eq!(read_time(&bytes), Some((a, &[][..])));
         }
 
         #[test]

@@ -9,7 +9,7 @@ use syncline::journal::{
 };
 use syncline_actors::decision::{Change, Ending, ExceptionClass};
 use syncline_actors::id::{EffectId, Epoch, NodeId, ShardId};
-use syncline_actors::outbox::Progress;
+use syncline_actors::outbox::{ExceptionRow, Progress};
 use syncline_actors::record::Hash;
 use syncline_actors::time::Timestamp;
 
@@ -325,7 +325,7 @@ pub(crate) async fn exceptions_open_close_and_page(journal: SharedJournal) {
         let owned = |text: Option<&str>| text.map(str::to_owned);
         let filter = ExceptionFilter { kind: owned(kind), class: owned(class), after: owned(after), limit };
         let journal = journal.clone();
-        async move { journal.exceptions(&filter).await.unwrap().iter().map(|row| row.id()).collect::<Vec<_>>() }
+        async move { journal.exceptions(&filter).await.unwrap().iter().map(ExceptionRow::id).collect::<Vec<_>>() }
     };
     let all = ["order/a#16", "order/a#17", "order/a#18", "supplier/a#16"];
     assert_eq!(list(None, None, None, 9).await, all);

@@ -228,7 +228,7 @@ impl Store {
     ) -> Result<(), Error> {
         self.check(id.shard(), epoch)?;
         let (seq, hash) = self.entities.get(id).map_or(NOWHERE, Entity::position);
-        if snapshot.seq > seq || (snapshot.seq == seq && snapshot.hash != hash) {
+        if snapshot.seq == 0 || snapshot.seq > seq || (snapshot.seq == seq && snapshot.hash != hash) {
             return Err(Error::Conflict { entity: id.clone(), expected: snapshot.seq, found: seq });
         }
         let entity = self.entities.entry(id.clone()).or_default();

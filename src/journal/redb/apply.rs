@@ -218,7 +218,7 @@ pub(super) fn save_snapshot(
     check(tables, entity.shard(), epoch)?;
     let head = head(tables, &keys::entity(entity))?;
     let (seq, hash) = head.map_or((0, Hash([0; 32])), |head| (head.seq, head.hash));
-    if snapshot.seq > seq || (snapshot.seq == seq && snapshot.hash != hash) {
+    if snapshot.seq == 0 || snapshot.seq > seq || (snapshot.seq == seq && snapshot.hash != hash) {
         return Err(Error::Conflict { entity: entity.clone(), expected: snapshot.seq, found: seq }.into());
     }
     let key = keys::owned(entity, 0);

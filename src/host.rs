@@ -1,0 +1,279 @@
+//! The host: keeps the actors of the entities whose shards this node owns, and takes each message to its durable answer.
+//!
+//! ```text
+//! Host::deliver ─► permit ─► shard actor ─► entity actor: decide ─► append under the epoch ─► fold ─► hints ─► answer
+//!                            │ activates, lets go of and forgets entities, one actor each
+//! node supervisor ───────────┘ renews the leases; 256 shards
+//! ```
+//! - Mailboxes are bounded by permits: from outside a message takes one at once or is told to come back ([`Error::Busy`]).
+//! - An entity is in memory while it is used: it leaves when idle, or for another when there is no more room, and never with a
+//!   message unanswered. What is known about duplicates is in the journal, so nothing is forgotten with it.
+//! - A panic costs nothing but time: the entity is rebuilt from the journal and gets again what was not answered, in order. A
+//!   message at which its actor panics twice goes into quarantine.
+//! - Whoever gets [`Error`] has no ack. Delivering the same message again is always right.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ractor::{Actor as _, ActorRef};
+use syncline_actors::decide::decide;
+use syncline_actors::decision::{Answer, Decision, Rejection};
+use syncline_actors::entity::State;
+use syncline_actors::envelope::Envelope;
+use syncline_actors::id::{EntityId, Epoch, NodeId, ShardId};
+use syncline_actors::process::{Catalog, Process};
+use syncline_actors::record::Record;
+use tokio::sync::oneshot;
+
+use crate::clock::SharedClock;
+use crate::codec;
+use crate::journal::{Grant, SharedJournal};
+
+mod core;
+mod delivery;
+mod entity;
+mod error;
+mod node;
+mod observer;
+mod permits;
+mod quarantine;
+mod resident;
+mod shard;
+
+pub use error::Error;
+pub use observer::{Deaf, Hints, KindStats, Observer, Stats};
+pub use quarantine::{KIND as QUARANTINE, QuarantineItem, add_builtin};
+
+use self::core::Core;
+use self::resident::Resident;
+
+/// How a host is bounded. Every limit holds for the whole node unless it says otherwise.
+#[derive(Debug, Clone)]
+pub struct HostConfig {
+    /// The node's name: stable over restarts.
+    pub node: NodeId,
+    /// Entities in memory. About 7 KB each and their data; beyond it the least recently used one leaves.
+    pub resident_max: usize,
+    /// How long an entity stays in memory unused.
+    pub idle: Duration,
+    /// Messages in flight for one entity, from outside.
+    pub entity_in_flight_max: usize,
+    /// Bytes of messages in flight, from outside.
+    pub bytes_in_flight_max: u32,
+    /// Messages in flight from inside: outcomes, timers, interventions.
+    pub inside_in_flight_max: usize,
+    /// Records since the last snapshot from which on an entity that leaves keeps a new one.
+    pub snapshot_tail: u64,
+    /// Records after which an entity that does not leave keeps a snapshot.
+    pub snapshot_every: u64,
+    /// How often the leases are renewed.
+    pub renew_every: Duration,
+    /// How long after the last renewal this node still answers. Above `renew_every`, below the store's lease.
+    pub lease: Duration,
+    /// How long one call of the journal may take. Its outcome is unknown then, and the entity is rebuilt.
+    pub journal_timeout: Duration,
+    /// What a sender is told to wait that finds no permit.
+    pub retry_after: Duration,
+    /// Panics at one message after which it goes into quarantine.
+    pub strikes_max: u8,
+    /// What decides; tests put their own here.
+    pub decide: Decide,
+}
+
+impl HostConfig {
+    /// The usual limits for `node`.
+    pub fn new(node: NodeId) -> Self {
+        Self {
+            node,
+            resident_max: 50_000,
+            idle: Duration::from_secs(60),
+            entity_in_flight_max: 64,
+            bytes_in_flight_max: 256 << 20,
+            inside_in_flight_max: 1_024,
+            snapshot_tail: 16,
+            snapshot_every: 256,
+            renew_every: Duration::from_secs(1),
+            lease: Duration::from_secs(5),
+            journal_timeout: Duration::from_secs(10),
+            retry_after: Duration::from_secs(1),
+            strikes_max: 2,
+            decide: Decide::default(),
+        }
+    }
+}
+
+type DecideFn = dyn Fn(&Process, &State, &Envelope) -> Result<Decision, Rejection> + Send + Sync;
+
+/// What decides: [`decide`] but in tests.
+#[derive(Clone)]
+pub struct Decide(pub Arc<DecideFn>);
+
+impl Default for Decide {
+    fn default() -> Self {
+        Self(Arc::new(decide))
+    }
+}
+
+impl fmt::Debug for Decide {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Decide")
+    }
+}
+
+/// What a host stands on.
+#[derive(Debug, Clone)]
+pub struct Means {
+    /// The processes that govern entities. The built-in ones are added.
+    pub catalog: Catalog,
+    /// Where everything is kept.
+    pub journal: SharedJournal,
+    /// What tells the time.
+    pub clock: SharedClock,
+    /// Who hears of new work.
+    pub hints: Arc<dyn Hints>,
+    /// Who watches.
+    pub observer: Arc<dyn Observer>,
+}
+
+/// By which way a message takes its permit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// From outside: at once, or it is told to come back.
+    Outside,
+    /// From ourselves (outcomes, timers, interventions): it waits for its turn.
+    Inside,
+}
+
+/// What a sender gets: the message is durable, now or since an earlier delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// What became of the message.
+    pub answer: Answer,
+    /// Whether it was known: the answer is the first delivery's.
+    pub duplicate: bool,
+}
+
+/// The actors of one node. Cloning it gives another way to the same actors.
+#[derive(Debug, Clone)]
+pub struct Host {
+    core: Arc<Core>,
+    node: ActorRef<node::Message>,
+}
+
+impl Host {
+    /// Takes all shards, keeps the definitions in the store, and begins.
+    ///
+    /// # Errors
+    /// [`Error::Start`] when a definition was changed without a new version, or the journal does not answer.
+    pub async fn start(config: HostConfig, mut means: Means) -> Result<Self, Error> {
+        add_builtin(&mut means.catalog);
+        let refused = |error: crate::journal::Error| Error::Start(error.to_string());
+        for process in means.catalog.iter() {
+            let kept = means.journal.keep_definition(&process.name, process.version, &process.text).await;
+            kept.map_err(refused)?;
+        }
+        let shards: Vec<_> = ShardId::all().collect();
+        let grants = means.journal.acquire(&shards, &config.node).await.map_err(refused)?;
+        let core = Arc::new(Core::new(config, means));
+        let spawned = node::Node::spawn(None, node::Node, (core.clone(), grants)).await;
+        let (node, _task) = spawned.map_err(|error| Error::Start(error.to_string()))?;
+        Ok(Self { core, node })
+    }
+
+    /// Takes a message to its durable answer. Once it returns `Ok`, the message is never applied again.
+    ///
+    /// # Errors
+    /// See [`Error`]: none is an ack. A dropped call may or may not have been applied.
+    pub async fn deliver(&self, envelope: Envelope, lane: Lane) -> Result<Reply, Error> {
+        Box::pin(self.core.deliver(envelope, lane)).await
+    }
+
+    /// Puts an authentic message aside that could not be understood. The answer is durable as any other.
+    pub async fn quarantine(&self, item: QuarantineItem) -> Result<Reply, Error> {
+        self.deliver(item.into_envelope()?, Lane::Outside).await
+    }
+
+    /// The state of an entity after everything acknowledged before; `None` if no message ever came for it. Does not bring it into
+    /// memory.
+    pub async fn state(&self, entity: &EntityId) -> Result<Option<State>, Error> {
+        let shard = entity.shard();
+        let route = self.core.leased(shard)?;
+        let (reply, hot) = oneshot::channel();
+        let asked = route.shard.send_message(shard::Message::Read(entity.clone(), reply)).is_ok();
+        if asked
+            && let Ok(Some(awaited)) = hot.await
+            && let Ok(state) = awaited.await
+        {
+            return state;
+        }
+        // It is not in memory, or it just left: what is acknowledged is in the journal, if the shard is still ours.
+        let resident = Box::pin(Resident::load(&self.core, entity)).await?;
+        if self.core.leased(shard)?.epoch != route.epoch {
+            return Err(Error::NotOwner { shard });
+        }
+        Ok((resident.state.seq > 0).then_some(resident.state))
+    }
+
+    /// Records of an entity from `from` on, at most `limit`, in order.
+    pub async fn timeline(&self, entity: &EntityId, from: u64, limit: usize) -> Result<Vec<Record>, Error> {
+        let reading = self.core.journal.records(entity, from, limit);
+        let frames =
+            self.core.journal("records", reading).await.map_err(|error| Error::of(entity, &error))?;
+        let decode = |frame| codec::decode_record(frame).map_err(|error| Error::broken(entity, error));
+        frames.iter().map(|frame| decode(frame)).collect()
+    }
+
+    /// The epoch under which `shard` is held here.
+    pub fn epoch(&self, shard: ShardId) -> Option<Epoch> {
+        self.core.route(shard).map(|route| route.epoch)
+    }
+
+    /// The host in numbers.
+    pub fn stats(&self) -> Stats {
+        self.core.stats()
+    }
+
+    /// The processes that govern entities, the built-in ones among them.
+    pub fn catalog(&self) -> &Catalog {
+        &self.core.catalog
+    }
+
+    /// Ends in order: takes nothing new, answers what is in flight, keeps snapshots, gives the shards back. Whether all of it was
+    /// done within `deadline`; what was not is rebuilt from the journal one day.
+    pub async fn drain(&self, deadline: Duration) -> bool {
+        self.core.stop_taking();
+        let mut drained = Vec::new();
+        for (_, route) in self.core.routes() {
+            let (done, all_gone) = oneshot::channel();
+            if route.shard.send_message(shard::Message::Drain(done)).is_ok() {
+                drained.push(all_gone);
+            }
+        }
+        let all = futures::future::join_all(drained);
+        let in_time = tokio::time::timeout(deadline, all).await.is_ok();
+        let grants: Vec<_> =
+            self.core.routes().map(|(shard, route)| Grant { shard, epoch: route.epoch }).collect();
+        self.close();
+        // Nobody holds a lock on a later start: an epoch that is not given back is simply outgrown.
+        if let Err(error) = self.core.journal("release", self.core.journal.release(&grants)).await {
+            tracing::warn!(%error, "the shards were not given back");
+        }
+        let _ = self.node.stop_and_wait(None, Some(deadline)).await;
+        in_time
+    }
+
+    /// Ends at once, as a crash would: whatever the actors are at is cut off, nothing is kept or given back. For simulations.
+    pub async fn crash(&self) {
+        self.core.stop_taking();
+        self.close();
+        let _ = self.node.kill_and_wait(None).await;
+    }
+
+    fn close(&self) {
+        for shard in ShardId::all() {
+            self.core.set_route(shard, None);
+        }
+        self.core.room.close();
+    }
+}

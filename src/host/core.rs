@@ -1,0 +1,222 @@
+//! What every actor of a host shares, and the way of a message to its shard.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
+
+use ractor::ActorRef;
+use syncline_actors::envelope::Envelope;
+use syncline_actors::id::{Epoch, SHARDS, ShardId};
+use syncline_actors::process::Catalog;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::delivery::Delivery;
+use super::observer::{Hints, KindCounters, Observer, Stats};
+use super::permits::{Permit, Permits};
+use super::{Error, HostConfig, Lane, Means, Reply, shard};
+use crate::clock::SharedClock;
+use crate::journal::{self, SharedJournal};
+
+/// How long a shard waits for room among the residents before it asks the others again to make some.
+const ROOM_PATIENCE: Duration = Duration::from_millis(10);
+
+/// What every actor of a host shares.
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) config: HostConfig,
+    pub(super) catalog: Catalog,
+    pub(super) journal: SharedJournal,
+    pub(super) clock: SharedClock,
+    pub(super) hints: Arc<dyn Hints>,
+    pub(super) observer: Arc<dyn Observer>,
+    pub(super) permits: Permits,
+    /// One permit for each entity that may be in memory: the cap holds over all shards, however uneven they are.
+    pub(super) room: Arc<Semaphore>,
+    pub(super) stopping: AtomicBool,
+    routes: Vec<RwLock<Option<Route>>>,
+    /// When the last good renewal of the leases was begun.
+    renewed_at: Mutex<Instant>,
+    kinds: BTreeMap<Arc<str>, KindCounters>,
+}
+
+/// A shard held here.
+#[derive(Debug, Clone)]
+pub(super) struct Route {
+    pub(super) shard: ActorRef<shard::Message>,
+    pub(super) epoch: Epoch,
+}
+
+impl Core {
+    pub(super) fn new(config: HostConfig, means: Means) -> Self {
+        let Means { catalog, journal, clock, hints, observer } = means;
+        let kinds = catalog.iter().map(|process| (process.name.clone(), KindCounters::default())).collect();
+        Self {
+            permits: Permits::new(
+                config.bytes_in_flight_max,
+                config.inside_in_flight_max,
+                config.retry_after,
+            ),
+            room: Arc::new(Semaphore::new(config.resident_max)),
+            stopping: AtomicBool::new(false),
+            routes: (0..SHARDS).map(|_| RwLock::new(None)).collect(),
+            renewed_at: Mutex::new(Instant::now()),
+            kinds,
+            config,
+            catalog,
+            journal,
+            clock,
+            hints,
+            observer,
+        }
+    }
+
+    // ---- the way of a message ----
+
+    /// Takes a permit in `lane`, sends the message to its shard, and waits for the answer.
+    pub(super) async fn deliver(&self, envelope: Envelope, lane: Lane) -> Result<Reply, Error> {
+        let kind = envelope.subject.clone();
+        let outcome = self.try_deliver(envelope, lane).await;
+        if let Err(error) = &outcome {
+            self.observer.refused(kind.kind(), lane, error);
+        }
+        outcome
+    }
+
+    async fn try_deliver(&self, envelope: Envelope, lane: Lane) -> Result<Reply, Error> {
+        if self.is_stopping() {
+            return Err(Error::Stopping);
+        }
+        let kind = envelope.subject.kind();
+        if self.catalog.newest(kind).is_none() {
+            return Err(Error::UnknownKind { kind: kind.into() });
+        }
+        let permit = self.permits.take(lane, envelope.weight()).await?;
+        self.send(envelope, lane, permit).await
+    }
+
+    /// Sends a message that has its permit.
+    pub(super) async fn send(&self, envelope: Envelope, lane: Lane, permit: Permit) -> Result<Reply, Error> {
+        let shard = envelope.subject.shard();
+        let route = self.leased(shard)?;
+        let (delivery, awaited) = Delivery::new(envelope, lane, permit);
+        let gone = || Error::Unavailable(format!("shard {shard} is being rebuilt"));
+        route.shard.send_message(shard::Message::Deliver(delivery)).map_err(|_| gone())?;
+        match awaited.await {
+            Ok(answer) => answer,
+            Err(_dropped) if self.route(shard).is_none() => Err(Error::NotOwner { shard }),
+            Err(_dropped) => Err(gone()),
+        }
+    }
+
+    // ---- ownership ----
+
+    pub(super) fn route(&self, shard: ShardId) -> Option<Route> {
+        self.slot(shard).read().expect("no code panics while it holds a route").clone()
+    }
+
+    pub(super) fn set_route(&self, shard: ShardId, route: Option<Route>) {
+        *self.slot(shard).write().expect("no code panics while it holds a route") = route;
+    }
+
+    fn slot(&self, shard: ShardId) -> &RwLock<Option<Route>> {
+        &self.routes[usize::from(shard.0)]
+    }
+
+    pub(super) fn routes(&self) -> impl Iterator<Item = (ShardId, Route)> {
+        ShardId::all().filter_map(|shard| Some((shard, self.route(shard)?)))
+    }
+
+    /// The route of a shard whose lease is not in doubt.
+    pub(super) fn leased(&self, shard: ShardId) -> Result<Route, Error> {
+        let route = self.route(shard).ok_or(Error::NotOwner { shard })?;
+        let age = self.renewed_at().elapsed();
+        if age > self.config.lease {
+            return Err(Error::Unavailable(format!("the leases were last renewed {} s ago", age.as_secs())));
+        }
+        Ok(route)
+    }
+
+    fn renewed_at(&self) -> Instant {
+        *self.renewed_at.lock().expect("no code panics while it holds the time")
+    }
+
+    pub(super) fn set_renewed_at(&self, at: Instant) {
+        *self.renewed_at.lock().expect("no code panics while it holds the time") = at;
+    }
+
+    // ---- bounds ----
+
+    /// Waits for room for `entity` and then tells its shard; meanwhile asks the shards, in turn, to make some.
+    pub(super) fn find_room(
+        self: &Arc<Self>,
+        shard: ShardId,
+        owner: ActorRef<shard::Message>,
+        entity: syncline_actors::id::EntityId,
+    ) {
+        let core = self.clone();
+        tokio::spawn(async move {
+            let mut room = std::pin::pin!(core.room.clone().acquire_owned());
+            loop {
+                match tokio::time::timeout(ROOM_PATIENCE, &mut room).await {
+                    Ok(Ok(room)) => {
+                        let _ = owner.send_message(shard::Message::Room { entity, room });
+                        return;
+                    }
+                    Ok(Err(_closed)) => return,
+                    Err(_elapsed) => core.make_room(shard, SHARDS),
+                }
+            }
+        });
+    }
+
+    /// Asks the shard after `shard` to let go of an entity, or to pass the question on.
+    pub(super) fn make_room(&self, shard: ShardId, hops: u16) {
+        let mut next = shard;
+        for hops in (0..hops).rev() {
+            next = ShardId((next.0 + 1) % SHARDS);
+            if let Some(route) = self.route(next)
+                && route.shard.send_message(shard::Message::MakeRoom { hops }).is_ok()
+            {
+                return;
+            }
+        }
+    }
+
+    /// A call of the journal, which must not hang an actor for ever. What a call that took too long did is unknown.
+    pub(super) async fn journal<T>(
+        &self,
+        what: &'static str,
+        call: impl Future<Output = Result<T, journal::Error>>,
+    ) -> Result<T, journal::Error> {
+        let time = self.config.journal_timeout;
+        tokio::time::timeout(time, call).await.unwrap_or_else(|_elapsed| {
+            Err(journal::Error::Unavailable(format!("`{what}` took more than {} ms", time.as_millis())))
+        })
+    }
+
+    // ---- numbers ----
+
+    pub(super) fn count(&self, kind: &str, count: impl FnOnce(&KindCounters)) {
+        if let Some(counters) = self.kinds.get(kind) {
+            count(counters);
+        }
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        Stats {
+            resident: self.config.resident_max.saturating_sub(self.room.available_permits()),
+            in_flight: self.permits.in_flight(),
+            bytes_in_flight: self.permits.bytes(),
+            shards: self.routes().count(),
+            kinds: self.kinds.iter().map(|(kind, counters)| (kind.clone(), counters.read())).collect(),
+        }
+    }
+
+    /// Nothing comes in any more.
+    pub(super) fn stop_taking(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.permits.close();
+    }
+}

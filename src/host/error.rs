@@ -1,0 +1,110 @@
+//! Why the host did not take a message, or could not read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use syncline_actors::id::{EntityId, IdError, ShardId};
+
+use crate::journal;
+
+/// Why there is no answer. None of these is an ack: the sender delivers again, or a person must look.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// A limit is reached. Nothing was done: deliver again after `retry_after`.
+    #[error("busy: {what} is full")]
+    Busy {
+        /// What is full.
+        what: &'static str,
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// This node does not hold the entity's shard, or holds it no longer. Deliver to its owner.
+    #[error("shard {shard} is not owned here")]
+    NotOwner {
+        /// Which shard.
+        shard: ShardId,
+    },
+    /// The journal or the actor did not answer; the message may have been applied. Deliver it again: its id is known then.
+    #[error("unavailable: {0}")]
+    Unavailable(String),
+    /// The node is going down. Nothing was done: deliver again, to another node or later.
+    #[error("the node is stopping")]
+    Stopping,
+    /// No process governs this kind. Nothing was done: add the process, or correct the source's mapping.
+    #[error("no process `{kind}` is defined: add it under processes/, or correct the kind")]
+    UnknownKind {
+        /// The kind.
+        kind: Arc<str>,
+    },
+    /// The entity is on a version of its process that is not loaded. Nothing was done: bring that version back.
+    #[error("version {version} of process `{kind}` is in use but not loaded: bring its definition back")]
+    MissingVersion {
+        /// The kind.
+        kind: Arc<str>,
+        /// The version that the entity is on.
+        version: u32,
+    },
+    /// What is stored of the entity cannot be right, so it takes in nothing. A person must repair it or restore it.
+    #[error("{entity} is closed, its journal is broken: {problem}")]
+    Broken {
+        /// Which entity.
+        entity: EntityId,
+        /// What is wrong, and where.
+        problem: String,
+    },
+    /// The message does not fit into a record. Nothing was done: send less.
+    #[error("the message cannot be stored: {0}")]
+    Unstorable(String),
+    /// The message made its actor panic again and again, and could not be set aside. Nothing was done: report it.
+    #[error("the message makes {entity} panic")]
+    Poisoned {
+        /// Which entity.
+        entity: EntityId,
+    },
+    /// A text cannot be an id. Nothing was done: correct it.
+    #[error(transparent)]
+    Id(#[from] IdError),
+    /// The store does not fit these definitions. Nothing was started; the text says what to do.
+    #[error("cannot start: {0}")]
+    Start(String),
+}
+
+impl Error {
+    /// Whether the same message may be taken in later without anyone's doing.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Busy { .. } | Self::NotOwner { .. } | Self::Unavailable(_) | Self::Stopping => true,
+            Self::UnknownKind { .. }
+            | Self::MissingVersion { .. }
+            | Self::Broken { .. }
+            | Self::Unstorable(_)
+            | Self::Poisoned { .. }
+            | Self::Id(_)
+            | Self::Start(_) => false,
+        }
+    }
+
+    /// When to try again, for what is worth another try.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Busy { retry_after, .. } => Some(*retry_after),
+            Self::NotOwner { .. } | Self::Unavailable(_) | Self::Stopping => Some(Duration::from_secs(1)),
+            _ => None,
+        }
+    }
+
+    /// What the journal's refusal means to whoever asked about `entity`.
+    pub(super) fn of(entity: &EntityId, error: &journal::Error) -> Self {
+        match error {
+            journal::Error::Fenced { shard, .. } => Self::NotOwner { shard: *shard },
+            journal::Error::Corrupt(problem) => Self::broken(entity, problem),
+            journal::Error::Conflict { .. } | journal::Error::Unavailable(_) | journal::Error::Open(_) => {
+                Self::Unavailable(error.to_string())
+            }
+        }
+    }
+
+    pub(super) fn broken(entity: &EntityId, problem: impl ToString) -> Self {
+        Self::Broken { entity: entity.clone(), problem: problem.to_string() }
+    }
+}

@@ -1,0 +1,309 @@
+//! An entity in memory: rebuilt from the journal, moved only by records that are durable.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use syncline_actors::decide::refusal;
+use syncline_actors::decision::{Answer, Change, Decision, Rejection, Verdict};
+use syncline_actors::entity::State;
+use syncline_actors::envelope::{Body, Envelope};
+use syncline_actors::id::{EntityId, Epoch};
+use syncline_actors::outbox::Rows;
+use syncline_actors::process::Process;
+use syncline_actors::record::{Hash, Record};
+use tokio::time::Instant;
+
+use super::core::Core;
+use super::observer::count;
+use super::{Error, Reply};
+use crate::codec;
+use crate::journal::{self, Append, Appended, DedupKey, Loaded, Snapshot};
+
+/// An entity's state and its place in the chain of its records.
+#[derive(Debug)]
+pub(super) struct Resident {
+    pub(super) state: State,
+    /// Hash of the last record.
+    hash: Hash,
+    /// Epoch of the last record.
+    epoch: Epoch,
+    /// The last record in the stored snapshot.
+    saved: u64,
+}
+
+/// What became of one try to take a message in.
+pub(super) enum Tried {
+    /// It is answered.
+    Answered(Reply),
+    /// The state may be wrong now: forget it and rebuild. Another try may help.
+    Lost(Error),
+    /// There is no answer, and the state still holds.
+    Refused(Error),
+    /// Another node owns the shard.
+    Fenced(Error),
+}
+
+impl Resident {
+    /// Rebuilds `entity` from its snapshot and the records after it. Each must follow on the one before, or nothing is built.
+    pub(super) async fn load(core: &Core, entity: &EntityId) -> Result<Self, Error> {
+        let began = Instant::now();
+        let loaded = core.journal("load", core.journal.load(entity)).await;
+        let loaded = loaded.map_err(|error| Error::of(entity, &error))?;
+        let records = loaded.tail.len();
+        let resident = Self::rebuild(entity, &loaded).map_err(|problem| Error::broken(entity, problem))?;
+        if resident.state.seq > 0 {
+            core.count(entity.kind(), |kind| count(&kind.rebuilt));
+            core.observer.rebuilt(entity.kind(), records, began.elapsed());
+        }
+        Ok(resident)
+    }
+
+    /// Folds what was loaded; the text says what does not fit.
+    pub(super) fn rebuild(entity: &EntityId, loaded: &Loaded) -> Result<Self, String> {
+        let mut resident =
+            Self { state: State::default(), hash: Hash::default(), epoch: Epoch::default(), saved: 0 };
+        if let Some(snapshot) = &loaded.snapshot {
+            let state: State = codec::decode_state(&snapshot.frame)
+                .map_err(|error| format!("snapshot {}: {error}", snapshot.seq))?;
+            if state.seq != snapshot.seq {
+                return Err(format!("snapshot {} holds the state after record {}", snapshot.seq, state.seq));
+            }
+            (resident.hash, resident.saved, resident.state) = (snapshot.hash, snapshot.seq, state);
+        }
+        for frame in &loaded.tail {
+            resident.follow(entity, frame)?;
+        }
+        Ok(resident)
+    }
+
+    /// Folds the record in `frame` if it follows on the last one.
+    fn follow(&mut self, entity: &EntityId, frame: &[u8]) -> Result<(), String> {
+        let next = self.state.seq + 1;
+        let record = codec::decode_record(frame).map_err(|error| format!("record {next}: {error}"))?;
+        if record.seq != next {
+            return Err(format!("record {} stands where record {next} should be", record.seq));
+        }
+        if record.prev != self.hash {
+            return Err(format!(
+                "record {next} follows on {}, but the one before is {}",
+                record.prev, self.hash
+            ));
+        }
+        if record.epoch < self.epoch {
+            return Err(format!(
+                "record {next} is of epoch {}, the one before of {}",
+                record.epoch, self.epoch
+            ));
+        }
+        if record.envelope.subject != *entity {
+            return Err(format!("record {next} is one of {}", record.envelope.subject));
+        }
+        self.hash = codec::record_hash(frame).map_err(|error| format!("record {next}: {error}"))?;
+        self.epoch = record.epoch;
+        self.state.fold(&record);
+        Ok(())
+    }
+
+    /// Decides, appends, folds. `condemned`: the message is journaled as refused, without being decided upon.
+    pub(super) async fn take(
+        &mut self,
+        core: &Core,
+        epoch: Epoch,
+        envelope: &Envelope,
+        condemned: bool,
+    ) -> Tried {
+        let process = match core.governing(&envelope.subject, self.state.version) {
+            Ok(process) => process,
+            Err(error) => return Tried::Refused(error),
+        };
+        let decision = if condemned {
+            set_aside(&self.state, envelope)
+        } else {
+            match (core.config.decide.0)(process, &self.state, envelope) {
+                Ok(decision) => decision,
+                Err(Rejection::Stale) => return Tried::Answered(self.stale()),
+                Err(rejection) => refusal(&self.state, rejection),
+            }
+        };
+        let (record, append) = match self.append(process, epoch, envelope, decision) {
+            Ok(append) => append,
+            Err(error) => return Tried::Refused(error),
+        };
+        self.write(core, record, append).await
+    }
+
+    fn stale(&self) -> Reply {
+        let status = self.state.status.clone();
+        let answer = Answer { seq: self.state.seq, status, verdict: Verdict::Rejected(Rejection::Stale) };
+        Reply { answer, duplicate: false }
+    }
+
+    /// The record of `decision` and the append that writes it. A decision too large for a record becomes a refusal.
+    fn append(
+        &self,
+        process: &Process,
+        epoch: Epoch,
+        envelope: &Envelope,
+        decision: Decision,
+    ) -> Result<(Record, Append), Error> {
+        let Decision { changes, business_keys, answer } = decision;
+        let record = Record {
+            seq: self.state.seq + 1,
+            epoch,
+            prev: self.hash,
+            envelope: envelope.clone(),
+            changes,
+            answer,
+        };
+        let (frame, hash) = match codec::encode_record(&record) {
+            Ok(encoded) => encoded,
+            Err(problem @ codec::Error::TooLarge(_)) if !is_refusal(&record) => {
+                let rejection =
+                    Rejection::Expression(format!("process `{}`: {problem}", process.name).into());
+                return self.append(process, epoch, envelope, refusal(&self.state, rejection));
+            }
+            Err(problem) => return Err(Error::Unstorable(problem.to_string())),
+        };
+        let id = DedupKey {
+            scope: format!("source:{}", envelope.source).into(),
+            id: envelope.id.clone(),
+            expires: envelope.remember_ms.map(|ms| envelope.at.plus(std::time::Duration::from_millis(ms))),
+        };
+        let business = business_keys.into_iter().map(|key| DedupKey {
+            scope: format!("business:{}", key.scope).into(),
+            id: key.key,
+            expires: None,
+        });
+        let append = Append {
+            entity: envelope.subject.clone(),
+            epoch,
+            seq: record.seq,
+            prev: record.prev,
+            hash,
+            frame,
+            at: envelope.at,
+            dedup: std::iter::once(id).chain(business).collect(),
+            answer: record.answer.clone(),
+            ended: self.state.ending.is_some() || ending(&record).is_some(),
+            rows: Rows::of(&record),
+            terms: self.terms(envelope),
+        };
+        Ok((record, append))
+    }
+
+    /// Terms that the entity is not found by yet.
+    fn terms(&self, envelope: &Envelope) -> Vec<Arc<str>> {
+        let flow = &envelope.correlation_id;
+        if flow.is_empty() || *flow == self.state.correlation_id {
+            return Vec::new();
+        }
+        vec![format!("correlation:{flow}").into()]
+    }
+
+    async fn write(&mut self, core: &Core, record: Record, append: Append) -> Tried {
+        let (rows, hash) = (append.rows.clone(), append.hash);
+        let entity = &record.envelope.subject;
+        match core.journal("append", core.journal.append(append)).await {
+            Ok(Appended::Written) => {}
+            Ok(Appended::Duplicate(answer)) => {
+                core.count(entity.kind(), |kind| count(&kind.duplicates));
+                return Tried::Answered(Reply { answer, duplicate: true });
+            }
+            Err(error @ journal::Error::Fenced { .. }) => return Tried::Fenced(Error::of(entity, &error)),
+            Err(error) => return Tried::Lost(Error::of(entity, &error)),
+        }
+        let from = self.state.status.clone();
+        self.state.fold(&record);
+        (self.hash, self.epoch) = (hash, record.epoch);
+        self.tell(core, &from, &record, &rows);
+        Tried::Answered(Reply { answer: record.answer, duplicate: false })
+    }
+
+    /// Tells those who wait for work and those who watch.
+    fn tell(&self, core: &Core, from: &str, record: &Record, rows: &Rows) {
+        let entity = &record.envelope.subject;
+        if !rows.emitted.is_empty() {
+            core.hints.effects(&rows.emitted);
+        }
+        if !rows.called_off.is_empty() {
+            core.hints.called_off(entity, &rows.called_off);
+        }
+        if !rows.timers_set.is_empty() {
+            core.hints.timers(&rows.timers_set);
+        }
+        core.count(entity.kind(), |kind| count(&kind.recorded));
+        core.observer.recorded(from, record);
+        if let Some(ending) = ending(record) {
+            core.observer.ended(entity.kind(), ending, record.envelope.at.since(self.state.began_at));
+        }
+    }
+
+    /// Keeps a snapshot when `tail` records or more came since the last one, or when the entity has ended: then its records may
+    /// be thrown away one day.
+    pub(super) async fn save(&mut self, core: &Core, entity: &EntityId, epoch: Epoch, tail: u64) {
+        let since = self.state.seq - self.saved;
+        if since == 0 || (since < tail && self.state.ending.is_none()) {
+            return;
+        }
+        let seq = self.state.seq;
+        let saved = match codec::encode_state(&self.state) {
+            Ok(frame) => {
+                let snapshot = Snapshot { seq, hash: self.hash, frame };
+                let saving = core.journal.save_snapshot(epoch, entity, snapshot);
+                core.journal("save_snapshot", saving).await.map_err(|error| error.to_string())
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        match saved {
+            Ok(()) => self.saved = seq,
+            // Its records tell all: the next rebuild is longer, not wrong.
+            Err(problem) => tracing::warn!(%entity, seq, problem, "no snapshot was kept"),
+        }
+    }
+}
+
+fn is_refusal(record: &Record) -> bool {
+    matches!(record.answer.verdict, Verdict::Rejected(_))
+}
+
+fn ending(record: &Record) -> Option<syncline_actors::decision::Ending> {
+    record.changes.iter().find_map(|change| match change {
+        Change::Ended { ending } => Some(*ending),
+        _ => None,
+    })
+}
+
+/// What is journaled of a message that makes its actor panic: that it came and is held elsewhere. What it was about waits no
+/// longer, or it would come again and again.
+fn set_aside(state: &State, envelope: &Envelope) -> Decision {
+    let mut decision = refusal(state, Rejection::Expression(super::quarantine::POISON.into()));
+    match &envelope.body {
+        Body::Outcome(outcome) if state.pending.contains_key(&outcome.effect) => {
+            let (effect, class, result) = (outcome.effect, outcome.class, outcome.result.clone());
+            decision.changes.insert(0, Change::Settled { effect, class, result });
+        }
+        Body::Timer(timer)
+            if state.timers.get(&timer.name).is_some_and(|(token, _)| *token == timer.token) =>
+        {
+            decision.changes.insert(0, Change::TimerCleared { name: timer.name.clone() });
+        }
+        _ => {}
+    }
+    decision
+}
+
+impl Core {
+    /// The definition that governs an entity of `version`.
+    fn governing(&self, entity: &EntityId, version: u32) -> Result<&Arc<Process>, Error> {
+        let kind = entity.kind();
+        self.catalog.governing(kind, version).ok_or_else(|| match version {
+            0 => Error::UnknownKind { kind: kind.into() },
+            version => Error::MissingVersion { kind: kind.into(), version },
+        })
+    }
+
+    /// Whether the node is going down.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+}

@@ -1,0 +1,421 @@
+//! The actor of one shard: it alone begins, ends and forgets the actors of its entities.
+//!
+//! An entity waits for room, is hot, or leaves; what comes for it meanwhile waits here. The shard keeps each message until it is
+//! answered: when an actor panics, what it held is given to the next one in the same order.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
+use syncline_actors::entity::State;
+use syncline_actors::id::{EntityId, Epoch, ShardId};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::time::{Duration, Instant};
+
+use super::core::Core;
+use super::delivery::Delivery;
+use super::entity::{self, Birth, Entity};
+use super::observer::count;
+use super::{Error, Lane};
+
+/// The actor of one shard.
+pub(super) struct Shard;
+
+/// What a shard is told.
+pub(super) enum Message {
+    /// A message for one of its entities.
+    Deliver(Arc<Delivery>),
+    /// A question for an entity's state: `None` when it is not in memory.
+    Read(EntityId, oneshot::Sender<Option<StateAwaited>>),
+    /// There is room for an entity that waits for it.
+    Room { entity: EntityId, room: OwnedSemaphorePermit },
+    /// Let go of an entity, or ask the next shard, at most so many.
+    MakeRoom { hops: u16 },
+    /// Time to look for idle entities.
+    Sweep,
+    /// Another node owns the shard.
+    Fenced,
+    /// Let go of everything, then tell.
+    Drain(oneshot::Sender<()>),
+}
+
+/// What an entity's actor will tell of its state.
+pub(super) type StateAwaited = oneshot::Receiver<Result<Option<State>, Error>>;
+
+/// What a shard holds.
+pub(super) struct Held {
+    core: Arc<Core>,
+    id: ShardId,
+    epoch: Epoch,
+    entries: BTreeMap<EntityId, Entry>,
+    children: BTreeMap<ActorId, EntityId>,
+    /// Hot entities, the least recently used first.
+    order: BTreeMap<u64, EntityId>,
+    ticks: u64,
+    sweeping: bool,
+    draining: Option<oneshot::Sender<()>>,
+}
+
+/// An entity that is in memory, or about to be.
+struct Entry {
+    phase: Phase,
+    /// Given to its actor and perhaps not answered, in order.
+    given: VecDeque<Arc<Delivery>>,
+    /// Waits for its next actor.
+    waiting: VecDeque<Arc<Delivery>>,
+    /// Its place in the order of use.
+    tick: u64,
+    used: Instant,
+}
+
+enum Phase {
+    /// It waits for room.
+    Waiting,
+    /// Its actor takes messages.
+    Hot(Child),
+    /// Its actor finishes what it was given.
+    Leaving(Child),
+}
+
+struct Child {
+    actor: ActorRef<entity::Message>,
+    /// Freed when the actor has ended.
+    _room: OwnedSemaphorePermit,
+}
+
+impl Actor for Shard {
+    type Msg = Message;
+    type State = Held;
+    type Arguments = (Arc<Core>, ShardId, Epoch);
+
+    async fn pre_start(
+        &self,
+        _: ActorRef<Message>,
+        (core, id, epoch): Self::Arguments,
+    ) -> Result<Held, ActorProcessingErr> {
+        Ok(Held {
+            core,
+            id,
+            epoch,
+            entries: BTreeMap::new(),
+            children: BTreeMap::new(),
+            order: BTreeMap::new(),
+            ticks: 0,
+            sweeping: false,
+            draining: None,
+        })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Message>,
+        message: Message,
+        held: &mut Held,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            Message::Deliver(delivery) => Box::pin(held.deliver(&myself, delivery)).await?,
+            Message::Read(entity, reply) => held.read(&entity, reply),
+            Message::Room { entity, room } => Box::pin(held.activate(&myself, entity, room)).await?,
+            Message::MakeRoom { hops } => {
+                if !held.let_one_go() {
+                    held.core.make_room(held.id, hops);
+                }
+            }
+            Message::Sweep => held.sweep(&myself),
+            Message::Fenced => held.fenced(&myself),
+            Message::Drain(done) => held.drain(done),
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<Message>,
+        event: SupervisionEvent,
+        held: &mut Held,
+    ) -> Result<(), ActorProcessingErr> {
+        match event {
+            SupervisionEvent::ActorTerminated(child, ..) => {
+                Box::pin(held.ended(&myself, child.get_id(), None)).await
+            }
+            SupervisionEvent::ActorFailed(child, panic) => {
+                Box::pin(held.ended(&myself, child.get_id(), Some(panic))).await
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Entry {
+    fn new() -> Self {
+        let (given, waiting) = (VecDeque::new(), VecDeque::new());
+        Self { phase: Phase::Waiting, given, waiting, tick: 0, used: Instant::now() }
+    }
+
+    /// Messages that are not answered.
+    fn in_flight(&mut self) -> usize {
+        while self.given.front().is_some_and(|delivery| !delivery.is_open()) {
+            self.given.pop_front();
+        }
+        self.given.len() + self.waiting.len()
+    }
+
+    /// Gives a message to the actor. One that has just panicked does not get it; its successor will.
+    fn give(&mut self, delivery: Arc<Delivery>) {
+        if let Phase::Hot(child) = &self.phase {
+            let _ = child.actor.send_message(entity::Message::Deliver(delivery.clone()));
+            self.given.push_back(delivery);
+        } else {
+            self.waiting.push_back(delivery);
+        }
+    }
+}
+
+impl Held {
+    // ---- messages ----
+
+    async fn deliver(
+        &mut self,
+        myself: &ActorRef<Message>,
+        delivery: Arc<Delivery>,
+    ) -> Result<(), ActorProcessingErr> {
+        let id = delivery.entity.clone();
+        let Some(entry) = self.entries.get_mut(&id) else {
+            let mut entry = Entry::new();
+            entry.give(delivery);
+            self.entries.insert(id.clone(), entry);
+            return self.want_room(myself, id).await;
+        };
+        let bounded = delivery.lane == Lane::Outside && !delivery.is_condemned();
+        if bounded && entry.in_flight() >= self.core.config.entity_in_flight_max {
+            let retry_after = self.core.config.retry_after;
+            delivery.answer(Err(Error::Busy { what: "the entity's mailbox", retry_after }));
+            return Ok(());
+        }
+        entry.give(delivery);
+        self.touch(&id);
+        Ok(())
+    }
+
+    fn read(&self, entity: &EntityId, reply: oneshot::Sender<Option<StateAwaited>>) {
+        let (answer, awaited) = oneshot::channel();
+        let asked = match self.entries.get(entity).map(|entry| &entry.phase) {
+            Some(Phase::Hot(child)) => child.actor.send_message(entity::Message::Read(answer)).is_ok(),
+            _ => false,
+        };
+        let _ = reply.send(asked.then_some(awaited));
+    }
+
+    // ---- into memory ----
+
+    /// Activates an entity at once if there is room. If not, the least recently used one makes some, here or elsewhere.
+    async fn want_room(
+        &mut self,
+        myself: &ActorRef<Message>,
+        id: EntityId,
+    ) -> Result<(), ActorProcessingErr> {
+        if let Ok(room) = self.core.room.clone().try_acquire_owned() {
+            return self.activate(myself, id, room).await;
+        }
+        if !self.let_one_go() {
+            self.core.make_room(self.id, syncline_actors::id::SHARDS);
+        }
+        self.core.find_room(self.id, myself.clone(), id);
+        Ok(())
+    }
+
+    async fn activate(
+        &mut self,
+        myself: &ActorRef<Message>,
+        id: EntityId,
+        room: OwnedSemaphorePermit,
+    ) -> Result<(), ActorProcessingErr> {
+        let Some(entry) = self.entries.get_mut(&id) else { return Ok(()) };
+        let birth =
+            Birth { core: self.core.clone(), shard: myself.clone(), id: id.clone(), epoch: self.epoch };
+        let (actor, _task) = Actor::spawn_linked(None, Entity, birth, myself.get_cell()).await?;
+        self.children.insert(actor.get_id(), id.clone());
+        entry.phase = Phase::Hot(Child { actor, _room: room });
+        for delivery in std::mem::take(&mut entry.waiting) {
+            entry.give(delivery);
+        }
+        self.touch(&id);
+        if self.draining.is_some() {
+            self.let_go(&id);
+        }
+        self.plan_sweep(myself, self.core.config.idle);
+        Ok(())
+    }
+
+    /// Marks an entity as used just now.
+    fn touch(&mut self, id: &EntityId) {
+        let Some(entry) = self.entries.get_mut(id) else { return };
+        entry.used = Instant::now();
+        if let Phase::Hot(_) = entry.phase {
+            self.order.remove(&entry.tick);
+            self.ticks += 1;
+            entry.tick = self.ticks;
+            self.order.insert(self.ticks, id.clone());
+        }
+    }
+
+    // ---- out of memory ----
+
+    /// Lets an entity's actor finish what it was given and end. `drain`, never `stop`: that would drop what is queued.
+    fn let_go(&mut self, id: &EntityId) {
+        let Some(entry) = self.entries.get_mut(id) else { return };
+        match std::mem::replace(&mut entry.phase, Phase::Waiting) {
+            Phase::Hot(child) => {
+                // An actor that cannot be drained has ended: its end is on the way to us.
+                let _ = child.actor.drain();
+                self.order.remove(&entry.tick);
+                entry.phase = Phase::Leaving(child);
+            }
+            other => entry.phase = other,
+        }
+    }
+
+    /// Lets go of the least recently used entity that has nothing in flight. Whether there was one.
+    fn let_one_go(&mut self) -> bool {
+        let entries = &mut self.entries;
+        let idle =
+            self.order.values().find(|id| entries.get_mut(*id).is_some_and(|entry| entry.in_flight() == 0));
+        let Some(id) = idle.cloned() else { return false };
+        self.let_go(&id);
+        true
+    }
+
+    /// Lets go of what nobody has used for long, and plans the next look.
+    fn sweep(&mut self, myself: &ActorRef<Message>) {
+        self.sweeping = false;
+        let idle = self.core.config.idle;
+        let mut next = None;
+        let mut leaving = Vec::new();
+        for id in self.order.values() {
+            let Some(entry) = self.entries.get_mut(id) else { continue };
+            let age = entry.used.elapsed();
+            if age < idle {
+                next = Some(idle - age);
+                break;
+            }
+            if entry.in_flight() == 0 {
+                leaving.push(id.clone());
+            }
+        }
+        for id in &leaving {
+            self.let_go(id);
+        }
+        if !self.order.is_empty() {
+            self.plan_sweep(myself, next.unwrap_or(idle));
+        }
+    }
+
+    fn plan_sweep(&mut self, myself: &ActorRef<Message>, after: Duration) {
+        if !self.sweeping {
+            self.sweeping = true;
+            // A hair later, so that what is due then is over its time.
+            let _task = myself.send_after(after + Duration::from_millis(1), || Message::Sweep);
+        }
+    }
+
+    /// An entity's actor has ended: by leaving, or by a panic.
+    async fn ended(
+        &mut self,
+        myself: &ActorRef<Message>,
+        child: ActorId,
+        panic: Option<ActorProcessingErr>,
+    ) -> Result<(), ActorProcessingErr> {
+        let Some(id) = self.children.remove(&child) else { return Ok(()) };
+        let Some(entry) = self.entries.get_mut(&id) else { return Ok(()) };
+        self.order.remove(&entry.tick);
+        entry.phase = Phase::Waiting;
+        let given = std::mem::take(&mut entry.given);
+        let unanswered: Vec<_> = given.into_iter().filter(|delivery| delivery.is_open()).collect();
+        match panic {
+            Some(panic) => self.panicked(myself, &id, unanswered, &panic),
+            None => {
+                self.core.count(id.kind(), |kind| count(&kind.passivated));
+                self.core.observer.passivated(id.kind());
+                for delivery in unanswered {
+                    tracing::error!(alarm = true, entity = %id, "an actor left before it answered");
+                    delivery.answer(Err(Error::Unavailable(format!(
+                        "the actor of {id} left before it answered"
+                    ))));
+                }
+            }
+        }
+        self.go_on(myself, id).await
+    }
+
+    /// After an actor's end: begins the next if anything waits, or forgets the entity.
+    async fn go_on(&mut self, myself: &ActorRef<Message>, id: EntityId) -> Result<(), ActorProcessingErr> {
+        if self.entries.get(&id).is_some_and(|entry| !entry.waiting.is_empty()) {
+            return self.want_room(myself, id).await;
+        }
+        self.entries.remove(&id);
+        self.tell_when_drained();
+        Ok(())
+    }
+
+    /// What an actor held when it panicked goes to the next one, in order. The message it was at gets a strike, and is set aside
+    /// when it has too many.
+    fn panicked(
+        &mut self,
+        myself: &ActorRef<Message>,
+        id: &EntityId,
+        unanswered: Vec<Arc<Delivery>>,
+        panic: &ActorProcessingErr,
+    ) {
+        tracing::error!(entity = %id, %panic, "an actor panicked and is rebuilt from the journal");
+        self.core.count(id.kind(), |kind| count(&kind.panics));
+        self.core.observer.panicked(id.kind());
+        let Some(entry) = self.entries.get_mut(id) else { return };
+        for delivery in unanswered.into_iter().rev() {
+            let strikes = delivery.strike();
+            if strikes < self.core.config.strikes_max {
+                entry.waiting.push_front(delivery);
+            } else if delivery.is_condemned() {
+                delivery.answer(super::quarantine::given_up(id));
+            } else {
+                super::quarantine::set_aside(self.core.clone(), myself.clone(), delivery, panic.to_string());
+            }
+        }
+    }
+
+    // ---- the end ----
+
+    /// Another node owns the shard: nothing that is in flight here may be acknowledged any more.
+    fn fenced(&mut self, myself: &ActorRef<Message>) {
+        tracing::warn!(shard = %self.id, epoch = %self.epoch, "the shard is fenced: another node owns it");
+        if self.core.route(self.id).is_some_and(|route| route.epoch == self.epoch) {
+            self.core.set_route(self.id, None);
+        }
+        self.core.observer.fenced(self.id);
+        self.order.clear();
+        for entry in std::mem::take(&mut self.entries).into_values() {
+            for delivery in entry.given.into_iter().chain(entry.waiting) {
+                delivery.answer(Err(Error::NotOwner { shard: self.id }));
+            }
+            if let Phase::Hot(child) | Phase::Leaving(child) = entry.phase {
+                child.actor.stop(Some("fenced".to_owned()));
+            }
+        }
+        myself.stop(Some("fenced".to_owned()));
+    }
+
+    fn drain(&mut self, done: oneshot::Sender<()>) {
+        self.draining = Some(done);
+        for id in self.order.values().cloned().collect::<Vec<_>>() {
+            self.let_go(&id);
+        }
+        self.tell_when_drained();
+    }
+
+    fn tell_when_drained(&mut self) {
+        if self.entries.is_empty()
+            && let Some(done) = self.draining.take()
+        {
+            let _ = done.send(());
+        }
+    }
+}
