@@ -52,7 +52,7 @@ pub enum Schema {
 }
 
 impl Schema {
-    /// The version that is written. Older ones are lifted by [`upcast`] when read.
+    /// The version that is written. Older ones are lifted when read.
     pub const fn version(self) -> u16 {
         1
     }

@@ -76,6 +76,7 @@ pub(crate) async fn an_old_epoch_writes_nothing(journal: SharedJournal) {
 pub(crate) async fn epochs_only_grow(journal: SharedJournal) {
     let node = |name: &str| NodeId(name.into());
     let mut last = 0;
+    assert!(fenced(&journal.renew(&[Grant { shard: ShardId(7), epoch: Epoch(0) }]).await));
     for round in 0..5 {
         let grant = journal.acquire(&[ShardId(7)], &node("a")).await.unwrap()[0];
         assert!(grant.shard == ShardId(7) && grant.epoch.0 > last, "{round}: {grant:?} after {last}");
@@ -84,6 +85,9 @@ pub(crate) async fn epochs_only_grow(journal: SharedJournal) {
         if round % 2 == 0 {
             journal.release(&[grant]).await.unwrap();
             assert!(fenced(&journal.renew(&[grant]).await));
+            // Nor may anyone guess the number that comes next.
+            let guess = Grant { epoch: Epoch(last + 1), ..grant };
+            assert!(fenced(&journal.renew(&[guess]).await));
             journal.release(&[grant]).await.unwrap();
         }
     }
