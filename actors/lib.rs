@@ -6,5 +6,6 @@ pub mod envelope;
 pub mod id;
 pub mod outbox;
 pub mod record;
+pub mod retry;
 pub mod time;
 pub mod value;
