@@ -15,6 +15,8 @@ use syncline_actors::outbox::{ExceptionRow, OutboxRow, Progress, Rows, TimerRow}
 use syncline_actors::record::Hash;
 use syncline_actors::time::Timestamp;
 
+pub mod memory;
+
 /// A journal to pass around.
 pub type SharedJournal = Arc<dyn Journal>;
 
@@ -60,6 +62,8 @@ impl Error {
 }
 
 /// One append: all of it or nothing.
+///
+/// Its keys count within the entity: two entities may take in the same (source, message id).
 #[derive(Debug, Clone)]
 pub struct Append {
     /// Whose journal.
@@ -201,10 +205,11 @@ pub trait Journal: std::fmt::Debug + Send + Sync + 'static {
     async fn load(&self, entity: &EntityId) -> Result<Loaded, Error>;
     /// Frames of the records of an entity from `from` on, at most `limit`, in order.
     async fn records(&self, entity: &EntityId, from: u64, limit: usize) -> Result<Vec<Bytes>, Error>;
-    /// Keeps a snapshot. Refused under an old epoch; ignored when a newer one is there.
+    /// Keeps a snapshot. Refused under an old epoch; ignored when a newer one is there. [`Error::Conflict`] when it is ahead of
+    /// the entity's records, or of another history.
     async fn save_snapshot(&self, epoch: Epoch, entity: &EntityId, snapshot: Snapshot) -> Result<(), Error>;
 
-    /// Effects of `connector` due at `now`, the longest due first, at most `limit`.
+    /// Effects of `connector` due at `now`, the longest due first, at most `limit`. One that is called off is due at once.
     async fn due_effects(
         &self,
         connector: &str,
@@ -232,7 +237,7 @@ pub trait Journal: std::fmt::Debug + Send + Sync + 'static {
     /// When the next timer is due, after `now`.
     async fn next_timer(&self, now: Timestamp) -> Result<Option<Timestamp>, Error>;
 
-    /// Open exceptions, in order of their ids.
+    /// Open exceptions, in order of their ids as text.
     async fn exceptions(&self, filter: &ExceptionFilter) -> Result<Vec<ExceptionRow>, Error>;
     /// Entities found under `term`, at most `limit`.
     async fn find(&self, term: &str, limit: usize) -> Result<Vec<EntityId>, Error>;
@@ -247,6 +252,28 @@ pub trait Journal: std::fmt::Debug + Send + Sync + 'static {
     async fn keep_definition(&self, kind: &str, version: u32, text: &str) -> Result<(), Error>;
 
     /// Throws away what is past its time: deduplication entries that ended before `now`, and records of entities that ended
-    /// before `ended_before` (their snapshots stay).
+    /// before `ended_before` (their snapshots stay; an entity whose last record is in no snapshot keeps its records).
     async fn compact(&self, now: Timestamp, ended_before: Timestamp) -> Result<Compacted, Error>;
+}
+
+/// What is kept of an effect's `stored` progress when an attempt has shown `shown`: that it was called off, and, when the attempt
+/// did not know of it, the earlier time, so that it is looked at soon.
+fn merge(stored: &Progress, mut shown: Progress) -> Progress {
+    if stored.called_off && !shown.called_off {
+        shown.called_off = true;
+        shown.due = shown.due.min(stored.due);
+    }
+    shown
+}
+
+/// Whether `row` is of the kind and class that `filter` asks for.
+fn passes(filter: &ExceptionFilter, row: &ExceptionRow) -> bool {
+    filter.kind.as_deref().is_none_or(|kind| kind == row.entity.kind())
+        && filter.class.as_deref().is_none_or(|class| class == row.exception.class.word())
+}
+
+fn changed_definition(kind: &str, version: u32) -> Error {
+    Error::Open(format!(
+        "version {version} of process `{kind}` is in use with another text: give the changed definition a new version"
+    ))
 }

@@ -3,4 +3,5 @@
 //! This crate is the shell: everything that waits, sends or stores. What an entity decides is in `syncline-actors`.
 
 pub mod clock;
+pub mod codec;
 pub mod journal;

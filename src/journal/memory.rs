@@ -1,0 +1,306 @@
+//! A journal in memory, for the simulation and for tests: the same promises as a store on disk, kept by plain ordered maps.
+//!
+//! It is written for reading, apart from the other implementations, so that the conformance suite compares two minds.
+//! Every handle that [`Memory::shared`] gives stands on the same store: a node may crash, its store stays. A handle of
+//! [`Memory::with_fault`] fails, hangs or lags where its hook says so.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use syncline_actors::id::{EffectId, EntityId, Epoch, NodeId, ShardId};
+use syncline_actors::outbox::{ExceptionRow, OutboxRow, Progress, TimerRow};
+use syncline_actors::record::Hash;
+use syncline_actors::time::Timestamp;
+
+use super::{
+    Append, Appended, Compacted, Depth, Error, ExceptionFilter, Grant, Head, Journal, Loaded, Snapshot,
+};
+
+mod store;
+
+use store::Store;
+
+/// What happens to one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultAction {
+    /// It works.
+    Proceed,
+    /// Nothing is done; the caller is told that the store is unavailable.
+    FailBefore,
+    /// It is done; the caller is told that the store is unavailable.
+    FailAfter,
+    /// It works, after this time on tokio's clock.
+    Delay(Duration),
+    /// Nothing is done, and no answer ever comes.
+    HangBefore,
+    /// It is done, and no answer ever comes.
+    HangAfter,
+}
+
+/// Decides what happens to a call, by the name of the trait's method. May hold state; called once a call.
+pub type Fault = Arc<dyn Fn(&'static str) -> FaultAction + Send + Sync>;
+
+/// A journal in memory. Cloning it gives another handle on the same store.
+#[derive(Clone, Default)]
+pub struct Memory {
+    store: Arc<Mutex<Store>>,
+    fault: Option<Fault>,
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Memory").field("faulty", &self.fault.is_some()).finish_non_exhaustive()
+    }
+}
+
+/// All that was ever written and acknowledged, whatever compaction threw away since.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Audit {
+    /// Records of each entity in the order in which they were written.
+    pub records: BTreeMap<EntityId, Vec<Written>>,
+    /// Appends in the order in which their callers learnt of them.
+    pub acked: Vec<Acked>,
+    /// Epochs in the order in which they were given, each with the node.
+    pub grants: Vec<(Grant, NodeId)>,
+}
+
+/// A record as it was written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Written {
+    /// Its place.
+    pub seq: u64,
+    /// The epoch it was written under.
+    pub epoch: Epoch,
+    /// Hash of the record before.
+    pub prev: Hash,
+    /// Its hash.
+    pub hash: Hash,
+    /// Its frame.
+    pub frame: Bytes,
+    /// Keys under which it is known.
+    pub dedup: Vec<super::DedupKey>,
+}
+
+/// An append whose caller got an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Acked {
+    /// Whose journal.
+    pub entity: EntityId,
+    /// Place of the record that the caller wanted to write.
+    pub seq: u64,
+    /// Its hash.
+    pub hash: Hash,
+    /// Its keys.
+    pub dedup: Vec<super::DedupKey>,
+    /// What the caller was told.
+    pub outcome: Appended,
+}
+
+impl Memory {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Another handle on the same store, without faults.
+    #[must_use]
+    pub fn shared(&self) -> Self {
+        Self { store: self.store.clone(), fault: None }
+    }
+
+    /// Another handle on the same store, whose calls go as `fault` says.
+    #[must_use]
+    pub fn with_fault(&self, fault: Fault) -> Self {
+        Self { store: self.store.clone(), fault: Some(fault) }
+    }
+
+    /// All that was ever written and acknowledged. O(records), but frames are shared.
+    pub fn audit(&self) -> Audit {
+        self.lock().audit.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().expect("no code panics while it holds the store")
+    }
+
+    async fn run<T>(
+        &self,
+        operation: &'static str,
+        work: impl FnOnce(&mut Store) -> Result<T, Error> + Send,
+    ) -> Result<T, Error> {
+        let action = self.fault.as_ref().map_or(FaultAction::Proceed, |fault| fault(operation));
+        match action {
+            FaultAction::Proceed => {}
+            FaultAction::Delay(time) => tokio::time::sleep(time).await,
+            FaultAction::FailBefore => return Err(injected(operation, "before")),
+            FaultAction::HangBefore => std::future::pending().await,
+            FaultAction::FailAfter | FaultAction::HangAfter => {
+                let _ = work(&mut self.lock());
+                if action == FaultAction::HangAfter {
+                    std::future::pending::<()>().await;
+                }
+                return Err(injected(operation, "after"));
+            }
+        }
+        work(&mut self.lock())
+    }
+}
+
+fn injected(operation: &str, when: &str) -> Error {
+    Error::Unavailable(format!("a fault was injected {when} `{operation}`"))
+}
+
+#[async_trait]
+impl Journal for Memory {
+    async fn acquire(&self, shards: &[ShardId], node: &NodeId) -> Result<Vec<Grant>, Error> {
+        self.run("acquire", |store| Ok(store.acquire(shards, node))).await
+    }
+
+    async fn renew(&self, grants: &[Grant]) -> Result<(), Error> {
+        self.run("renew", |store| grants.iter().try_for_each(|grant| store.check(grant.shard, grant.epoch)))
+            .await
+    }
+
+    async fn release(&self, grants: &[Grant]) -> Result<(), Error> {
+        self.run("release", |store| {
+            store.release(grants);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn append(&self, append: Append) -> Result<Appended, Error> {
+        let mut acked = Acked {
+            entity: append.entity.clone(),
+            seq: append.seq,
+            hash: append.hash,
+            dedup: append.dedup.clone(),
+            outcome: Appended::Written,
+        };
+        acked.outcome = self.run("append", |store| store.append(append)).await?;
+        let outcome = acked.outcome.clone();
+        self.lock().audit.acked.push(acked);
+        Ok(outcome)
+    }
+
+    async fn load(&self, entity: &EntityId) -> Result<Loaded, Error> {
+        self.run("load", |store| Ok(store.load(entity))).await
+    }
+
+    async fn records(&self, entity: &EntityId, from: u64, limit: usize) -> Result<Vec<Bytes>, Error> {
+        self.run("records", |store| Ok(store.records(entity, from, limit))).await
+    }
+
+    async fn save_snapshot(&self, epoch: Epoch, entity: &EntityId, snapshot: Snapshot) -> Result<(), Error> {
+        self.run("save_snapshot", |store| store.save_snapshot(epoch, entity, snapshot)).await
+    }
+
+    async fn due_effects(
+        &self,
+        connector: &str,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<OutboxRow>, Error> {
+        self.run("due_effects", |store| Ok(store.due_effects(connector, now, limit))).await
+    }
+
+    async fn next_effect(&self, connector: &str, now: Timestamp) -> Result<Option<Timestamp>, Error> {
+        self.run("next_effect", |store| Ok(store.next_effect(connector, now))).await
+    }
+
+    async fn outbox_of(&self, entity: &EntityId) -> Result<Vec<OutboxRow>, Error> {
+        self.run("outbox_of", |store| Ok(store.outbox_of(entity))).await
+    }
+
+    async fn progress(
+        &self,
+        epoch: Epoch,
+        entity: &EntityId,
+        effect: EffectId,
+        progress: Progress,
+    ) -> Result<bool, Error> {
+        self.run("progress", |store| store.progress(epoch, entity, effect, progress)).await
+    }
+
+    async fn depths(&self) -> Result<BTreeMap<String, Depth>, Error> {
+        self.run("depths", |store| Ok(store.depths())).await
+    }
+
+    async fn due_timers(&self, now: Timestamp, limit: usize) -> Result<Vec<TimerRow>, Error> {
+        self.run("due_timers", |store| Ok(store.due_timers(now, limit))).await
+    }
+
+    async fn next_timer(&self, now: Timestamp) -> Result<Option<Timestamp>, Error> {
+        self.run("next_timer", |store| Ok(store.next_timer(now))).await
+    }
+
+    async fn exceptions(&self, filter: &ExceptionFilter) -> Result<Vec<ExceptionRow>, Error> {
+        self.run("exceptions", |store| Ok(store.exceptions(filter))).await
+    }
+
+    async fn find(&self, term: &str, limit: usize) -> Result<Vec<EntityId>, Error> {
+        self.run("find", |store| Ok(store.find(term, limit))).await
+    }
+
+    async fn heads(&self, kind: &str, after: Option<&str>, limit: usize) -> Result<Vec<Head>, Error> {
+        self.run("heads", |store| Ok(store.heads(kind, after, limit))).await
+    }
+
+    async fn census(&self) -> Result<BTreeMap<(String, String), u64>, Error> {
+        self.run("census", |store| Ok(store.census())).await
+    }
+
+    async fn definitions(&self) -> Result<BTreeMap<(String, u32), String>, Error> {
+        self.run("definitions", |store| Ok(store.definitions.clone())).await
+    }
+
+    async fn keep_definition(&self, kind: &str, version: u32, text: &str) -> Result<(), Error> {
+        self.run("keep_definition", |store| store.keep_definition(kind, version, text)).await
+    }
+
+    async fn compact(&self, now: Timestamp, ended_before: Timestamp) -> Result<Compacted, Error> {
+        self.run("compact", |store| Ok(store.compact(now, ended_before))).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failing(action: FaultAction) -> Fault {
+        Arc::new(move |operation| if operation == "acquire" { action } else { FaultAction::Proceed })
+    }
+
+    async fn epoch_after(action: FaultAction) -> (Result<Vec<Grant>, Error>, u64) {
+        let memory = Memory::new();
+        let node = NodeId("n1".into());
+        let answer = memory.with_fault(failing(action)).acquire(&[ShardId(3)], &node).await;
+        let next = memory.shared().acquire(&[ShardId(3)], &node).await.expect("no fault on this handle");
+        (answer, next[0].epoch.0)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_fails_before_leaves_nothing_and_one_that_fails_after_leaves_all() {
+        let (answer, next) = epoch_after(FaultAction::FailBefore).await;
+        assert!(answer.is_err_and(|error| error.is_transient()));
+        assert_eq!(next, 1);
+        let (answer, next) = epoch_after(FaultAction::FailAfter).await;
+        assert!(answer.is_err_and(|error| error.is_transient()));
+        assert_eq!(next, 2);
+        let (answer, next) = epoch_after(FaultAction::Delay(Duration::from_secs(9))).await;
+        assert!(answer.is_ok());
+        assert_eq!(next, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_hangs_never_answers() {
+        for action in [FaultAction::HangBefore, FaultAction::HangAfter] {
+            let hung = tokio::time::timeout(Duration::from_hours(1), epoch_after(action)).await;
+            assert!(hung.is_err(), "{action:?}");
+        }
+    }
+}

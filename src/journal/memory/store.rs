@@ -1,0 +1,349 @@
+//! The maps of the journal in memory, and what each call does to them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use syncline_actors::decision::Answer;
+use syncline_actors::id::{EffectId, EntityId, Epoch, NodeId, ShardId};
+use syncline_actors::outbox::{ExceptionRow, OutboxRow, Progress, Rows, TimerRow};
+use syncline_actors::record::Hash;
+use syncline_actors::time::Timestamp;
+
+use super::{Audit, Written};
+use crate::journal::{
+    Append, Appended, Compacted, DedupKey, Depth, Error, ExceptionFilter, Grant, Head, Loaded, Snapshot,
+    changed_definition, merge, passes,
+};
+
+/// An effect's place among those due: equal times in the order of shards, entities and effects.
+type EffectDue = (Timestamp, ShardId, EntityId, EffectId);
+
+/// Scope and id.
+type Key = (Arc<str>, Arc<str>);
+
+/// Where an entity without records stands.
+const NOWHERE: (u64, Hash) = (0, Hash([0; 32]));
+
+/// Everything that is kept.
+#[derive(Debug, Default)]
+pub(super) struct Store {
+    /// The last epoch of each shard, and who holds it.
+    epochs: BTreeMap<ShardId, (Epoch, Option<NodeId>)>,
+    entities: BTreeMap<EntityId, Entity>,
+    /// By connector: what is due when.
+    effects_due: BTreeMap<Arc<str>, BTreeSet<EffectDue>>,
+    timers_due: BTreeSet<(Timestamp, ShardId, EntityId, Arc<str>)>,
+    /// By `ExceptionRow::id`.
+    exceptions: BTreeMap<String, ExceptionRow>,
+    terms: BTreeMap<Arc<str>, BTreeSet<EntityId>>,
+    pub(super) definitions: BTreeMap<(String, u32), String>,
+    pub(super) audit: Audit,
+}
+
+#[derive(Debug, Default)]
+struct Entity {
+    head: Option<EntityHead>,
+    records: BTreeMap<u64, Bytes>,
+    snapshot: Option<Snapshot>,
+    /// By (scope, id): until when, and the first answer.
+    dedup: BTreeMap<Key, (Option<Timestamp>, Answer)>,
+    outbox: BTreeMap<EffectId, OutboxRow>,
+    timers: BTreeMap<Arc<str>, TimerRow>,
+}
+
+#[derive(Debug, Clone)]
+struct EntityHead {
+    seq: u64,
+    hash: Hash,
+    status: Arc<str>,
+    ended: bool,
+    updated_at: Timestamp,
+}
+
+impl Entity {
+    /// Place and hash of the last record; zeros before the first.
+    fn position(&self) -> (u64, Hash) {
+        self.head.as_ref().map_or(NOWHERE, |head| (head.seq, head.hash))
+    }
+
+    fn known(&self, keys: &[DedupKey], at: Timestamp) -> Option<Answer> {
+        keys.iter().find_map(|key| {
+            let (expires, answer) = self.dedup.get(&(key.scope.clone(), key.id.clone()))?;
+            expires.is_none_or(|expires| expires >= at).then(|| answer.clone())
+        })
+    }
+}
+
+impl Store {
+    pub(super) fn acquire(&mut self, shards: &[ShardId], node: &NodeId) -> Vec<Grant> {
+        let mut grants = Vec::with_capacity(shards.len());
+        for shard in shards {
+            let held = self.epochs.entry(*shard).or_default();
+            *held = (Epoch(held.0.0 + 1), Some(node.clone()));
+            let grant = Grant { shard: *shard, epoch: held.0 };
+            self.audit.grants.push((grant, node.clone()));
+            grants.push(grant);
+        }
+        grants
+    }
+
+    pub(super) fn check(&self, shard: ShardId, held: Epoch) -> Result<(), Error> {
+        match self.epochs.get(&shard) {
+            Some((current, Some(_))) if *current == held => Ok(()),
+            other => {
+                let current = other.map_or(Epoch(0), |(current, _)| *current);
+                Err(Error::Fenced { shard, held, current })
+            }
+        }
+    }
+
+    pub(super) fn release(&mut self, grants: &[Grant]) {
+        for grant in grants {
+            if self.check(grant.shard, grant.epoch).is_ok() {
+                self.epochs.insert(grant.shard, (Epoch(grant.epoch.0 + 1), None));
+            }
+        }
+    }
+
+    pub(super) fn append(&mut self, append: Append) -> Result<Appended, Error> {
+        self.check(append.entity.shard(), append.epoch)?;
+        let entity = self.entities.get(&append.entity);
+        if let Some(answer) = entity.and_then(|entity| entity.known(&append.dedup, append.at)) {
+            return Ok(Appended::Duplicate(answer));
+        }
+        let (seq, hash) = entity.map_or(NOWHERE, Entity::position);
+        if append.seq != seq + 1 || append.prev != hash {
+            let expected = append.seq.saturating_sub(1);
+            return Err(Error::Conflict { entity: append.entity, expected, found: seq });
+        }
+        self.write(append);
+        Ok(Appended::Written)
+    }
+
+    fn write(&mut self, append: Append) {
+        for term in &append.terms {
+            self.terms.entry(term.clone()).or_default().insert(append.entity.clone());
+        }
+        let entity = self.entities.entry(append.entity.clone()).or_default();
+        entity.records.insert(append.seq, append.frame.clone());
+        entity.head = Some(EntityHead {
+            seq: append.seq,
+            hash: append.hash,
+            status: append.answer.status.clone(),
+            ended: append.ended,
+            updated_at: append.at,
+        });
+        for key in &append.dedup {
+            entity.dedup.insert((key.scope.clone(), key.id.clone()), (key.expires, append.answer.clone()));
+        }
+        self.write_rows(&append.entity, append.rows, append.at);
+        self.audit.records.entry(append.entity).or_default().push(Written {
+            seq: append.seq,
+            epoch: append.epoch,
+            prev: append.prev,
+            hash: append.hash,
+            frame: append.frame,
+            dedup: append.dedup,
+        });
+    }
+
+    /// What ends goes first: an effect that ends and is issued again in one record waits.
+    fn write_rows(&mut self, entity: &EntityId, rows: Rows, at: Timestamp) {
+        for effect in rows.settled {
+            self.put_effect(entity, effect, None);
+        }
+        for row in rows.emitted {
+            self.put_effect(entity, row.effect.id, Some(row));
+        }
+        for effect in rows.called_off {
+            if let Some(mut row) = self.effect(entity, effect) {
+                row.progress.called_off = true;
+                row.progress.due = row.progress.due.min(at);
+                self.put_effect(entity, effect, Some(row));
+            }
+        }
+        for name in rows.timers_cleared {
+            self.put_timer(entity, &name, None);
+        }
+        for row in rows.timers_set {
+            self.put_timer(entity, &row.name.clone(), Some(row));
+        }
+        for number in rows.closed {
+            self.exceptions.remove(&format!("{entity}#{number}"));
+        }
+        for row in rows.opened {
+            self.exceptions.insert(row.id(), row);
+        }
+    }
+
+    fn effect(&self, entity: &EntityId, effect: EffectId) -> Option<OutboxRow> {
+        self.entities.get(entity)?.outbox.get(&effect).cloned()
+    }
+
+    fn put_effect(&mut self, entity: &EntityId, effect: EffectId, row: Option<OutboxRow>) {
+        let place = |due| (due, entity.shard(), entity.clone(), effect);
+        let outbox = &mut self.entities.entry(entity.clone()).or_default().outbox;
+        if let Some(old) = outbox.remove(&effect)
+            && let Some(due) = self.effects_due.get_mut(&old.effect.connector)
+        {
+            due.remove(&place(old.progress.due));
+        }
+        if let Some(row) = row {
+            let due = self.effects_due.entry(row.effect.connector.clone()).or_default();
+            due.insert(place(row.progress.due));
+            outbox.insert(effect, row);
+        }
+    }
+
+    fn put_timer(&mut self, entity: &EntityId, name: &Arc<str>, row: Option<TimerRow>) {
+        let place = |due| (due, entity.shard(), entity.clone(), name.clone());
+        let timers = &mut self.entities.entry(entity.clone()).or_default().timers;
+        if let Some(old) = timers.remove(name) {
+            self.timers_due.remove(&place(old.due));
+        }
+        if let Some(row) = row {
+            self.timers_due.insert(place(row.due));
+            timers.insert(name.clone(), row);
+        }
+    }
+
+    pub(super) fn load(&self, entity: &EntityId) -> Loaded {
+        let Some(entity) = self.entities.get(entity) else { return Loaded::default() };
+        let snapshot = entity.snapshot.clone();
+        let from = snapshot.as_ref().map_or(1, |snapshot| snapshot.seq + 1);
+        Loaded { snapshot, tail: entity.records.range(from..).map(|(_, frame)| frame.clone()).collect() }
+    }
+
+    pub(super) fn records(&self, entity: &EntityId, from: u64, limit: usize) -> Vec<Bytes> {
+        let Some(entity) = self.entities.get(entity) else { return Vec::new() };
+        entity.records.range(from..).take(limit).map(|(_, frame)| frame.clone()).collect()
+    }
+
+    pub(super) fn save_snapshot(
+        &mut self,
+        epoch: Epoch,
+        id: &EntityId,
+        snapshot: Snapshot,
+    ) -> Result<(), Error> {
+        self.check(id.shard(), epoch)?;
+        let (seq, hash) = self.entities.get(id).map_or(NOWHERE, Entity::position);
+        if snapshot.seq > seq || (snapshot.seq == seq && snapshot.hash != hash) {
+            return Err(Error::Conflict { entity: id.clone(), expected: snapshot.seq, found: seq });
+        }
+        let entity = self.entities.entry(id.clone()).or_default();
+        if entity.snapshot.as_ref().is_none_or(|kept| kept.seq <= snapshot.seq) {
+            entity.snapshot = Some(snapshot);
+        }
+        Ok(())
+    }
+
+    pub(super) fn due_effects(&self, connector: &str, now: Timestamp, limit: usize) -> Vec<OutboxRow> {
+        let due = self.effects_due.get(connector).into_iter().flatten();
+        due.take_while(|(due, ..)| *due <= now)
+            .take(limit)
+            .map(|(_, _, entity, effect)| self.effect(entity, *effect).expect("the index names what waits"))
+            .collect()
+    }
+
+    pub(super) fn next_effect(&self, connector: &str, now: Timestamp) -> Option<Timestamp> {
+        let mut due = self.effects_due.get(connector)?.iter().map(|(due, ..)| *due);
+        due.find(|due| *due > now)
+    }
+
+    pub(super) fn outbox_of(&self, entity: &EntityId) -> Vec<OutboxRow> {
+        let Some(entity) = self.entities.get(entity) else { return Vec::new() };
+        entity.outbox.values().cloned().collect()
+    }
+
+    pub(super) fn progress(
+        &mut self,
+        epoch: Epoch,
+        entity: &EntityId,
+        effect: EffectId,
+        progress: Progress,
+    ) -> Result<bool, Error> {
+        self.check(entity.shard(), epoch)?;
+        let Some(mut row) = self.effect(entity, effect) else { return Ok(false) };
+        let progress = merge(&row.progress, progress);
+        row.progress = progress;
+        self.put_effect(entity, effect, Some(row));
+        Ok(true)
+    }
+
+    pub(super) fn depths(&self) -> BTreeMap<String, Depth> {
+        let waiting = self.effects_due.iter().filter(|(_, due)| !due.is_empty());
+        waiting
+            .map(|(connector, due)| {
+                let oldest = due.first().map(|(due, ..)| *due);
+                (connector.to_string(), Depth { waiting: due.len() as u64, oldest })
+            })
+            .collect()
+    }
+
+    pub(super) fn due_timers(&self, now: Timestamp, limit: usize) -> Vec<TimerRow> {
+        let due = self.timers_due.iter().take_while(|(due, ..)| *due <= now).take(limit);
+        due.map(|(_, _, entity, name)| self.entities[entity].timers[name].clone()).collect()
+    }
+
+    pub(super) fn next_timer(&self, now: Timestamp) -> Option<Timestamp> {
+        self.timers_due.iter().map(|(due, ..)| *due).find(|due| *due > now)
+    }
+
+    pub(super) fn exceptions(&self, filter: &ExceptionFilter) -> Vec<ExceptionRow> {
+        let rows = self.exceptions.iter();
+        rows.filter(|(id, _)| filter.after.as_ref().is_none_or(|after| *id > after))
+            .map(|(_, row)| row)
+            .filter(|row| passes(filter, row))
+            .take(filter.limit)
+            .cloned()
+            .collect()
+    }
+
+    pub(super) fn find(&self, term: &str, limit: usize) -> Vec<EntityId> {
+        self.terms.get(term).into_iter().flatten().take(limit).cloned().collect()
+    }
+
+    pub(super) fn heads(&self, kind: &str, after: Option<&str>, limit: usize) -> Vec<Head> {
+        let entities = self.entities.iter().filter(|(id, _)| id.kind() == kind);
+        entities
+            .filter(|(id, _)| after.is_none_or(|after| id.key() > after))
+            .filter_map(|(id, entity)| {
+                let EntityHead { seq, status, ended, updated_at, .. } = entity.head.clone()?;
+                Some(Head { entity: id.clone(), seq, status, ended, updated_at })
+            })
+            .take(limit)
+            .collect()
+    }
+
+    pub(super) fn census(&self) -> BTreeMap<(String, String), u64> {
+        let mut census = BTreeMap::new();
+        for (id, entity) in &self.entities {
+            if let Some(head) = &entity.head {
+                *census.entry((id.kind().to_owned(), head.status.to_string())).or_default() += 1;
+            }
+        }
+        census
+    }
+
+    pub(super) fn keep_definition(&mut self, kind: &str, version: u32, text: &str) -> Result<(), Error> {
+        let kept = self.definitions.entry((kind.to_owned(), version)).or_insert_with(|| text.to_owned());
+        if kept == text { Ok(()) } else { Err(changed_definition(kind, version)) }
+    }
+
+    pub(super) fn compact(&mut self, now: Timestamp, ended_before: Timestamp) -> Compacted {
+        let mut compacted = Compacted::default();
+        for entity in self.entities.values_mut() {
+            let remembered = entity.dedup.len();
+            entity.dedup.retain(|_, (expires, _)| expires.is_none_or(|expires| expires >= now));
+            compacted.dedup += (remembered - entity.dedup.len()) as u64;
+            let Some(head) = &entity.head else { continue };
+            let folded = entity.snapshot.as_ref().is_some_and(|snapshot| snapshot.seq == head.seq);
+            if head.ended && head.updated_at < ended_before && folded {
+                compacted.records += entity.records.len() as u64;
+                entity.records.clear();
+            }
+        }
+        compacted
+    }
+}
