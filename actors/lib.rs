@@ -2,6 +2,7 @@
 //! The heart is `entity::decide`.
 
 pub mod decision;
+pub mod document;
 pub mod envelope;
 pub mod id;
 pub mod outbox;
