@@ -16,5 +16,6 @@ pub mod outbox;
 pub mod process;
 pub mod reading;
 pub mod record;
+pub mod retry;
 pub mod time;
 pub mod value;

@@ -5,5 +5,6 @@
 pub mod clock;
 pub mod codec;
 pub mod host;
+pub mod delivery;
 pub mod journal;
 pub mod timer;

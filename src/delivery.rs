@@ -1,0 +1,352 @@
+//! Effects out: takes what waits in the outbox to the systems it is for, and brings the outcomes back to the entities.
+//!
+//! One task per connector, so that a slow or dead system never slows another. Each keeps to its contract: calls in flight, rate,
+//! breaker, pauses. What waits, waits in the store; memory holds a bounded part of it. An effect is sent at least once, always under
+//! the same key, and never twice at a time; where a call may have been applied, the system is asked before it is made again. The
+//! outcome goes to the entity through the one mailbox, and the effect stays in the store until the entity has it on record: whatever
+//! dies in between, nothing is lost.
+
+pub mod contract;
+pub mod limits;
+pub mod wire;
+
+mod attempt;
+mod auth;
+mod classify;
+mod formula;
+mod lane;
+mod resolve;
+mod template;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use syncline_actors::envelope::{Envelope, OutcomeClass};
+use syncline_actors::id::{EffectId, EntityId, Epoch, ShardId};
+use syncline_actors::outbox::OutboxRow;
+use syncline_actors::time::Timestamp;
+use tokio::task::JoinSet;
+
+use crate::clock::SharedClock;
+use crate::journal::SharedJournal;
+use attempt::Site;
+use contract::Connector;
+use lane::{Door, Lane};
+use wire::Wire;
+
+pub use resolve::surroundings;
+
+/// Why deliveries cannot begin. Nothing was started; correct what is listed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Settings of connectors are missing or not allowed.
+    #[error("connectors cannot be used:\n{}", problems.join("\n"))]
+    Unusable {
+        /// Every problem, with the connector and the fix.
+        problems: Vec<String>,
+    },
+}
+
+/// Why an outcome was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MailboxError {
+    /// Not now: it is told again later.
+    #[error("the entity cannot take it now: {0}")]
+    Unavailable(String),
+    /// The entity's shard belongs to another node now, which will learn the outcome itself.
+    #[error("the entity belongs to another node")]
+    NotOwned,
+}
+
+/// Takes outcomes to entities. The host implements it.
+#[async_trait]
+pub trait Mailbox: fmt::Debug + Send + Sync + 'static {
+    /// Tells an entity how an effect ended. `Ok` means that the effect no longer waits in the store: the outcome is on record, or was
+    /// before.
+    async fn settle(&self, envelope: Envelope) -> Result<(), MailboxError>;
+}
+
+/// Is told what deliveries do, for metrics.
+pub trait Observer: fmt::Debug + Send + Sync + 'static {
+    /// A call ended. `outcome` is one of `ok`, `failed`, `unreadable`, `refused`, `throttled`, `uncertain`, `busy`, `lost`, `unsent`,
+    /// and for probes `found`, `absent`, `unknown`.
+    fn attempt(&self, connector: &str, operation: &str, outcome: &'static str, took: Duration) {
+        let _ = (connector, operation, outcome, took);
+    }
+    /// An effect ended, so long after it was journaled.
+    fn settled(&self, connector: &str, operation: &str, class: OutcomeClass, age: Duration) {
+        let _ = (connector, operation, class, age);
+    }
+    /// So many calls are under way, and so many effects are in hand and wait.
+    fn lane(&self, connector: &str, in_flight: usize, queued: usize) {
+        let _ = (connector, in_flight, queued);
+    }
+}
+
+/// Tells nobody.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unobserved;
+
+impl Observer for Unobserved {}
+
+/// The epoch under which this node holds a shard; `None` when it does not, or is not sure.
+pub type Epochs = Arc<dyn Fn(ShardId) -> Option<Epoch> + Send + Sync>;
+
+/// What deliveries stand on.
+pub struct Outside {
+    /// Where effects wait.
+    pub journal: SharedJournal,
+    /// Takes the outcomes.
+    pub mailbox: Arc<dyn Mailbox>,
+    /// Makes the calls.
+    pub wire: Arc<dyn Wire>,
+    /// Tells the time.
+    pub clock: SharedClock,
+    /// Tells which shards are ours.
+    pub epochs: Epochs,
+    /// Is told what happens.
+    pub observer: Arc<dyn Observer>,
+    /// Fixes the pauses between attempts.
+    pub seed: u64,
+}
+
+impl fmt::Debug for Outside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outside").field("seed", &self.seed).finish_non_exhaustive()
+    }
+}
+
+/// A connector as operators see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectorStatus {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its name for people.
+    pub title: Arc<str>,
+    /// The team that answers for it.
+    pub owner: contract::Owner,
+    /// Whether an operator has paused it.
+    pub paused: bool,
+    /// Its breaker.
+    pub breaker: Breakers,
+    /// Until when the system wants no calls, if it said so.
+    pub throttled_until: Option<Timestamp>,
+    /// Calls under way.
+    pub in_flight: usize,
+    /// Effects in memory that wait for their turn.
+    pub queued: usize,
+    /// Outcomes on their way to their entities.
+    pub settling: usize,
+    /// Calls that its rate lets start at once; `None` without a rate.
+    pub rate_left: Option<u32>,
+    /// Effects in the store; `None` when the store does not answer.
+    pub waiting: Option<u64>,
+    /// When the oldest of them was due.
+    pub oldest: Option<Timestamp>,
+}
+
+/// How a breaker stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Breakers {
+    /// Calls go through.
+    #[default]
+    Closed,
+    /// None does, until then.
+    Open {
+        /// Until when.
+        until: Timestamp,
+    },
+    /// One call tries whether it works again.
+    Trying,
+}
+
+/// Which shards are ours, and since when we know.
+pub(crate) struct Ownership {
+    epochs: Epochs,
+    clock: SharedClock,
+    since: Mutex<BTreeMap<ShardId, (Epoch, Timestamp)>>,
+}
+
+impl fmt::Debug for Ownership {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ownership").finish_non_exhaustive()
+    }
+}
+
+impl Ownership {
+    fn new(epochs: Epochs, clock: SharedClock) -> Self {
+        let ownership = Self { epochs, clock, since: Mutex::default() };
+        for shard in ShardId::all() {
+            ownership.epoch(shard);
+        }
+        ownership
+    }
+
+    fn epoch(&self, shard: ShardId) -> Option<Epoch> {
+        let epoch = (self.epochs)(shard)?;
+        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = since.entry(shard).or_insert_with(|| (epoch, self.clock.now()));
+        if known.0 != epoch {
+            *known = (epoch, self.clock.now());
+        }
+        Some(epoch)
+    }
+
+    /// Whether the effect may have been in the hands of an owner before us.
+    fn before_us(&self, row: &OutboxRow) -> bool {
+        let shard = row.entity.shard();
+        self.epoch(shard);
+        let since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        since.get(&shard).is_none_or(|(_, since)| row.since <= *since)
+    }
+}
+
+/// Keeps a connector's task running: what it had in hand is still in the store.
+async fn supervise(site: Arc<Site>, door: Arc<Door>) {
+    loop {
+        let mut lane = JoinSet::new();
+        lane.spawn(Lane::new(site.clone(), door.clone()).run());
+        match lane.join_next().await {
+            Some(Err(error)) if error.is_panic() => {
+                tracing::error!(connector = %site.contract.name, %error, "deliveries panicked; they start again");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            _ => return,
+        }
+    }
+}
+
+/// Takes effects out. Dropping it stops everything at once, as a crash would; [`Delivery::drain`] lets what is under way end.
+#[derive(Debug)]
+pub struct Delivery {
+    lanes: BTreeMap<Arc<str>, (Arc<Site>, Arc<Door>)>,
+    tasks: Mutex<JoinSet<()>>,
+    journal: SharedJournal,
+}
+
+impl Delivery {
+    /// Starts one task per connector; each pages what is due from the store at once. `lookup` gives the value of a reference such as
+    /// `env:NAME` (see [`surroundings`]).
+    ///
+    /// Must be called within a tokio runtime.
+    pub fn start(
+        connectors: Vec<Connector>,
+        lookup: &dyn Fn(&str) -> Option<String>,
+        outside: Outside,
+    ) -> Result<Self, Error> {
+        let mut problems = Vec::new();
+        let mut resolved = BTreeMap::new();
+        for connector in connectors {
+            match resolve::resolve(&connector, lookup) {
+                Ok(found) => {
+                    resolved.insert(connector.name.clone(), (connector, found));
+                }
+                Err(found) => problems.extend(found),
+            }
+        }
+        if !problems.is_empty() {
+            return Err(Error::Unusable { problems });
+        }
+        let outside = Arc::new(outside);
+        let ownership = Arc::new(Ownership::new(outside.epochs.clone(), outside.clock.clone()));
+        let mut tasks = JoinSet::new();
+        let mut lanes = BTreeMap::new();
+        for (place, (name, (contract, found))) in (0_u64..).zip(resolved) {
+            let authority =
+                auth::Authority::new(name.clone(), found.scheme, contract.timeout, contract.allow_private);
+            let site = Arc::new(Site {
+                base: found.base,
+                authority,
+                outside: outside.clone(),
+                ownership: ownership.clone(),
+                rng: Mutex::new(StdRng::seed_from_u64(outside.seed.wrapping_add(place))),
+                contract,
+            });
+            let door = Arc::new(Door::default());
+            tasks.spawn(supervise(site.clone(), door.clone()));
+            lanes.insert(name, (site, door));
+        }
+        Ok(Self { lanes, tasks: Mutex::new(tasks), journal: outside.journal.clone() })
+    }
+
+    /// Tells of effects that are now in the store. Never waits: what does not fit into memory is found in the store.
+    pub fn hint(&self, rows: &[OutboxRow]) {
+        for row in rows {
+            if let Some((_, door)) = self.lanes.get(&row.effect.connector) {
+                door.hint(row);
+            } else {
+                tracing::error!(
+                    connector = %row.effect.connector,
+                    entity = %row.entity,
+                    effect = %row.effect.id,
+                    "an effect is for a connector that is not configured; it waits in the store"
+                );
+            }
+        }
+    }
+
+    /// Tells that an entity has called an effect off. Never waits. Its outcome tells what became of it.
+    pub fn call_off(&self, entity: &EntityId, effect: EffectId) {
+        // Which connector it is for is not known here; those that do not have it find nothing of theirs.
+        for (_, door) in self.lanes.values() {
+            door.call_off((entity.clone(), effect));
+        }
+    }
+
+    /// Stops starting calls of a connector. False when there is no such connector.
+    pub fn pause(&self, connector: &str) -> bool {
+        self.set_paused(connector, true)
+    }
+
+    /// Starts calls of a connector again. False when there is no such connector.
+    pub fn resume(&self, connector: &str) -> bool {
+        self.set_paused(connector, false)
+    }
+
+    fn set_paused(&self, connector: &str, paused: bool) -> bool {
+        let Some((_, door)) = self.lanes.get(connector) else { return false };
+        door.pause(paused);
+        tracing::info!(connector, paused, "connector set by an operator");
+        true
+    }
+
+    /// Every connector as it stands, by name.
+    pub async fn status(&self) -> Vec<ConnectorStatus> {
+        let depths = self.journal.depths().await.ok();
+        let of = |(name, (site, door)): (&Arc<str>, &(Arc<Site>, Arc<Door>))| {
+            let view = door.view();
+            let depth = depths.as_ref().map(|depths| depths.get(&**name).copied().unwrap_or_default());
+            ConnectorStatus {
+                name: name.clone(),
+                title: site.contract.title.clone(),
+                owner: site.contract.owner.clone(),
+                paused: door.is_paused(),
+                breaker: view.breaker,
+                throttled_until: view.throttled_until,
+                in_flight: view.in_flight,
+                queued: view.queued,
+                settling: view.settling,
+                rate_left: view.rate_left,
+                waiting: depth.map(|depth| depth.waiting),
+                oldest: depth.and_then(|depth| depth.oldest),
+            }
+        };
+        self.lanes.iter().map(of).collect()
+    }
+
+    /// Starts no further call, and waits for those under way and their outcomes. False when some were not done `within`: they are
+    /// cut off, and whoever starts next finds them in the store.
+    pub async fn drain(&self, within: Duration) -> bool {
+        for (_, door) in self.lanes.values() {
+            door.drain();
+        }
+        let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        let all = async { while tasks.join_next().await.is_some() {} };
+        tokio::time::timeout(within, all).await.is_ok()
+    }
+}

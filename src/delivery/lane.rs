@@ -1,0 +1,639 @@
+//! One connector's task: it takes what is due, keeps within the connector's limits, and never has an effect in hand twice.
+//!
+//! Memory is bounded: hints fill a short queue, and what does not fit waits in the store and is paged from there. Retries wait in
+//! the store too; the task only remembers when the next is due.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use syncline_actors::envelope::{Body, Envelope, Outcome};
+use syncline_actors::id::EntityId;
+use syncline_actors::outbox::OutboxRow;
+use syncline_actors::time::Timestamp;
+use tokio::sync::Notify;
+use tokio::task::{JoinError, JoinSet};
+
+use super::attempt::{Ended, Key, Report, Site, Step, Work};
+use super::limits::{Breaker, Bucket, Gate};
+use super::{Breakers, MailboxError, Outside};
+
+/// Effects in hand that wait for their turn. What exceeds it waits in the store.
+pub(super) const QUEUE_MAX: usize = 1024;
+
+/// Effects asked from the store at once.
+const PAGE: usize = 256;
+
+/// Time between two pages, so that retries due a millisecond apart share one.
+const PAGE_PAUSE: Duration = Duration::from_millis(10);
+
+/// Time between two looks into the store without any reason: finds what a lost hint or a move of shards left behind.
+const SWEEP: Duration = Duration::from_secs(15);
+
+/// How long a connector waits when the store does not answer.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
+
+/// Pauses between two tries to tell an entity its outcome.
+const SETTLE_PAUSE: Duration = Duration::from_millis(50);
+const SETTLE_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// What a lane and the rest of the program share.
+#[derive(Debug, Default)]
+pub(super) struct Door {
+    inbox: Mutex<Inbox>,
+    bell: Notify,
+    paused: AtomicBool,
+    draining: AtomicBool,
+    view: Mutex<View>,
+}
+
+#[derive(Debug, Default)]
+struct Inbox {
+    rows: VecDeque<OutboxRow>,
+    called_off: VecDeque<Key>,
+    overflow: bool,
+}
+
+/// A lane as people see it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct View {
+    pub(super) in_flight: usize,
+    pub(super) queued: usize,
+    pub(super) settling: usize,
+    pub(super) rate_left: Option<u32>,
+    pub(super) breaker: Breakers,
+    pub(super) throttled_until: Option<Timestamp>,
+}
+
+impl Door {
+    pub(super) fn hint(&self, row: &OutboxRow) {
+        let mut inbox = lock(&self.inbox);
+        if inbox.rows.len() < QUEUE_MAX {
+            inbox.rows.push_back(row.clone());
+        } else {
+            inbox.overflow = true;
+        }
+        drop(inbox);
+        self.bell.notify_one();
+    }
+
+    pub(super) fn call_off(&self, key: Key) {
+        let mut inbox = lock(&self.inbox);
+        if inbox.called_off.len() < QUEUE_MAX {
+            inbox.called_off.push_back(key);
+        } else {
+            inbox.overflow = true;
+        }
+        drop(inbox);
+        self.bell.notify_one();
+    }
+
+    pub(super) fn pause(&self, paused: bool) {
+        self.paused.store(paused, Ordering::Release);
+        self.bell.notify_one();
+    }
+
+    pub(super) fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+        self.bell.notify_one();
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Acquire)
+    }
+
+    pub(super) fn view(&self) -> View {
+        lock(&self.view).clone()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Where an effect in hand is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Ready,
+    /// Behind an earlier effect of its entity.
+    Parked,
+    Running {
+        called_off: bool,
+    },
+    Settling,
+}
+
+/// Why no call may start now, and when one may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Closed {
+    Until(Timestamp),
+    /// Something else will ring.
+    ForNow,
+}
+
+#[derive(Debug)]
+pub(super) struct Lane {
+    site: Arc<Site>,
+    door: Arc<Door>,
+    known: BTreeMap<Key, Place>,
+    ready: VecDeque<Work>,
+    parked: BTreeMap<EntityId, Vec<Work>>,
+    running: JoinSet<Report>,
+    settling: JoinSet<bool>,
+    /// Which effect a task is about, so that one that panicked is not kept in hand for ever.
+    tasks: BTreeMap<tokio::task::Id, Key>,
+    bucket: Option<Bucket>,
+    breaker: Option<Breaker>,
+    throttled_until: Option<Timestamp>,
+    throttles: u32,
+    held_until: Timestamp,
+    /// The store may hold more that is due.
+    more: bool,
+    page_at: Timestamp,
+    next_due: Option<Timestamp>,
+    sweep_at: Timestamp,
+}
+
+impl Lane {
+    pub(super) fn new(site: Arc<Site>, door: Arc<Door>) -> Self {
+        let now = site.outside.clock.now();
+        let contract = &site.contract;
+        Self {
+            bucket: contract.rate.map(|rate| Bucket::new(rate, now)),
+            breaker: contract.breaker.map(Breaker::new),
+            site,
+            door,
+            known: BTreeMap::new(),
+            ready: VecDeque::new(),
+            parked: BTreeMap::new(),
+            running: JoinSet::new(),
+            settling: JoinSet::new(),
+            tasks: BTreeMap::new(),
+            throttled_until: None,
+            throttles: 0,
+            held_until: now,
+            more: true,
+            page_at: now,
+            next_due: None,
+            sweep_at: now.plus(SWEEP),
+        }
+    }
+
+    /// Works until it is drained.
+    pub(super) async fn run(mut self) {
+        let door = self.door.clone();
+        loop {
+            self.take_inbox().await;
+            if !self.is_draining() {
+                self.refill().await;
+                self.start().await;
+            } else if self.running.is_empty() && self.settling.is_empty() {
+                break;
+            }
+            self.publish();
+            let wake = self.wake();
+            // Biased, so that one seed gives one order.
+            tokio::select! {
+                biased;
+                () = door.bell.notified() => {}
+                Some(ended) = self.running.join_next_with_id(), if !self.running.is_empty() => {
+                    // A hint of an effect that has just ended was given before it ended: it must be seen while the effect is known.
+                    self.take_inbox().await;
+                    self.ran(ended);
+                }
+                Some(ended) = self.settling.join_next_with_id(), if !self.settling.is_empty() => {
+                    self.take_inbox().await;
+                    self.settled(ended);
+                }
+                () = tokio::time::sleep(wake) => {}
+            }
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.site.outside.clock.now()
+    }
+
+    fn is_draining(&self) -> bool {
+        self.door.draining.load(Ordering::Acquire)
+    }
+
+    async fn take_inbox(&mut self) {
+        let (rows, called_off, overflow) = {
+            let mut inbox = lock(&self.door.inbox);
+            let overflow = std::mem::take(&mut inbox.overflow);
+            (std::mem::take(&mut inbox.rows), std::mem::take(&mut inbox.called_off), overflow)
+        };
+        self.more |= overflow;
+        let now = self.now();
+        for row in rows {
+            if row.progress.due > now {
+                self.due_at(row.progress.due);
+            } else if self.ready.len() >= QUEUE_MAX
+                || self.known.contains_key(&(row.entity.clone(), row.effect.id))
+            {
+                // An effect in hand may have been issued anew since: the store knows.
+                self.more = true;
+            } else {
+                self.admit(Work::new(row));
+            }
+        }
+        for key in called_off {
+            self.call_off(key).await;
+        }
+    }
+
+    fn due_at(&mut self, due: Timestamp) {
+        self.next_due = Some(self.next_due.map_or(due, |next| next.min(due)));
+    }
+
+    async fn call_off(&mut self, key: Key) {
+        match self.known.get_mut(&key) {
+            Some(Place::Settling) => {}
+            Some(Place::Running { called_off }) => *called_off = true,
+            Some(Place::Ready) => {
+                let taken =
+                    self.ready.iter().position(|work| work.key() == key).and_then(|at| self.ready.remove(at));
+                self.readmit_called_off(taken);
+            }
+            Some(Place::Parked) => {
+                let works = self.parked.entry(key.0.clone()).or_default();
+                let taken = works.iter().position(|work| work.key() == key).map(|at| works.remove(at));
+                self.readmit_called_off(taken);
+            }
+            None => match self.site.outside.journal.outbox_of(&key.0).await {
+                Ok(rows) => {
+                    let name = &self.site.contract.name;
+                    let row =
+                        rows.into_iter().find(|row| row.effect.id == key.1 && row.effect.connector == *name);
+                    if let Some(mut row) = row {
+                        row.progress.called_off = true;
+                        self.admit_called_off(Work::new(row));
+                    }
+                }
+                Err(error) => self.store_down(&error.to_string()),
+            },
+        }
+    }
+
+    fn readmit_called_off(&mut self, work: Option<Work>) {
+        if let Some(mut work) = work {
+            work.row.progress.called_off = true;
+            self.admit(work);
+        }
+    }
+
+    /// Takes an effect in hand. What needs no call ends at once, even while no call may start.
+    fn admit(&mut self, work: Work) {
+        if self.is_draining() || self.site.ownership.epoch(work.row.entity.shard()).is_none() {
+            self.known.remove(&work.key());
+            return;
+        }
+        match self.site.plan(&work.row, self.now()) {
+            Step::Settle(outcome) => self.settle(work.row, outcome),
+            Step::Probe | Step::Send => {
+                self.known.insert(work.key(), Place::Ready);
+                if work.refused {
+                    self.ready.push_front(work);
+                } else {
+                    self.ready.push_back(work);
+                }
+            }
+        }
+    }
+
+    async fn refill(&mut self) {
+        let now = self.now();
+        if now >= self.sweep_at {
+            self.sweep_at = now.plus(SWEEP);
+            self.more = true;
+            self.unpark_all();
+        }
+        if self.next_due.is_some_and(|due| due <= now) {
+            self.next_due = None;
+            self.more = true;
+        }
+        if !self.more || !self.has_room() || now < self.page_at.max(self.held_until) {
+            return;
+        }
+        if let Err(error) = self.page(now).await {
+            self.store_down(&error.to_string());
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.ready.len() < QUEUE_MAX / 2 && self.known.len() < QUEUE_MAX * 8
+    }
+
+    async fn page(&mut self, now: Timestamp) -> Result<(), crate::journal::Error> {
+        let site = self.site.clone();
+        let (journal, name) = (&site.outside.journal, &*site.contract.name);
+        // What is in hand is still due in the store, and comes again.
+        let limit = self.known.len() + PAGE;
+        let rows = journal.due_effects(name, now, limit).await?;
+        self.more = rows.len() >= limit;
+        let mut admitted = false;
+        for row in rows {
+            if self.ready.len() >= QUEUE_MAX {
+                self.more = true;
+                break;
+            }
+            let key = (row.entity.clone(), row.effect.id);
+            if !self.known.contains_key(&key) {
+                self.admit(Work::new(row));
+                admitted |= self.known.contains_key(&key);
+            }
+        }
+        self.page_at = now.plus(if admitted || !self.more { PAGE_PAUSE } else { STORE_PAUSE });
+        if !self.more
+            && let Some(due) = journal.next_effect(name, now).await?
+        {
+            self.due_at(due);
+        }
+        Ok(())
+    }
+
+    fn store_down(&mut self, why: &str) {
+        tracing::warn!(connector = %self.site.contract.name, error = why, "the store does not answer; effects wait");
+        self.held_until = self.now().plus(STORE_PAUSE);
+        self.more = true;
+    }
+
+    async fn start(&mut self) {
+        loop {
+            let now = self.now();
+            if self.ready.is_empty() || self.closed(now).is_some() {
+                return;
+            }
+            let Some(work) = self.ready.pop_front() else { return };
+            let step = match self.site.plan(&work.row, now) {
+                Step::Settle(outcome) => {
+                    self.settle(work.row, outcome);
+                    continue;
+                }
+                step => step,
+            };
+            match self.must_wait(&work).await {
+                Ok(false) => self.launch(work, &step, now),
+                Ok(true) => {
+                    self.known.insert(work.key(), Place::Parked);
+                    self.parked.entry(work.row.entity.clone()).or_default().push(work);
+                }
+                Err(error) => {
+                    self.store_down(&error.to_string());
+                    self.ready.push_front(work);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Whether an earlier effect of the same entity and connector must leave first.
+    async fn must_wait(&self, work: &Work) -> Result<bool, crate::journal::Error> {
+        if !self.site.contract.ordered {
+            return Ok(false);
+        }
+        let waiting = self.site.outside.journal.outbox_of(&work.row.entity).await?;
+        let effect = &work.row.effect;
+        Ok(waiting.iter().any(|row| row.effect.connector == effect.connector && row.effect.id < effect.id))
+    }
+
+    fn launch(&mut self, work: Work, step: &Step, now: Timestamp) {
+        if let Some(bucket) = &mut self.bucket {
+            // `closed` has looked, and nothing else takes from it.
+            let _ = bucket.take(now);
+        }
+        if let Some(breaker) = &mut self.breaker {
+            breaker.started();
+        }
+        let key = work.key();
+        self.known.insert(key.clone(), Place::Running { called_off: work.row.progress.called_off });
+        let site = self.site.clone();
+        let probes = matches!(step, Step::Probe);
+        let task = self.running.spawn(async move {
+            if probes { Box::pin(site.probe(work)).await } else { Box::pin(site.send(work)).await }
+        });
+        self.tasks.insert(task.id(), key);
+    }
+
+    /// Why no call may start now.
+    fn closed(&self, now: Timestamp) -> Option<Closed> {
+        let full = self.running.len() >= self.site.contract.concurrency as usize;
+        if self.door.is_paused() || full || self.settling.len() >= QUEUE_MAX {
+            return Some(Closed::ForNow);
+        }
+        let waits = [Some(self.held_until), self.throttled_until].into_iter().flatten().max();
+        if let Some(until) = waits.filter(|until| *until > now) {
+            return Some(Closed::Until(until));
+        }
+        match self.breaker.as_ref().map_or(Gate::Open, |breaker| breaker.gate(now)) {
+            Gate::Until(at) => return Some(Closed::Until(at)),
+            Gate::Waiting => return Some(Closed::ForNow),
+            Gate::Open | Gate::Trial => {}
+        }
+        self.bucket.clone().and_then(|mut bucket| bucket.take(now).err()).map(Closed::Until)
+    }
+
+    fn ran(&mut self, ended: Result<(tokio::task::Id, Report), JoinError>) {
+        let report = match ended {
+            Ok((id, report)) => {
+                self.tasks.remove(&id);
+                report
+            }
+            Err(error) => return self.panicked(&error),
+        };
+        let now = self.now();
+        self.learn(&report, now);
+        let Report { mut work, ended, .. } = report;
+        let key = work.key();
+        let called_off = matches!(self.known.get(&key), Some(Place::Running { called_off: true }));
+        match ended {
+            Ended::Settled(outcome) => self.settle(work.row, outcome),
+            Ended::Next(mut next) => {
+                next.row.progress.called_off |= called_off;
+                self.admit(next);
+            }
+            Ended::Later(progress) if called_off => {
+                work.row.progress = progress;
+                work.row.progress.called_off = true;
+                self.known.remove(&key);
+                self.admit_called_off(work);
+            }
+            Ended::Later(progress) => {
+                self.known.remove(&key);
+                self.due_at(progress.due);
+            }
+            Ended::Gone => {
+                self.known.remove(&key);
+                self.unpark(&key.0);
+            }
+            Ended::NotOurs => {
+                self.known.remove(&key);
+            }
+            Ended::StoreDown(why) => {
+                self.known.remove(&key);
+                self.store_down(&why);
+            }
+        }
+    }
+
+    /// An effect called off that is not in hand: it ends now if nothing needs to be asked, and otherwise keeps to its pause, because
+    /// an attempt on record may still be under way.
+    fn admit_called_off(&mut self, work: Work) {
+        let now = self.now();
+        if work.row.progress.due <= now || matches!(self.site.plan(&work.row, now), Step::Settle(_)) {
+            self.admit(work);
+        } else {
+            self.due_at(work.row.progress.due);
+        }
+    }
+
+    fn learn(&mut self, report: &Report, now: Timestamp) {
+        if let Some(breaker) = &mut self.breaker {
+            match report.sound {
+                Some(sound) => breaker.ended(sound, now),
+                None => breaker.abandoned(),
+            }
+        }
+        match report.throttled {
+            Some(asked) => {
+                let asked = asked.until;
+                self.throttles = self.throttles.saturating_add(1);
+                let until =
+                    asked.unwrap_or_else(|| now.plus(self.site.contract.retry.ceiling(self.throttles)));
+                self.throttled_until = self.throttled_until.max(Some(until));
+            }
+            None if report.sound == Some(true) => self.throttles = 0,
+            None => {}
+        }
+    }
+
+    fn settle(&mut self, row: OutboxRow, outcome: Outcome) {
+        let key = (row.entity.clone(), row.effect.id);
+        self.known.insert(key.clone(), Place::Settling);
+        tracing::info!(
+            connector = %self.site.contract.name,
+            operation = %row.effect.operation,
+            entity = %row.entity,
+            effect = %row.effect.id,
+            correlation_id = %row.correlation_id,
+            class = outcome.class.word(),
+            attempts = outcome.attempts,
+            "effect ended"
+        );
+        let outside = self.site.outside.clone();
+        let task = self.settling.spawn(async move { Box::pin(tell(&outside, row, outcome)).await });
+        self.tasks.insert(task.id(), key);
+    }
+
+    fn settled(&mut self, ended: Result<(tokio::task::Id, bool), JoinError>) {
+        let id = match ended {
+            Ok((id, _)) => id,
+            Err(error) => return self.panicked(&error),
+        };
+        if let Some(key) = self.tasks.remove(&id) {
+            self.known.remove(&key);
+            self.unpark(&key.0);
+        }
+    }
+
+    fn panicked(&mut self, error: &JoinError) {
+        tracing::error!(connector = %self.site.contract.name, %error, "an attempt panicked; the store still has its effect");
+        if let Some(key) = self.tasks.remove(&error.id()) {
+            self.known.remove(&key);
+        }
+        if let Some(breaker) = &mut self.breaker {
+            breaker.abandoned();
+        }
+        self.store_down("an attempt panicked");
+    }
+
+    fn unpark(&mut self, entity: &EntityId) {
+        for work in self.parked.remove(entity).into_iter().flatten() {
+            self.admit(work);
+        }
+    }
+
+    fn unpark_all(&mut self) {
+        for work in std::mem::take(&mut self.parked).into_values().flatten() {
+            self.admit(work);
+        }
+    }
+
+    fn publish(&mut self) {
+        let now = self.now();
+        let breaker = match self.breaker.as_ref().map(|breaker| (breaker.gate(now), breaker.open_until())) {
+            None | Some((Gate::Open, _)) => Breakers::Closed,
+            Some((Gate::Until(at), _)) => Breakers::Open { until: at },
+            Some((Gate::Trial | Gate::Waiting, _)) => Breakers::Trying,
+        };
+        let view = View {
+            in_flight: self.running.len(),
+            queued: self.ready.len() + self.parked.values().map(Vec::len).sum::<usize>(),
+            settling: self.settling.len(),
+            rate_left: self.bucket.as_mut().map(|bucket| bucket.left(now)),
+            breaker,
+            throttled_until: self.throttled_until.filter(|until| *until > now),
+        };
+        self.site.outside.observer.lane(&self.site.contract.name, view.in_flight, view.queued);
+        *lock(&self.door.view) = view;
+    }
+
+    /// How long nothing needs to be done unless something rings.
+    fn wake(&self) -> Duration {
+        if self.is_draining() {
+            return SWEEP;
+        }
+        let now = self.now();
+        let mut at = self.sweep_at;
+        if let Some(due) = self.next_due {
+            at = at.min(due);
+        }
+        if self.more && self.has_room() {
+            at = at.min(self.page_at.max(self.held_until));
+        }
+        if !self.ready.is_empty()
+            && let Some(Closed::Until(until)) = self.closed(now)
+        {
+            at = at.min(until);
+        }
+        at.since(now).max(Duration::from_millis(1))
+    }
+}
+
+/// Tells an entity how its effect ended, until it is on record there. False when the entity belongs to another node now.
+async fn tell(outside: &Outside, row: OutboxRow, outcome: Outcome) -> bool {
+    let learnt = outside.clock.now();
+    let class = outcome.class;
+    let mut envelope = Envelope {
+        // Distinct for each time the effect was issued, and the same for each time this outcome is told.
+        id: format!("{}@{}", row.effect.id, row.since.0).into(),
+        source: "delivery".into(),
+        subject: row.entity.clone(),
+        correlation_id: row.correlation_id.clone(),
+        causation_id: Some(row.effect.id.to_string().into()),
+        traceparent: row.traceparent.clone(),
+        time: Some(learnt),
+        at: learnt,
+        remember_ms: None,
+        body: Body::Outcome(outcome),
+        evidence: None,
+    };
+    let mut pause = SETTLE_PAUSE;
+    loop {
+        envelope.at = outside.clock.now();
+        match outside.mailbox.settle(envelope.clone()).await {
+            Ok(()) => break,
+            Err(MailboxError::NotOwned) => return false,
+            Err(MailboxError::Unavailable(why)) => {
+                tracing::debug!(entity = %row.entity, effect = %row.effect.id, why, "outcome not taken yet");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(SETTLE_PAUSE_MAX);
+            }
+        }
+    }
+    let age = outside.clock.now().since(row.since);
+    outside.observer.settled(&row.effect.connector, &row.effect.operation, class, age);
+    true
+}
