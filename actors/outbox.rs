@@ -146,7 +146,7 @@ impl Rows {
     }
 }
 
-fn outbox_row(envelope: &Envelope, effect: &Effect) -> OutboxRow {
+fn outbox_row(envelope: &Envelope, effect: &Effect, uncertain: bool) -> OutboxRow {
     OutboxRow {
         entity: envelope.subject.clone(),
         effect: effect.clone(),
@@ -156,7 +156,7 @@ fn outbox_row(envelope: &Envelope, effect: &Effect) -> OutboxRow {
         progress: Progress {
             due: effect.due,
             attempts: 0,
-            uncertain: false,
+            uncertain,
             called_off: false,
             last: Arc::from(""),
         },
