@@ -1,0 +1,262 @@
+//! The integration: everything that is data. Reads a directory of processes, sources, connectors and schemas as a whole, checks
+//! each file and what they say of one another, and reports every mistake with its place and a fix.
+//!
+//! ```text
+//! DIR/processes/*.yaml    state machines         DIR/processes/*.test.yaml   their given/when/then
+//! DIR/sources/*.yaml      who sends to us        DIR/sources/presets/*.yaml  signature schemes by vendor
+//! DIR/connectors/*.yaml   whom we call           DIR/schemas/**.json         JSON Schemas of what comes in
+//! ```
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use syncline_actors::document::{Item, Node, Place, Problem, Problems, Reader, suggest};
+use syncline_actors::process::{Catalog, Process, check, parse};
+
+use crate::delivery::contract::{self, Connector};
+use crate::ingress::gate::Schemas;
+use crate::ingress::preset::Presets;
+use crate::ingress::source::{self, Source};
+
+/// A checked integration.
+#[derive(Debug)]
+pub struct Integration {
+    /// The processes, every version.
+    pub catalog: Catalog,
+    /// The sources, by name.
+    pub sources: BTreeMap<Arc<str>, Source>,
+    /// The connectors, by name.
+    pub connectors: BTreeMap<Arc<str>, Connector>,
+    /// The schemas, by their path below `schemas/`.
+    pub schemas: Schemas,
+}
+
+/// What reading a directory gave: the integration unless something is wrong, the problems, and the texts they are about.
+#[derive(Debug)]
+pub struct Read {
+    /// The integration; none when a problem is an error.
+    pub integration: Option<Integration>,
+    /// Errors and warnings, by place.
+    pub problems: Problems,
+    /// The files read, by the name the problems use.
+    pub texts: BTreeMap<String, String>,
+}
+
+/// Why a directory could not be read at all.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file or directory could not be read. Nothing was loaded.
+    #[error("cannot read {path}: {error}")]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        error: std::io::Error,
+    },
+    /// There is nothing of an integration in the directory.
+    #[error("{0} holds no processes/, sources/ or connectors/: name the directory that has them, e.g. `config`")]
+    Empty(PathBuf),
+}
+
+/// The files of an integration, by path below its directory, in order.
+pub type Files = BTreeMap<String, String>;
+
+/// Reads the directory's files into memory.
+pub fn files(directory: &Path) -> Result<Files, Error> {
+    let mut files = Files::new();
+    for part in ["processes", "sources", "connectors", "schemas"] {
+        let below = directory.join(part);
+        if below.is_dir() {
+            collect(&below, part, &mut files)?;
+        }
+    }
+    if files.is_empty() { Err(Error::Empty(directory.to_owned())) } else { Ok(files) }
+}
+
+fn collect(directory: &Path, name: &str, files: &mut Files) -> Result<(), Error> {
+    let unreadable = |path: &Path| {
+        let path = path.to_owned();
+        move |error| Error::Unreadable { path, error }
+    };
+    for entry in std::fs::read_dir(directory).map_err(unreadable(directory))? {
+        let path = entry.map_err(unreadable(directory))?.path();
+        let Some(file) = path.file_name().and_then(|file| file.to_str()) else { continue };
+        let name = format!("{name}/{file}");
+        if path.is_dir() {
+            collect(&path, &name, files)?;
+        } else if [".yaml", ".yml", ".json"].iter().any(|ending| file.ends_with(ending)) {
+            let text = std::fs::read(&path).map_err(unreadable(&path))?;
+            files.insert(name, String::from_utf8_lossy(&text).into_owned());
+        }
+    }
+    Ok(())
+}
+
+/// Reads and checks a directory.
+pub fn load(directory: &Path) -> Result<Read, Error> {
+    Ok(read(files(directory)?, &directory.to_string_lossy()))
+}
+
+/// Checks files; `prefix` is put before their names in problems.
+pub fn read(files: Files, prefix: &str) -> Read {
+    let reader = Reader::default();
+    let named = |name: &str| if prefix.is_empty() { name.to_owned() } else { format!("{}/{name}", prefix.trim_end_matches('/')) };
+    let mut loader = Loader { reader: &reader, files: &files, named: &named };
+    let integration = loader.all();
+    let problems = reader.into_problems();
+    let integration = (!problems.is_fatal()).then_some(integration);
+    let texts = files.iter().map(|(name, text)| (named(name), text.clone())).collect();
+    Read { integration, problems, texts }
+}
+
+struct Loader<'l> {
+    reader: &'l Reader,
+    files: &'l Files,
+    named: &'l dyn Fn(&str) -> String,
+}
+
+impl<'l> Loader<'l> {
+    fn all(&mut self) -> Integration {
+        let schemas = self.schemas();
+        let connectors = self.connectors();
+        let catalog = self.processes(&connectors);
+        let presets = self.presets();
+        let sources = self.sources(&presets);
+        for source in sources.values() {
+            self.check_source(source, &catalog, &schemas);
+        }
+        Integration { catalog, sources, connectors, schemas }
+    }
+
+    /// The files of one part with their names in problems, less the tests beside them.
+    fn part(&self, part: &'static str) -> impl Iterator<Item = (String, &'l str)> + use<'l> {
+        let (named, files) = (self.named, self.files);
+        let of_part = move |name: &str| {
+            name.starts_with(part) && !name.contains("/presets/") && !name.ends_with(".test.yaml")
+        };
+        files.iter().filter(move |(name, _)| of_part(name)).map(move |(name, text)| (named(name), text.as_str()))
+    }
+
+    fn schemas(&self) -> Schemas {
+        let mut schemas = Schemas::default();
+        for (name, text) in self.files.iter().filter(|(name, _)| name.starts_with("schemas/")) {
+            let key = name.trim_start_matches("schemas/");
+            schemas.add(key, text, &(self.named)(name), self.reader);
+        }
+        schemas
+    }
+
+    fn connectors(&self) -> BTreeMap<Arc<str>, Connector> {
+        let mut connectors = BTreeMap::new();
+        for (file, text) in self.part("connectors/") {
+            let Some(node) = self.reader.read(&file, text) else { continue };
+            let Some(connector) = contract::parse(&Item::root(&node, self.reader)) else { continue };
+            if connectors.contains_key(&connector.name) {
+                let message = format!("connector `{}` is defined twice", connector.name);
+                self.refuse(&node, "connector", message, "give one of them another name, or delete it");
+                continue;
+            }
+            connectors.insert(connector.name.clone(), connector);
+        }
+        connectors
+    }
+
+    fn processes(&self, connectors: &BTreeMap<Arc<str>, Connector>) -> Catalog {
+        let mut catalog = Catalog::default();
+        for (file, text) in self.part("processes/") {
+            let Some(node) = self.reader.read(&file, text) else { continue };
+            let Some(process) = parse::parse(&node, text, self.reader) else { continue };
+            for problem in check::check(&process) {
+                self.reader.note(problem);
+            }
+            self.check_calls(&process, connectors);
+            let (name, version) = (process.name.clone(), process.version);
+            if catalog.add(process).is_some() {
+                let message = format!("version {version} of process `{name}` is defined twice");
+                self.refuse(&node, "version", message, format!("write `version: {}`", version + 1));
+            }
+        }
+        catalog
+    }
+
+    fn check_calls(&self, process: &Process, connectors: &BTreeMap<Arc<str>, Connector>) {
+        for ((connector, operation), place) in check::calls(process) {
+            let path = format!("call: {connector}.{operation}");
+            let Some(found) = connectors.get(&connector) else {
+                self.unknown(&place, &path, "connector", &connector, connectors.keys().map(|name| &**name).collect());
+                continue;
+            };
+            if !found.operations.contains_key(&operation) {
+                let what = format!("operation of connector `{connector}`");
+                self.unknown(&place, &path, &what, &operation, found.operations.keys().map(|name| &**name).collect());
+            }
+        }
+    }
+
+    fn presets(&self) -> Presets {
+        let mut presets = Presets::builtin();
+        for (name, text) in self.files.iter().filter(|(name, _)| name.starts_with("sources/presets/")) {
+            presets.read(&(self.named)(name), text, self.reader);
+        }
+        presets
+    }
+
+    fn sources(&self, presets: &Presets) -> BTreeMap<Arc<str>, Source> {
+        let mut sources = BTreeMap::new();
+        for (file, text) in self.part("sources/") {
+            let Some(node) = self.reader.read(&file, text) else { continue };
+            let Some(source) = source::parse(&Item::root(&node, self.reader), presets) else { continue };
+            if sources.contains_key(&source.name) {
+                let message = format!("source `{}` is defined twice", source.name);
+                self.refuse(&node, "source", message, "give one of them another name, or delete it");
+                continue;
+            }
+            sources.insert(source.name.clone(), source);
+        }
+        sources
+    }
+
+    /// What a source sends must be understood by the process it is for, and its schemas must be there.
+    fn check_source(&self, source: &Source, catalog: &Catalog, schemas: &Schemas) {
+        for meaning in source.messages.values() {
+            for schema in meaning.schemas.values().filter(|schema| !schemas.has(&schema.value)) {
+                self.unknown(&schema.place, &schema.path, "schema", &schema.value, schemas.names().collect());
+            }
+            for send in &meaning.send {
+                let Some(process) = catalog.newest(&send.process.value) else {
+                    let names = catalog.iter().map(|process| &*process.name).collect();
+                    self.unknown(&send.process.place, &send.process.path, "process", &send.process.value, names);
+                    continue;
+                };
+                let Some(message) = process.messages.get(&*send.name.value) else {
+                    let what = format!("message of process `{}`", process.name);
+                    let names = process.messages.keys().map(|name| &**name).collect();
+                    self.unknown(&send.name.place, &send.name.path, &what, &send.name.value, names);
+                    continue;
+                };
+                if message.is_command != send.is_command {
+                    let (is, says) = if message.is_command { ("a command", "event") } else { ("an event", "command") };
+                    let message = format!("`{}` is {is} of process `{}`", send.name.value, process.name);
+                    let fix = format!("write `{}: {}`", if says == "event" { "command" } else { "event" }, send.name.value);
+                    self.reader.note(Problem::error(send.name.place.clone(), send.name.path.clone(), message).fix(fix));
+                }
+            }
+        }
+    }
+
+    fn unknown(&self, place: &Place, path: &str, what: &str, name: &str, names: Vec<&str>) {
+        let fix = match suggest(name, names.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None if names.is_empty() => format!("add it: there is no {what} yet"),
+            None => format!("add it, or use one of: {}", names.join(", ")),
+        };
+        self.reader.note(Problem::error(place.clone(), path, format!("there is no {what} `{name}`")).fix(fix));
+    }
+
+    fn refuse(&self, node: &Node, key: &str, message: String, fix: impl Into<String>) {
+        let place = node.get(key).map_or(&node.place, |node| &node.place);
+        self.reader.note(Problem::error(place.clone(), key, message).fix(fix));
+    }
+}
