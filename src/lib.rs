@@ -4,6 +4,8 @@
 
 pub mod clock;
 pub mod codec;
+pub mod config;
 pub mod host;
 pub mod journal;
+pub mod secret;
 pub mod timer;
