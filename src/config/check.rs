@@ -1,0 +1,141 @@
+//! What must hold between settings, each of which is right alone.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::layer::Origins;
+use super::{Mistake, Place, Settings};
+
+/// Everything wrong between the settings. Rules about keys that are `wrong` already are left out: their values are not known.
+pub(super) fn check(settings: &Settings, origins: &Origins, wrong: &[Mistake]) -> Vec<Mistake> {
+    let mut rules = Rules { settings, origins, wrong, found: Vec::new() };
+    rules.node();
+    rules.exposure();
+    rules.tls();
+    rules.tokens();
+    rules.sizes();
+    rules.times();
+    rules.found
+}
+
+struct Rules<'a> {
+    settings: &'a Settings,
+    origins: &'a Origins,
+    wrong: &'a [Mistake],
+    found: Vec<Mistake>,
+}
+
+impl Rules<'_> {
+    fn say(&mut self, key: &str, text: String) {
+        let place = self.origins.get(key).cloned().unwrap_or(Place::Default);
+        self.found.push(Mistake { place, key: key.to_owned(), text });
+    }
+
+    /// Whether the value of `key` is not known, because what was set is wrong.
+    fn is_wrong(&self, key: &str) -> bool {
+        self.wrong.iter().any(|mistake| mistake.key.starts_with(key))
+    }
+
+    fn node(&mut self) {
+        let node = &self.settings.node;
+        let odd = |c: char| !(c.is_ascii_alphanumeric() || "-_.".contains(c));
+        if node.name.is_empty() || node.name.len() > 63 || node.name.contains(odd) {
+            let text = format!(
+                "`{}` is not a name; write 1 to 63 letters, digits, `-`, `_` or `.`",
+                node.name.escape_debug()
+            );
+            self.say("node.name", text);
+        }
+        let paths = [
+            ("node.data_dir", &node.data_dir),
+            ("node.config_dir", &node.config_dir),
+            ("journal.path", &self.settings.journal.path),
+        ];
+        for (key, path) in paths {
+            if path.as_os_str().is_empty() {
+                self.say(key, "the path is empty; leave the key out to have the default".to_owned());
+            }
+        }
+    }
+
+    /// Beyond loopback only with TLS and a token: there is no key that turns this off.
+    fn exposure(&mut self) {
+        let listen = self.settings.http.listen;
+        if is_loopback(listen.ip()) {
+            return;
+        }
+        let mut lacks = Vec::new();
+        if self.settings.http.tls.files().is_none() && !self.is_wrong("http.tls") {
+            lacks.push("set `http.tls.cert` and `http.tls.key` to PEM files");
+        }
+        if self.settings.auth.tokens.is_empty() && !self.is_wrong("auth.tokens") {
+            lacks.push(
+                "set `auth.tokens` to at least one token, e.g. `[{ name = \"ops\", role = \"operator\", token = \"env:SYNCLINE_TOKEN_OPS\" }]`",
+            );
+        }
+        if !lacks.is_empty() {
+            let text = format!(
+                "{listen} can be reached from other machines, which needs TLS and a token: {}; or listen on 127.0.0.1:{}",
+                lacks.join(", and "),
+                listen.port()
+            );
+            self.say("http.listen", text);
+        }
+    }
+
+    fn tls(&mut self) {
+        let tls = &self.settings.http.tls;
+        for (set, missing, is_half) in [
+            ("http.tls.cert", "http.tls.key", tls.cert.is_some() && tls.key.is_none()),
+            ("http.tls.key", "http.tls.cert", tls.key.is_some() && tls.cert.is_none()),
+        ] {
+            if is_half && !self.is_wrong(missing) {
+                self.say(set, format!("it is set alone; set `{missing}` too"));
+            }
+        }
+    }
+
+    fn tokens(&mut self) {
+        let mut names = BTreeSet::new();
+        for token in &self.settings.auth.tokens {
+            if token.name.trim().is_empty() {
+                self.say("auth.tokens", "a token has an empty name; write who uses it".to_owned());
+            } else if !names.insert(&token.name) {
+                let text = format!("two tokens are called `{}`; give each its own name", token.name);
+                self.say("auth.tokens", text);
+            }
+        }
+    }
+
+    fn sizes(&mut self) {
+        let (body, all) = (self.settings.http.body_max, self.settings.limits.in_flight_bytes);
+        if body.0 == 0 {
+            self.say("http.body_max", "no message would fit; write e.g. `1 MiB`".to_owned());
+        }
+        if body > all {
+            let text = format!(
+                "a body of {body} would never be let in, as limits.in_flight_bytes is {all}; lower this one or raise that one"
+            );
+            self.say("http.body_max", text);
+        }
+    }
+
+    fn times(&mut self) {
+        let Settings { http, passivation, .. } = self.settings;
+        for (key, time) in [
+            ("http.header_timeout", http.header_timeout),
+            ("http.request_timeout", http.request_timeout),
+            ("passivation.idle", passivation.idle),
+        ] {
+            if time == Duration::ZERO {
+                self.say(key, "no time at all is not enough; write e.g. `5s`".to_owned());
+            }
+        }
+    }
+}
+
+/// Whether only this machine reaches it, also when it is written as IPv6.
+fn is_loopback(ip: IpAddr) -> bool {
+    ip.to_canonical().is_loopback()
+}
