@@ -109,9 +109,9 @@ impl Rows {
     fn take(&mut self, record: &Record, change: &Change) {
         let envelope = &record.envelope;
         match change {
-            Change::Emitted(effect) | Change::Reissued(effect) => {
-                self.emitted.push(outbox_row(envelope, effect))
-            }
+            Change::Emitted(effect) => self.emitted.push(outbox_row(envelope, effect, false)),
+            // It has been sent before, and what came of it is not known for sure.
+            Change::Reissued(effect) => self.emitted.push(outbox_row(envelope, effect, true)),
             Change::Settled { effect, .. } => self.settled.push(*effect),
             Change::CalledOff { effect } => self.called_off.push(*effect),
             Change::TimerSet { name, due } => {

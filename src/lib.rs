@@ -5,8 +5,9 @@
 pub mod clock;
 pub mod codec;
 pub mod config;
-pub mod host;
 pub mod delivery;
+pub mod host;
+pub mod ingress;
 pub mod journal;
 pub mod secret;
 pub mod timer;

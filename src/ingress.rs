@@ -1,0 +1,6 @@
+//! The way in: what makes a request authentic, which message it is, and how a sender signs.
+
+pub mod identify;
+pub mod preset;
+pub mod sign;
+pub mod verify;
