@@ -353,7 +353,7 @@ fn row(entity: &EntityId, id: EffectId, connector: &str, operation: &str, now: T
             name: operation.into(),
             connector: connector.into(),
             operation: operation.into(),
-            input: Value::from_json(input.as_bytes()).unwrap(),
+            input: Value::from_json(input.as_bytes(), 1 << 20).unwrap(),
             undoes: None,
             due: now,
         },
