@@ -245,7 +245,7 @@ fn basic_credentials_are_compared_whole() {
 #[test]
 fn every_preset_is_sound() {
     let presets = presets();
-    assert_eq!(presets.len(), 20, "a preset came or went: {:?}", presets.keys());
+    assert_eq!(presets.len(), 21, "a preset came or went: {:?}", presets.keys());
     for (name, preset) in presets {
         assert_eq!(preset.preset, name);
         assert!(preset.docs.starts_with("https://"), "{name}");
@@ -311,6 +311,13 @@ fn every_preset_identifies_what_its_vendor_sends() {
             "ev_1",
         ),
         ("worldpay", r#"{"eventId":"w1","eventDetails":{"type":"authorized"}}"#, "w1", "authorized", "w1"),
+        (
+            "sap-event-mesh",
+            r#"{"specversion":"1.0","id":"s1","source":"/S4/1","type":"sap.s4.beh.businesspartner.v1.BusinessPartner.Changed.v1"}"#,
+            "s1",
+            "sap.s4.beh.businesspartner.v1.BusinessPartner.Changed.v1",
+            "/S4/1|s1",
+        ),
         ("salesforce-bearer", plain, "evt_1", "invoice.paid", "evt_1"),
         ("bearer", plain, "evt_1", "invoice.paid", "evt_1"),
         ("basic", plain, "evt_1", "invoice.paid", "evt_1"),
@@ -389,6 +396,43 @@ proptest! {
                 let request = Request { headers: &touched, ..request };
                 prop_assert!(verifier.verify(&request, now).is_err(), "{}: {} {:?}", name, header, touched);
             }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever stands in the headers that decide: refused with a step's name, and no panic.
+    #[test]
+    fn garbage_is_refused(
+        values in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..80), 1..3),
+        nearly in "(v1,|v1a,|sha256=|v0=|t=|1/SHA256/|Basic |Bearer )?[0-9]{0,14}[,./ =]?[0-9a-fA-F+/=,]{0,90}",
+        body in prop::collection::vec(any::<u8>(), 0..100),
+        url in "[/?&=%a-f0-9:]{0,20}",
+        now in any::<i64>(),
+    ) {
+        for (name, preset) in presets() {
+            let mut verify = preset.verify.clone();
+            verify.url.public_base = Some(BASE.to_owned());
+            let verifier = Verifier::compile(&verify, current(secret_for(&preset))).unwrap();
+            let mut headers = HeaderMap::new();
+            for field in verify.signature.headers.iter().map(|header| header.replace('*', "1")).chain(
+                ["authorization", "webhook-id"].map(str::to_owned),
+            ).chain(verify.timestamp.iter().filter_map(|rule| rule.from.strip_prefix("header:").map(str::to_owned))) {
+                for value in values.iter().map(Vec::as_slice).chain([nearly.as_bytes()]).take(values.len()) {
+                    let Ok(value) = HeaderValue::from_bytes(value) else { continue };
+                    headers.append(field.parse::<HeaderName>().unwrap(), value);
+                }
+                headers.entry(field.parse::<HeaderName>().unwrap()).or_insert(nearly.parse().unwrap());
+            }
+            for (field, value) in &verify.expect {
+                headers.insert(field.parse::<HeaderName>().unwrap(), value.parse().unwrap());
+            }
+            let request = Request { method: "POST", url: &url, host: "", headers: &headers, body: &body };
+            prop_assert!(verifier.verify(&request, now).is_err(), "{}", name);
+            prop_assert!(verifier.explain(&request, now).iter().any(|step| !step.ok), "{}", name);
+            let _messages = Identifier::compile(&preset.identify).unwrap().messages(&headers, &body);
         }
     }
 }

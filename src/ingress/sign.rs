@@ -4,7 +4,7 @@
 
 use http::header::{HeaderName, InvalidHeaderValue};
 use http::{HeaderMap, HeaderValue};
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -26,10 +26,10 @@ pub struct Signer {
 /// What a sender adds to a request.
 #[derive(Debug, Clone, Default)]
 pub struct Signed {
-    /// Headers to set.
+    /// Headers to set; credentials among them are marked sensitive, so that they are not shown in logs.
     pub headers: HeaderMap,
     /// Name and value to add to the query, for `query_token`; the value is not yet escaped.
-    pub query: Option<(String, String)>,
+    pub query: Option<(String, SecretString)>,
 }
 
 /// Why a request cannot be signed.
@@ -89,7 +89,7 @@ impl Signer {
         match &self.plan.place {
             Place::Nowhere => {}
             Place::Query(name) => {
-                signed.query = Some((name.clone(), self.signature(current, request, &ts)));
+                signed.query = Some((name.clone(), self.signature(current, request, &ts).into()));
             }
             Place::Authorization(name, word) => {
                 set(&mut signed.headers, name, &format!("{word} {}", texts[0].1))?;
@@ -106,6 +106,9 @@ impl Signer {
                 }
                 None => {}
             },
+        }
+        if self.plan.template.is_none() {
+            signed.headers.values_mut().for_each(|value| value.set_sensitive(true));
         }
         Ok(signed)
     }

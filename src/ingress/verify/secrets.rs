@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret as _, SecretBox, SecretString};
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256, Sha512};
@@ -152,7 +153,7 @@ impl Material {
     fn new(verify: &Verify, text: &str, to: Use) -> Result<Self, String> {
         Ok(match verify.scheme {
             Scheme::Hmac => Self::Mac(Mac::new(verify.algorithm, &bytes(verify, text)?)),
-            Scheme::Digest => Self::Digest(SecretBox::from(bytes(verify, text)?)),
+            Scheme::Digest => Self::Digest(SecretBox::from(std::mem::take(&mut *bytes(verify, text)?))),
             Scheme::Ed25519 => match (to, private(verify, text, to)?) {
                 (Use::Sign, Some(key)) => Self::Private(Box::new(key)),
                 (Use::Verify, Some(key)) => Self::Public(Box::new(key.verifying_key())),
@@ -174,16 +175,16 @@ impl Material {
     }
 }
 
-/// The key's bytes.
-fn bytes(verify: &Verify, text: &str) -> Result<Vec<u8>, String> {
+/// The key's bytes, wiped when they are dropped.
+fn bytes(verify: &Verify, text: &str) -> Result<Zeroizing<Vec<u8>>, String> {
     let text = verify.strip_prefix.as_deref().and_then(|prefix| text.strip_prefix(prefix)).unwrap_or(text);
     let bytes = unencoded(verify.secret_encoding, text)?;
     if bytes.is_empty() { Err("is empty after its prefix".to_owned()) } else { Ok(bytes) }
 }
 
 /// Undoes `secret_encoding`.
-fn unencoded(encoding: SecretEncoding, text: &str) -> Result<Vec<u8>, String> {
-    match encoding {
+fn unencoded(encoding: SecretEncoding, text: &str) -> Result<Zeroizing<Vec<u8>>, String> {
+    let bytes = match encoding {
         SecretEncoding::Utf8 => Ok(text.as_bytes().to_vec()),
         SecretEncoding::Base64 => STANDARD.decode(text).map_err(|_secret| {
             "is not base64, which `verify.secret_encoding` says: copy it whole, with its prefix and its = at the end"
@@ -191,7 +192,8 @@ fn unencoded(encoding: SecretEncoding, text: &str) -> Result<Vec<u8>, String> {
         }),
         SecretEncoding::Hex => hex::decode(text)
             .map_err(|_secret| "is not hexadecimal, which `verify.secret_encoding` says".to_owned()),
-    }
+    };
+    bytes.map(Zeroizing::new)
 }
 
 /// The private key, if the text is one: 32 bytes, or 64 with the public key behind.

@@ -266,6 +266,12 @@ fn explain_says_when_a_secret_is_over() {
 fn neither_a_verifier_nor_a_secret_shows_its_value() {
     let told = format!("{:?} {:?}", verifier(), secret());
     assert!(!told.contains("a secret"), "{told}");
+    let none = HeaderMap::new();
+    let signature = Signature { headers: vec!["x-token".into()], ..Signature::default() };
+    let verify = Verify { signature, ..Verify::new(Scheme::HeaderToken, None) };
+    let signer = crate::ingress::sign::Signer::compile(&verify, vec![secret()]).unwrap();
+    let told = format!("{signer:?} {:?}", signer.sign(&request(&none, BODY), NOW).unwrap());
+    assert!(!told.contains("a secret"), "{told}");
 }
 
 /// Every mistake names its key.
