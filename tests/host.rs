@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::join_all;
-use syncline::clock::{Clock as _, SharedClock, TokioClock};
+use syncline::clock::{SharedClock, TokioClock};
 use syncline::codec;
 use syncline::host::{Deaf, Decide, Error, Host, HostConfig, Lane, Means, Observer, QuarantineItem, Reply};
 use syncline::journal::memory::{Audit, FaultAction, Memory, Written};
@@ -27,7 +27,7 @@ use syncline_actors::value::Value;
 mod fixture {
     use super::*;
 
-    pub const BEGIN: Timestamp = Timestamp(1_764_000_000_000);
+    pub(crate) const BEGIN: Timestamp = Timestamp(1_764_000_000_000);
 
     const PROCESS: &str = "
 process: parcel
@@ -59,7 +59,7 @@ states:
   home: {end: completed}
 ";
 
-    pub fn catalog() -> Catalog {
+    pub(crate) fn catalog() -> Catalog {
         let reader = Reader::default();
         let node = reader.read("parcel.yaml", PROCESS).expect("it is YAML");
         let process = parse::parse(&node, PROCESS, &reader);
@@ -69,7 +69,7 @@ states:
         catalog
     }
 
-    pub struct World {
+    pub(crate) struct World {
         pub memory: Memory,
         pub clock: SharedClock,
         pub config: HostConfig,
@@ -77,17 +77,17 @@ states:
     }
 
     impl World {
-        pub fn new() -> Self {
+        pub(crate) fn new() -> Self {
             let clock: SharedClock = Arc::new(TokioClock::starting_at(BEGIN));
             let config = HostConfig::new(NodeId("n1".into()));
             Self { memory: Memory::new(), clock, config, observer: Arc::new(Deaf) }
         }
 
-        pub async fn host(&self) -> Host {
+        pub(crate) async fn host(&self) -> Host {
             self.host_on(Arc::new(self.memory.shared())).await
         }
 
-        pub async fn host_on(&self, journal: SharedJournal) -> Host {
+        pub(crate) async fn host_on(&self, journal: SharedJournal) -> Host {
             let means = Means {
                 catalog: catalog(),
                 journal,
@@ -98,7 +98,7 @@ states:
             Host::start(self.config.clone(), means).await.expect("it starts")
         }
 
-        pub fn event(&self, key: &str, id: &str, name: &str, data: Value) -> Envelope {
+        pub(crate) fn event(&self, key: &str, id: &str, name: &str, data: Value) -> Envelope {
             Envelope {
                 id: id.into(),
                 source: "test".into(),
@@ -114,22 +114,22 @@ states:
             }
         }
 
-        pub fn begun(&self, key: &str) -> Envelope {
+        pub(crate) fn begun(&self, key: &str) -> Envelope {
             self.event(key, "begun", "parcel.begun", Value::Null)
         }
 
-        pub fn seen(&self, key: &str, n: i64) -> Envelope {
+        pub(crate) fn seen(&self, key: &str, n: i64) -> Envelope {
             let data = Value::map([("n", Value::Int(n))]);
             self.event(key, &format!("seen-{n}"), "parcel.seen", data)
         }
 
         /// What the entity's records say was seen, in order.
-        pub fn journaled(&self, key: &str) -> Vec<i64> {
+        pub(crate) fn journaled(&self, key: &str) -> Vec<i64> {
             seen_in(&self.memory.audit(), key)
         }
 
         /// A host whose decisions go as `decide` says.
-        pub async fn host_that_decides(
+        pub(crate) async fn host_that_decides(
             &mut self,
             decide: impl Fn(&Envelope) + Send + Sync + 'static,
         ) -> Host {
@@ -142,7 +142,7 @@ states:
     }
 
     /// What the records of a parcel say was seen, in order.
-    pub fn seen_in(audit: &Audit, key: &str) -> Vec<i64> {
+    pub(crate) fn seen_in(audit: &Audit, key: &str) -> Vec<i64> {
         let written = audit.records.get(&parcel(key)).map_or(&[][..], Vec::as_slice);
         let record = |written: &Written| codec::decode_record(&written.frame).expect("the host wrote it");
         let number = |value: &Value| match value {
@@ -153,7 +153,7 @@ states:
         records.filter_map(|record| record.envelope.body.data()?.get("n").map(number)).collect()
     }
 
-    pub fn parcel(key: &str) -> EntityId {
+    pub(crate) fn parcel(key: &str) -> EntityId {
         EntityId::new("parcel", key).expect("a legal key")
     }
 }
@@ -172,7 +172,7 @@ async fn a_duplicate_gets_the_first_answer_for_ever() {
     let again = Reply { answer: first.answer, duplicate: true };
     assert_eq!(host.deliver(seen.clone(), Lane::Outside).await, Ok(again.clone()), "while hot");
 
-    tokio::time::sleep(Duration::from_secs(120)).await;
+    tokio::time::sleep(Duration::from_mins(2)).await;
     assert_eq!(host.stats().resident, 0, "it left when idle");
     assert_eq!(host.deliver(seen.clone(), Lane::Outside).await, Ok(again.clone()), "after passivation");
 
@@ -320,7 +320,7 @@ async fn a_message_at_which_its_actor_panics_twice_is_quarantined_and_the_others
     let mut world = World::new();
     let host = world
         .host_that_decides(|envelope| {
-            assert!(envelope.body.name() != "parcel.seen" || &*envelope.id != "seen-3", "a bug")
+            assert!(envelope.body.name() != "parcel.seen" || &*envelope.id != "seen-3", "a bug");
         })
         .await;
     host.deliver(world.begun("P1"), Lane::Outside).await.expect("taken in");
@@ -398,7 +398,7 @@ async fn a_shard_that_another_node_took_answers_no_more() {
     let host = world.host().await;
     let shard = parcel("P1").shard();
     let other =
-        (0..).map(|n| format!("Q{n}")).find(|key| parcel(key).shard() != shard).expect("there are 256");
+        (0..9).map(|n| format!("Q{n}")).find(|key| parcel(key).shard() != shard).expect("there are 256");
     host.deliver(world.begun("P1"), Lane::Outside).await.expect("taken in");
     world.memory.acquire(&[shard], &NodeId("n2".into())).await.expect("no fault here");
     let refused = host.deliver(world.seen("P1", 1), Lane::Outside).await;
@@ -571,14 +571,14 @@ async fn with_several_threads_the_same_holds() {
 struct Told {
     host: Host,
     clock: SharedClock,
-    told: Mutex<Vec<(Timestamp, Timestamp)>>,
+    firings: Mutex<Vec<(Timestamp, Timestamp)>>,
 }
 
 #[async_trait]
 impl timer::Mailbox for Told {
     async fn deliver(&self, envelope: Envelope) -> Result<(), Box<dyn std::fmt::Display + Send>> {
         let due = envelope.time.expect("a timer's message says when it was due");
-        self.told.lock().expect("no panic").push((due, self.clock.now()));
+        self.firings.lock().expect("no panic").push((due, self.clock.now()));
         self.host.deliver(envelope, Lane::Inside).await.map(drop).map_err(|error| Box::new(error) as _)
     }
 }
@@ -587,7 +587,7 @@ impl timer::Mailbox for Told {
 async fn a_timer_fires_late_but_never_early_and_a_cleared_one_not_at_all() {
     let world = World::new();
     let host = world.host().await;
-    let told = Arc::new(Told { host: host.clone(), clock: world.clock.clone(), told: Mutex::default() });
+    let told = Arc::new(Told { host: host.clone(), clock: world.clock.clone(), firings: Mutex::default() });
     let timers = |told: &Arc<Told>| {
         let journal = Arc::new(world.memory.shared());
         Timers::new(timer::Config::default(), journal, told.clone(), world.clock.clone(), Waker::default())
@@ -600,7 +600,7 @@ async fn a_timer_fires_late_but_never_early_and_a_cleared_one_not_at_all() {
     tokio::time::sleep(Duration::from_secs(3599)).await;
     let arrived = world.event("P2", "arrived", "parcel.arrived", Value::Null);
     host.deliver(arrived, Lane::Outside).await.expect("taken in");
-    assert_eq!(told.told.lock().expect("no panic").len(), 0);
+    assert_eq!(told.firings.lock().expect("no panic").len(), 0);
     tokio::time::sleep(Duration::from_secs(2)).await;
     let status =
         async |key: &str| host.state(&parcel(key)).await.expect("readable").expect("it exists").status;
@@ -608,8 +608,8 @@ async fn a_timer_fires_late_but_never_early_and_a_cleared_one_not_at_all() {
         [&*status("P1").await, &*status("P2").await, &*status("P3").await],
         ["overdue", "home", "overdue"]
     );
-    let due = BEGIN.plus(Duration::from_secs(3600));
-    let fired = told.told.lock().expect("no panic").clone();
+    let due = BEGIN.plus(Duration::from_hours(1));
+    let fired = told.firings.lock().expect("no panic").clone();
     assert_eq!(fired.len(), 2, "{fired:?}");
     assert!(
         fired.iter().all(|(at, now)| *at == due && now >= at && now.since(*at).as_millis() <= 5),
@@ -620,12 +620,12 @@ async fn a_timer_fires_late_but_never_early_and_a_cleared_one_not_at_all() {
     host.deliver(world.seen("P1", 1), Lane::Outside).await.expect("taken in");
     drop(stop);
     running.await.expect("it ends");
-    tokio::time::sleep(Duration::from_secs(2 * 3600)).await;
+    tokio::time::sleep(Duration::from_hours(2)).await;
     assert_eq!(&*status("P1").await, "moving");
     let running = tokio::spawn(timers(&told).run(std::future::pending()));
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(&*status("P1").await, "overdue");
-    assert_eq!(told.told.lock().expect("no panic").len(), 3);
+    assert_eq!(told.firings.lock().expect("no panic").len(), 3);
     running.abort();
 }
 
@@ -646,7 +646,7 @@ async fn a_timer_that_stays_in_the_store_is_told_once_a_second_and_not_in_a_circ
     let world = World::new();
     let host = world.host().await;
     host.deliver(world.begun("P1"), Lane::Outside).await.expect("taken in");
-    tokio::time::sleep(Duration::from_secs(3600)).await;
+    tokio::time::sleep(Duration::from_hours(1)).await;
     let void = Arc::new(Void::default());
     let journal = Arc::new(world.memory.shared());
     let timers =
@@ -665,9 +665,9 @@ async fn a_hint_wakes_the_timers_before_their_patience_ends() {
     host.deliver(world.begun("P1"), Lane::Outside).await.expect("taken in");
     let row =
         world.memory.due_timers(BEGIN.plus(Duration::from_secs(9999)), 1).await.expect("no fault").remove(0);
-    tokio::time::sleep(Duration::from_secs(3600) - Duration::from_millis(100)).await;
+    tokio::time::sleep(Duration::from_hours(1) - Duration::from_millis(100)).await;
     let (void, waker) = (Arc::new(Void::default()), Waker::default());
-    let patient = timer::Config { patience: Duration::from_secs(3600), ..timer::Config::default() };
+    let patient = timer::Config { patience: Duration::from_hours(1), ..timer::Config::default() };
     // The store cannot say when the next one is due; only the hint does.
     let mute = world.memory.with_fault(Arc::new(|call| match call {
         "next_timer" => FaultAction::FailBefore,

@@ -131,7 +131,7 @@ impl Core {
         let route = self.leased(shard)?;
         let (delivery, awaited) = Delivery::new(envelope, lane, permit);
         let gone = || Error::Unavailable(format!("shard {shard} is being rebuilt"));
-        route.shard.send_message(shard::Message::Deliver(delivery)).map_err(|_| gone())?;
+        route.shard.send_message(shard::Message::Deliver(delivery)).map_err(|_ended| gone())?;
         match awaited.await {
             Ok(answer) => answer,
             Err(_dropped) if self.route(shard).is_none() => Err(Error::NotOwner { shard }),

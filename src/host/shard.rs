@@ -313,7 +313,7 @@ impl Held {
             let Some(entry) = self.entries.get_mut(id) else { continue };
             let age = entry.used.elapsed();
             if age < idle {
-                next = Some(idle - age);
+                next = Some(idle.saturating_sub(age));
                 break;
             }
             if entry.in_flight() == 0 {
@@ -349,20 +349,21 @@ impl Held {
         let (tick, given) = (entry.tick, std::mem::take(&mut entry.given));
         self.forget_order(tick);
         let unanswered: Vec<_> = given.into_iter().filter(|delivery| delivery.is_open()).collect();
-        match panic {
-            Some(panic) => self.panicked(myself, &id, unanswered, &panic),
-            None => {
-                self.core.count(id.kind(), |kind| count(&kind.passivated));
-                self.core.observer.passivated(id.kind());
-                for delivery in unanswered {
-                    tracing::error!(alarm = true, entity = %id, "an actor left before it answered");
-                    delivery.answer(Err(Error::Unavailable(format!(
-                        "the actor of {id} left before it answered"
-                    ))));
-                }
-            }
+        if let Some(panic) = panic {
+            self.panicked(myself, &id, unanswered, &panic);
+        } else {
+            self.left(&id, unanswered);
         }
         self.go_on(myself, id).await
+    }
+
+    fn left(&self, id: &EntityId, unanswered: Vec<Arc<Delivery>>) {
+        self.core.count(id.kind(), |kind| count(&kind.passivated));
+        self.core.observer.passivated(id.kind());
+        for delivery in unanswered {
+            tracing::error!(alarm = true, entity = %id, "an actor left before it answered");
+            delivery.answer(Err(Error::Unavailable(format!("the actor of {id} left before it answered"))));
+        }
     }
 
     /// After an actor's end: begins the next if anything waits, or forgets the entity.
@@ -393,7 +394,7 @@ impl Held {
             if strikes < self.core.config.strikes_max {
                 entry.waiting.push_front(delivery);
             } else if delivery.is_condemned() {
-                delivery.answer(super::quarantine::given_up(id));
+                delivery.answer(Ok(super::quarantine::given_up(id)));
             } else {
                 super::quarantine::set_aside(self.core.clone(), myself.clone(), delivery, panic.to_string());
             }
