@@ -20,8 +20,8 @@ mod compensation;
 mod intervention;
 mod scope;
 
-use scope::Told;
 pub use scope::NAMES;
+use scope::Told;
 
 /// How many states an instance may pass in one decision: a definition that goes round in circles ends here.
 const HOPS_MAX: usize = 32;
@@ -124,7 +124,8 @@ impl<'a> Draft<'a> {
         let told = Told::message(body);
         if let Some(expr) = &def.business_key {
             let scope = self.scope(&told);
-            let key = expr.eval(&scope.borrowed()).map_err(|e| Rejection::Expression(e.to_string().into()))?;
+            let key =
+                expr.eval(&scope.borrowed()).map_err(|e| Rejection::Expression(e.to_string().into()))?;
             self.business_keys.push(BusinessKey { scope: name.clone(), key: key.to_plain_text().into() });
         }
         if !self.state.has_begun() && def.starts {
@@ -142,7 +143,9 @@ impl<'a> Draft<'a> {
                 Rejection::OutOfTurn { message: name.clone(), state: self.state.status.clone() }
             }
             // What an authentic event says must not be lost because an expression of ours fails on it.
-            Err(Rejection::Expression(problem)) if !def.is_command => return self.park_message(body, problem),
+            Err(Rejection::Expression(problem)) if !def.is_command => {
+                return self.park_message(body, problem);
+            }
             Err(rejection) => return Err(rejection),
         };
         match def.out_of_turn {
@@ -237,7 +240,8 @@ impl<'a> Draft<'a> {
     }
 
     fn unhandled(&mut self, effect: &Effect, outcome: &Outcome) {
-        let failure = self.process.effects.get(&effect.name).map_or(FailurePath::Exception, |def| def.failure);
+        let failure =
+            self.process.effects.get(&effect.name).map_or(FailurePath::Exception, |def| def.failure);
         let class = match (outcome.class, failure) {
             (OutcomeClass::Ok | OutcomeClass::Cancelled, _) | (_, FailurePath::Ignore) => return,
             (OutcomeClass::Failed, _) => ExceptionClass::Failure,
@@ -248,7 +252,8 @@ impl<'a> Draft<'a> {
 
     /// Opens an exception about an effect, and keeps the effect for another try.
     fn open_about(&mut self, effect: &Effect, outcome: &Outcome, class: ExceptionClass) {
-        let summary = format!("{}.{} ({}): {}", effect.connector, effect.operation, effect.name, outcome.detail);
+        let summary =
+            format!("{}.{} ({}): {}", effect.connector, effect.operation, effect.name, outcome.detail);
         let detail = Value::map([
             ("input", effect.input.clone()),
             ("answer", outcome.result.clone()),
@@ -278,7 +283,10 @@ impl<'a> Draft<'a> {
             return Ok(Verdict::Applied);
         }
         let process = self.process;
-        let after = process.states.get(&self.state.status).and_then(|s| s.after.iter().find(|a| a.name == timer.name));
+        let after = process
+            .states
+            .get(&self.state.status)
+            .and_then(|s| s.after.iter().find(|a| a.name == timer.name));
         if let Some(after) = after {
             self.take_first(&after.then, &Told::nothing())?;
         }
@@ -361,7 +369,10 @@ impl<'a> Draft<'a> {
     fn enter(&mut self, to: &Arc<str>, told: &Told) -> Result<(), Rejection> {
         self.hops += 1;
         if self.hops > HOPS_MAX {
-            return Err(Rejection::Limit { what: "the number of states passed at once".into(), limit: HOPS_MAX as u64 });
+            return Err(Rejection::Limit {
+                what: "the number of states passed at once".into(),
+                limit: HOPS_MAX as u64,
+            });
         }
         self.leave();
         self.change(Change::Entered { state: to.clone() });
@@ -383,7 +394,8 @@ impl<'a> Draft<'a> {
     /// Does what belongs to the state just entered.
     fn entry(&mut self, told: &Told) -> Result<(), Rejection> {
         let process = self.process;
-        let state = process.states.get(&self.state.status).expect("the checker has seen that every target exists");
+        let state =
+            process.states.get(&self.state.status).expect("the checker has seen that every target exists");
         self.reach();
         self.assign(&state.set, told)?;
         for after in &state.after {
@@ -427,7 +439,9 @@ impl<'a> Draft<'a> {
         for id in waiting {
             self.change(Change::Resumed { id });
         }
-        let moot = |e: &Exception| matches!(e.class, ExceptionClass::Hold | ExceptionClass::Mapping | ExceptionClass::Late);
+        let moot = |e: &Exception| {
+            matches!(e.class, ExceptionClass::Hold | ExceptionClass::Mapping | ExceptionClass::Late)
+        };
         self.close_all(moot, "the instance has ended");
         self.change(Change::Ended { ending });
     }
@@ -452,7 +466,10 @@ impl<'a> Draft<'a> {
 
     fn effect(&mut self, name: &Arc<str>, def: &EffectDef, told: &Told) -> Result<Effect, Rejection> {
         if self.state.pending.len() >= PENDING_MAX {
-            return Err(Rejection::Limit { what: "the number of effects that wait".into(), limit: PENDING_MAX as u64 });
+            return Err(Rejection::Limit {
+                what: "the number of effects that wait".into(),
+                limit: PENDING_MAX as u64,
+            });
         }
         let input = def
             .input
@@ -532,7 +549,8 @@ impl<'a> Draft<'a> {
                 self.change(Change::TimerCleared { name: timer });
             }
             let late = |e: &Exception| {
-                e.class == ExceptionClass::Late && e.detail.get("milestone").and_then(Value::as_text) == Some(name)
+                e.class == ExceptionClass::Late
+                    && e.detail.get("milestone").and_then(Value::as_text) == Some(name)
             };
             self.close_all(late, "the milestone was reached after all");
         }
@@ -543,7 +561,8 @@ impl<'a> Draft<'a> {
         let Some((name, milestone)) = process.milestones.get_key_value(name) else { return Ok(()) };
         self.change(Change::MilestoneMissed { name: name.clone() });
         let within = Value::from(format!("{}s", milestone.within.as_secs()));
-        let summary = format!("milestone `{name}` was not reached in time; it is in state `{}`", self.state.status);
+        let summary =
+            format!("milestone `{name}` was not reached in time; it is in state `{}`", self.state.status);
         let detail = Value::map([("milestone", Value::from(&**name)), ("within", within)]);
         self.open(ExceptionClass::Late, None, summary, detail, &process.owner.team);
         for effect in &milestone.escalate {
@@ -563,12 +582,20 @@ impl<'a> Draft<'a> {
         let number = self.seq * 16 + self.exceptions.min(15);
         self.exceptions += 1;
         let owner = if owner.is_empty() { self.process.owner.team.clone() } else { owner.into() };
-        self.change(Change::Opened(Exception { number, class, effect, summary: summary.into(), detail, owner }));
+        self.change(Change::Opened(Exception {
+            number,
+            class,
+            effect,
+            summary: summary.into(),
+            detail,
+            owner,
+        }));
         number
     }
 
     fn close_all(&mut self, which: impl Fn(&Exception) -> bool, reason: &str) {
-        let numbers: Vec<u64> = self.state.exceptions.values().filter(|e| which(e)).map(|e| e.number).collect();
+        let numbers: Vec<u64> =
+            self.state.exceptions.values().filter(|e| which(e)).map(|e| e.number).collect();
         for exception in numbers {
             self.change(Change::Closed { exception, by: "process".into(), reason: reason.into() });
         }

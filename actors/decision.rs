@@ -216,6 +216,13 @@ pub enum Change {
         /// The effect, as it was emitted.
         effect: Effect,
     },
+    /// A person says what an effect that had ended should count as: done, with this result.
+    Resolved {
+        /// The effect, as it was emitted.
+        effect: Effect,
+        /// What the system would have answered.
+        result: Value,
+    },
     /// The message had no effect, and this is why.
     Refused(Rejection),
     /// It is over.

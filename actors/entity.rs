@@ -110,7 +110,8 @@ impl State {
 
     /// Bytes it holds in memory, about.
     pub fn weight(&self) -> usize {
-        let effects: usize = self.pending.values().chain(self.parked.values()).map(|e| 128 + e.input.weight()).sum();
+        let effects: usize =
+            self.pending.values().chain(self.parked.values()).map(|e| 128 + e.input.weight()).sum();
         let steps: usize = self.steps.iter().map(|s| 96 + s.input.weight() + s.result.weight()).sum();
         let waiting: usize = self.deferred.iter().map(|w| 96 + w.body.data().map_or(0, Value::weight)).sum();
         512 + self.fields.weight() + effects + steps + waiting + 256 * self.exceptions.len()
@@ -166,21 +167,26 @@ pub fn apply(state: &mut State, change: &Change, seq: u64, at: Timestamp) {
         Change::Parked { exception, effect } => {
             state.parked.insert(*exception, effect.clone());
         }
+        Change::Resolved { effect, result } => done(state, effect.clone(), result),
         Change::CalledOff { .. } | Change::Refused(_) => {}
         Change::Ended { ending } => state.ending = Some(*ending),
     }
 }
 
-/// An effect has ended: what succeeded becomes a step, and what undid a step marks it undone.
+/// An effect has ended.
 fn settle(state: &mut State, id: EffectId, class: OutcomeClass, result: &Value) {
     let Some(effect) = state.pending.remove(&id) else { return };
-    if class != OutcomeClass::Ok {
-        return;
+    if class == OutcomeClass::Ok {
+        done(state, effect, result);
     }
+}
+
+/// What succeeded becomes a step, and what undid a step marks it undone.
+fn done(state: &mut State, effect: Effect, result: &Value) {
     if let Some(undone) = effect.undoes {
         state.steps.iter_mut().filter(|step| step.effect == undone).for_each(|step| step.undone = true);
         return;
     }
-    let Effect { name, input, .. } = effect;
+    let Effect { id, name, input, .. } = effect;
     state.steps.push(Step { effect: id, name, input, result: result.clone(), undone: false });
 }

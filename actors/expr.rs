@@ -129,7 +129,8 @@ impl Expr {
     /// would not be exact.
     pub fn compile(source: &str, names: &Names) -> Result<Self, ExprError> {
         if source.len() > SOURCE_BYTES_MAX {
-            let message = format!("the expression has {} bytes, at most {SOURCE_BYTES_MAX} are allowed", source.len());
+            let message =
+                format!("the expression has {} bytes, at most {SOURCE_BYTES_MAX} are allowed", source.len());
             return Err(ExprError::new(message).with_hint("split it: assign a part to a field first"));
         }
         let parser = ENV.parser().max_recursion_depth(DEPTH_MAX);
@@ -145,7 +146,8 @@ impl Expr {
     pub fn eval(&self, scope: &Scope<'_>) -> Result<Value, ExprError> {
         let mut context = Context::with_env(Arc::clone(&ENV));
         context.set_variable_resolver(scope);
-        let found = cel::Value::resolve_val(&self.0.program, &context).map_err(|error| self.failed(&error, scope))?;
+        let found =
+            cel::Value::resolve_val(&self.0.program, &context).map_err(|error| self.failed(&error, scope))?;
         val::take(found.as_ref()).map_err(|error| self.failed(&error, scope))
     }
 
@@ -157,7 +159,12 @@ impl Expr {
         match self.eval(scope)? {
             Value::Bool(value) => Ok(value),
             other => {
-                let message = format!("`{}` is {} ({}), not true or false", self.source(), other.kind_name(), other.preview(40));
+                let message = format!(
+                    "`{}` is {} ({}), not true or false",
+                    self.source(),
+                    other.kind_name(),
+                    other.preview(40)
+                );
                 Err(ExprError::new(message).with_hint("compare it with something, e.g. `== true`"))
             }
         }
@@ -183,7 +190,9 @@ impl Expr {
             ExecutionError::UnsupportedBinaryOperator(operator, ..) => {
                 format!("the two sides of `{}` do not fit together", symbol(operator))
             }
-            ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => "division by zero".to_owned(),
+            ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => {
+                "division by zero".to_owned()
+            }
             ExecutionError::IndexOutOfBounds(index) => format!("the list has no item {index:?}"),
             ExecutionError::Overflow(..) => "the result is too large to be exact".to_owned(),
             other => other.to_string(),
@@ -193,7 +202,11 @@ impl Expr {
     }
 
     fn missing(&self, key: &str, scope: &Scope<'_>) -> ExprError {
-        let absent = self.0.references.iter().find(|path| is_absent(path, scope) && path.iter().any(|part| part == key));
+        let absent = self
+            .0
+            .references
+            .iter()
+            .find(|path| is_absent(path, scope) && path.iter().any(|part| part == key));
         let path = absent.map_or_else(|| key.to_owned(), |path| path.join("."));
         ExprError::new(format!("`{}`: there is no `{path}`", self.source()))
             .with_hint(format!("if it may be absent, write `default({path}, …)` or `has({path})`"))

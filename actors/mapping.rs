@@ -81,7 +81,9 @@ impl Mapping {
             Kind::Literal(value) => Ok(value.clone()),
             Kind::Optional(inner) => inner.eval(scope),
             Kind::List(items) => {
-                let item = |(index, item): (usize, &Self)| item.eval(scope).map_err(|e| e.below(&format!("[{index}]")));
+                let item = |(index, item): (usize, &Self)| {
+                    item.eval(scope).map_err(|e| e.below(&format!("[{index}]")))
+                };
                 items.iter().enumerate().map(item).collect::<Result<Vec<_>, _>>().map(Value::from)
             }
             Kind::Map(entries) => {
@@ -130,7 +132,8 @@ impl Mapping {
             Kind::Map(entries) => entries.iter().flat_map(|(_, mapping)| mapping.references()).collect(),
             Kind::Each(each) => {
                 let filter = each.filter.iter().flat_map(Expr::references);
-                let inner = filter.chain(each.map.references()).filter(|path| path.first() != Some(&each.name));
+                let inner =
+                    filter.chain(each.map.references()).filter(|path| path.first() != Some(&each.name));
                 each.list.references().into_iter().chain(inner).collect()
             }
         }
@@ -141,11 +144,20 @@ impl Each {
     fn eval(&self, scope: &Scope<'_>) -> Result<Value, MappingError> {
         let list = self.list.eval(scope).map_err(|error| at("", &error))?;
         let Some(items) = list.as_list() else {
-            let problem = format!("`{}` is {} ({}), not a list", self.list.source(), list.kind_name(), list.preview(40));
+            let problem = format!(
+                "`{}` is {} ({}), not a list",
+                self.list.source(),
+                list.kind_name(),
+                list.preview(40)
+            );
             return Err(MappingError { target: String::new(), problem });
         };
         if items.len() > ITEMS_MAX {
-            let problem = format!("`{}` has {} items, at most {ITEMS_MAX} are allowed", self.list.source(), items.len());
+            let problem = format!(
+                "`{}` has {} items, at most {ITEMS_MAX} are allowed",
+                self.list.source(),
+                items.len()
+            );
             return Err(MappingError { target: String::new(), problem });
         }
         let mut mapped = Vec::with_capacity(items.len());

@@ -196,7 +196,9 @@ impl Value {
         match self {
             Self::Text(text) => own + 16 + text.len(),
             Self::List(list) => own + 40 + list.iter().map(Self::weight).sum::<usize>(),
-            Self::Map(map) => own + 40 + map.iter().map(|(key, value)| 40 + key.len() + value.weight()).sum::<usize>(),
+            Self::Map(map) => {
+                own + 40 + map.iter().map(|(key, value)| 40 + key.len() + value.weight()).sum::<usize>()
+            }
             _ => own,
         }
     }
@@ -217,7 +219,9 @@ impl PartialEq for Value {
             (Self::Text(a), Self::Text(b)) => a == b,
             (Self::List(a), Self::List(b)) => Arc::ptr_eq(a, b) || a == b,
             (Self::Map(a), Self::Map(b)) => Arc::ptr_eq(a, b) || a == b,
-            (Self::Int(_) | Self::Decimal(_), Self::Int(_) | Self::Decimal(_)) => self.as_decimal() == other.as_decimal(),
+            (Self::Int(_) | Self::Decimal(_), Self::Int(_) | Self::Decimal(_)) => {
+                self.as_decimal() == other.as_decimal()
+            }
             _ => false,
         }
     }
@@ -282,11 +286,14 @@ impl From<&serde_json::Value> for Value {
             serde_json::Value::Number(number) => {
                 let text = number.to_string();
                 let int = text.parse().ok().map(Self::Int);
-                int.or_else(|| Decimal::from_str(&text).ok().map(Self::Decimal)).unwrap_or_else(|| Self::from(text))
+                int.or_else(|| Decimal::from_str(&text).ok().map(Self::Decimal))
+                    .unwrap_or_else(|| Self::from(text))
             }
             serde_json::Value::String(text) => Self::from(text.as_str()),
             serde_json::Value::Array(items) => Self::list(items.iter().map(Self::from)),
-            serde_json::Value::Object(entries) => Self::map(entries.iter().map(|(k, v)| (k.clone(), Self::from(v)))),
+            serde_json::Value::Object(entries) => {
+                Self::map(entries.iter().map(|(k, v)| (k.clone(), Self::from(v))))
+            }
         }
     }
 }

@@ -7,7 +7,6 @@ use crate::decision::{Change, Effect, ExceptionClass, Rejection};
 use crate::entity::Step;
 use crate::envelope::{Outcome, OutcomeClass};
 use crate::process::Trigger;
-use crate::value::Value;
 
 impl Draft<'_> {
     /// Calls off what has not been done yet; the rest is undone as its outcomes come in.
@@ -41,7 +40,12 @@ impl Draft<'_> {
     /// What must end before the next step is undone: everything under way, save what was emitted after the undoing began and
     /// undoes nothing (a notice that it is being undone).
     fn awaited(&self) -> Vec<crate::id::EffectId> {
-        self.state.pending.values().filter(|effect| effect.undoes.is_some() || self.can_be_undone(effect)).map(|e| e.id).collect()
+        self.state
+            .pending
+            .values()
+            .filter(|effect| effect.undoes.is_some() || self.can_be_undone(effect))
+            .map(|e| e.id)
+            .collect()
     }
 
     fn can_be_undone(&self, effect: &Effect) -> bool {
@@ -57,7 +61,11 @@ impl Draft<'_> {
 
     fn undo(&mut self, step: &Step) -> Result<(), Rejection> {
         let process = self.process;
-        let undo = process.effects.get(&step.name).and_then(|def| def.undo.as_ref()).expect("it was found by its undo");
+        let undo = process
+            .effects
+            .get(&step.name)
+            .and_then(|def| def.undo.as_ref())
+            .expect("it was found by its undo");
         let def = process.effects.get(undo).expect("the checker has seen that every effect exists");
         let effect = self.effect(undo, def, &Told::step(step))?;
         self.change(Change::Emitted(Effect { undoes: Some(step.effect), ..effect }));
@@ -69,11 +77,5 @@ impl Draft<'_> {
         if outcome.class != OutcomeClass::Ok {
             self.open_about(effect, outcome, ExceptionClass::Compensation);
         }
-    }
-
-    /// A person says that the step is undone, or need not be.
-    pub(super) fn undone_by_hand(&mut self, effect: &Effect, result: &Value) {
-        self.change(Change::Reissued(effect.clone()));
-        self.change(Change::Settled { effect: effect.id, class: OutcomeClass::Ok, result: result.clone() });
     }
 }

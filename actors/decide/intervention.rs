@@ -10,7 +10,8 @@ use crate::value::Value;
 
 impl Draft<'_> {
     pub(super) fn intervention(&mut self, intervention: &Intervention) -> Result<Verdict, Rejection> {
-        let (Action::Retry { exception: number, .. } | Action::Resolve { exception: number, .. }) = &intervention.action;
+        let (Action::Retry { exception: number, .. } | Action::Resolve { exception: number, .. }) =
+            &intervention.action;
         let exception = self.state.exceptions.get(number).cloned().ok_or(Rejection::NoException(*number))?;
         match &intervention.action {
             Action::Retry { set, .. } => self.retry(intervention, &exception, set)?,
@@ -74,23 +75,17 @@ impl Draft<'_> {
             self.change(Change::Resumed { id: waiting.id });
         }
         let Some(effect) = parked else { return Ok(()) };
-        if effect.undoes.is_some() {
-            self.undone_by_hand(&effect, result);
-            return self.settled();
-        }
-        if result.is_null() {
+        if effect.undoes.is_none() && result.is_null() {
             return Ok(());
         }
-        self.change(Change::Reissued(effect.clone()));
-        let outcome = Outcome {
-            effect: effect.id,
-            class: OutcomeClass::Ok,
-            result: result.clone(),
-            detail: format!("by {}: {}", by.by, by.reason).into(),
-            status: None,
-            attempts: 0,
-        };
-        self.outcome(&outcome).map(drop)
+        self.change(Change::Resolved { effect: effect.clone(), result: result.clone() });
+        if effect.undoes.is_none() {
+            let outcome = by_hand(by, &effect, result);
+            let told = Told::outcome(&outcome);
+            self.keep(&effect, &outcome, &told)?;
+            self.follow(&effect, &outcome, &told)?;
+        }
+        self.settled()
     }
 
     fn set_by_hand(&mut self, set: &Value) -> Result<(), Rejection> {
@@ -119,7 +114,11 @@ impl Draft<'_> {
     }
 
     fn close(&mut self, by: &Intervention, exception: &Exception) {
-        self.change(Change::Closed { exception: exception.number, by: by.by.clone(), reason: by.reason.clone() });
+        self.change(Change::Closed {
+            exception: exception.number,
+            by: by.by.clone(),
+            reason: by.reason.clone(),
+        });
     }
 
     fn nothing_to(&self, what: &str, exception: &Exception) -> Rejection {
@@ -132,5 +131,17 @@ impl Draft<'_> {
             )
             .into(),
         )
+    }
+}
+
+/// A person's word for what a system would have answered.
+fn by_hand(by: &Intervention, effect: &Effect, result: &Value) -> Outcome {
+    Outcome {
+        effect: effect.id,
+        class: OutcomeClass::Ok,
+        result: result.clone(),
+        detail: format!("by {}: {}", by.by, by.reason).into(),
+        status: None,
+        attempts: 0,
     }
 }

@@ -19,7 +19,9 @@ fn load(file: &str, text: &str) -> crate::process::Process {
 fn order_to_cash_does_what_its_cases_say() {
     let process = load("order.yaml", include_str!("../../config/processes/order.yaml"));
     let reader = Reader::default();
-    let cases = reader.read("order.test.yaml", include_str!("../../config/processes/order.test.yaml")).expect("reads");
+    let cases = reader
+        .read("order.test.yaml", include_str!("../../config/processes/order.test.yaml"))
+        .expect("reads");
     let results = test::run(&cases, &process);
     let failed: Vec<_> = results.iter().filter_map(|r| r.failure.as_ref().map(|f| (&r.name, f))).collect();
     assert!(failed.is_empty(), "{failed:#?}");

@@ -25,23 +25,55 @@ pub(super) static FUNCTIONS: [Function; 22] = [
     Function { name: "round", arguments: 2, run: round },
     Function { name: "string", arguments: 1, run: string },
     Function { name: "int", arguments: 1, run: int },
-    Function { name: "abs", arguments: 1, run: |args| decimal(&args[0], "abs").map(|d| give(Value::Decimal(d.abs()))) },
+    Function {
+        name: "abs",
+        arguments: 1,
+        run: |args| decimal(&args[0], "abs").map(|d| give(Value::Decimal(d.abs()))),
+    },
     Function { name: "sum", arguments: 1, run: sum },
     Function { name: "join", arguments: 2, run: join },
     Function { name: "split", arguments: 2, run: split },
-    Function { name: "upper", arguments: 1, run: |args| Ok(text_of(text(&args[0], "upper")?.to_uppercase())) },
-    Function { name: "lower", arguments: 1, run: |args| Ok(text_of(text(&args[0], "lower")?.to_lowercase())) },
-    Function { name: "trim", arguments: 1, run: |args| Ok(text_of(text(&args[0], "trim")?.trim().to_owned())) },
+    Function {
+        name: "upper",
+        arguments: 1,
+        run: |args| Ok(text_of(text(&args[0], "upper")?.to_uppercase())),
+    },
+    Function {
+        name: "lower",
+        arguments: 1,
+        run: |args| Ok(text_of(text(&args[0], "lower")?.to_lowercase())),
+    },
+    Function {
+        name: "trim",
+        arguments: 1,
+        run: |args| Ok(text_of(text(&args[0], "trim")?.trim().to_owned())),
+    },
     Function { name: "substring", arguments: 3, run: substring },
     Function { name: "replace", arguments: 3, run: replace },
     Function { name: "keys", arguments: 1, run: keys },
-    Function { name: "urlencode", arguments: 1, run: |args| Ok(text_of(urlencode(&text(&args[0], "urlencode")?))) },
+    Function {
+        name: "urlencode",
+        arguments: 1,
+        run: |args| Ok(text_of(urlencode(&text(&args[0], "urlencode")?))),
+    },
     Function { name: "sha256", arguments: 1, run: sha256 },
     Function { name: "@default", arguments: 2, run: default },
-    Function { name: "@number", arguments: 1, run: |mut args| Ok(number(args[0].as_ref()).map_or_else(|| args.remove(0), give)) },
+    Function {
+        name: "@number",
+        arguments: 1,
+        run: |mut args| Ok(number(args[0].as_ref()).map_or_else(|| args.remove(0), give)),
+    },
     Function { name: "@native", arguments: 1, run: native },
-    Function { name: "@equal", arguments: 2, run: |args| Ok(bool_of(take(args[0].as_ref())? == take(args[1].as_ref())?)) },
-    Function { name: "@unequal", arguments: 2, run: |args| Ok(bool_of(take(args[0].as_ref())? != take(args[1].as_ref())?)) },
+    Function {
+        name: "@equal",
+        arguments: 2,
+        run: |args| Ok(bool_of(take(args[0].as_ref())? == take(args[1].as_ref())?)),
+    },
+    Function {
+        name: "@unequal",
+        arguments: 2,
+        run: |args| Ok(bool_of(take(args[0].as_ref())? != take(args[1].as_ref())?)),
+    },
     Function { name: "last", arguments: 1, run: last },
 ];
 
@@ -78,7 +110,8 @@ fn bool_of<'b, 'v>(value: bool) -> CowVal<'b, 'v> {
 }
 
 fn wrong(function: &str, found: &Value, wanted: &str) -> ExecutionError {
-    let message = format!("{function}() wants {wanted}, and was given {} ({})", found.kind_name(), found.preview(40));
+    let message =
+        format!("{function}() wants {wanted}, and was given {} ({})", found.kind_name(), found.preview(40));
     ExecutionError::function_error(function, message)
 }
 
@@ -130,7 +163,8 @@ fn string<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
 
 fn int<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
     let number = decimal(&args[0], "int")?.trunc();
-    let int = i64::try_from(number).map_err(|_| wrong("int", &Value::Decimal(number), "a number that fits 64 bits"));
+    let int = i64::try_from(number)
+        .map_err(|_| wrong("int", &Value::Decimal(number), "a number that fits 64 bits"));
     int.map(|int| CowVal::owned(CelInt::from(int)))
 }
 
@@ -140,7 +174,8 @@ fn sum<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
     for item in items.iter() {
         let item = item.as_decimal().ok_or_else(|| wrong("sum", item, "a list of numbers"))?;
         let next = total.checked_add(item);
-        total = next.ok_or_else(|| ExecutionError::function_error("sum", "the sum is too large to be exact"))?;
+        total =
+            next.ok_or_else(|| ExecutionError::function_error("sum", "the sum is too large to be exact"))?;
     }
     Ok(give(Value::Decimal(total)))
 }
@@ -167,7 +202,8 @@ fn substring<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
 }
 
 fn replace<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
-    let (all, what, by) = (text(&args[0], "replace")?, text(&args[1], "replace")?, text(&args[2], "replace")?);
+    let (all, what, by) =
+        (text(&args[0], "replace")?, text(&args[1], "replace")?, text(&args[2], "replace")?);
     Ok(text_of(all.replace(&what, &by)))
 }
 
@@ -186,7 +222,9 @@ fn sha256<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
 /// All but letters, digits and `-_.~` as percent escapes of their bytes (RFC 3986).
 fn urlencode(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
-    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+    text.bytes()
+        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
 }
 
 /// The first argument unless it is absent or null, else the second.

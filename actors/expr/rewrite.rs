@@ -87,7 +87,10 @@ impl Rewriter<'_> {
             return Ok(());
         }
         let error = ExprError::new(format!("there is no `{root}` here"));
-        let known = self.names.iter().chain(self.loops.iter().map(String::as_str).filter(|name| !name.starts_with('@')));
+        let known = self
+            .names
+            .iter()
+            .chain(self.loops.iter().map(String::as_str).filter(|name| !name.starts_with('@')));
         Err(match suggest(root, known.clone()) {
             Some(near) => error.with_hint(format!("did you mean `{near}`?")),
             None => {
@@ -138,7 +141,8 @@ impl Rewriter<'_> {
         if OWN.contains(&func_name.as_str()) {
             return Ok(Ast::Call(CallExpr { func_name, target: target.map(Box::new), args }));
         }
-        let known = FUNCTIONS.iter().map(|f| f.name).chain(OWN).chain(SPECIAL).filter(|name| !name.starts_with('@'));
+        let known =
+            FUNCTIONS.iter().map(|f| f.name).chain(OWN).chain(SPECIAL).filter(|name| !name.starts_with('@'));
         let error = ExprError::new(format!("there is no function {func_name}()"));
         Err(match suggest(&func_name, known.clone()) {
             Some(near) => error.with_hint(format!("did you mean {near}()?")),

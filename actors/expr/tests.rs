@@ -49,11 +49,30 @@ fn numbers_are_exact_from_either_side() {
 #[test]
 fn numbers_compare_from_either_side() {
     for source in [
-        "order.qty > 1", "1 < order.qty", "2 == order.qty", "order.qty == 2", "order.amount < 1", "0 < order.amount",
-        "0.1 == order.amount", "order.amount == 0.1", "order.qty in [1, 2]", "2 in [order.qty]", "size(order.lines) == 2",
-        "2 == size(order.lines)", "order.lines[0].qty == order.qty", "order.qty != 3", "3 != order.qty", "size(order.lines) > 1",
-        "order.lines.map(l, l.qty) == [2, 1]", "[2, 1] == order.lines.map(l, l.qty)", "order.none == null",
-        "order.open && !false", "order.id == 'SO-1'", "'SO-1' == order.id", "'customer' in order", "order.lines[order.qty - 1].sku == 'B'",
+        "order.qty > 1",
+        "1 < order.qty",
+        "2 == order.qty",
+        "order.qty == 2",
+        "order.amount < 1",
+        "0 < order.amount",
+        "0.1 == order.amount",
+        "order.amount == 0.1",
+        "order.qty in [1, 2]",
+        "2 in [order.qty]",
+        "size(order.lines) == 2",
+        "2 == size(order.lines)",
+        "order.lines[0].qty == order.qty",
+        "order.qty != 3",
+        "3 != order.qty",
+        "size(order.lines) > 1",
+        "order.lines.map(l, l.qty) == [2, 1]",
+        "[2, 1] == order.lines.map(l, l.qty)",
+        "order.none == null",
+        "order.open && !false",
+        "order.id == 'SO-1'",
+        "'SO-1' == order.id",
+        "'customer' in order",
+        "order.lines[order.qty - 1].sku == 'B'",
     ] {
         assert_eq!(shown(source), "true", "{source}");
     }
@@ -109,7 +128,10 @@ fn errors_say_what_was_missing_and_what_was_seen() {
         ("order.qty / 0", "2 / 0: division by zero"),
         ("orde.id", "there is no `orde` here"),
         ("uper(order.id)", "there is no function uper()"),
-        ("dec('x')", "dec() wants a number of at most 28 digits, or text that is one, and was given text (\"x\")"),
+        (
+            "dec('x')",
+            "dec() wants a number of at most 28 digits, or text that is one, and was given text (\"x\")",
+        ),
         ("order.id > 1", "`>` does not work on (string, int)"),
         ("upper()", "upper() takes 1 argument(s), 0 given"),
         ("order.id ==", "does not read"),
@@ -141,8 +163,12 @@ fn a_guard_is_true_or_false() {
 
 #[test]
 fn references_name_what_is_looked_at() {
-    let expr = Expr::compile("order.lines.filter(l, l.qty > order.min.qty).size() > 0 && has(order.id)", &Names::new(["order"]));
-    let references: Vec<String> = expr.expect("compiles").references().iter().map(|path| path.join(".")).collect();
+    let expr = Expr::compile(
+        "order.lines.filter(l, l.qty > order.min.qty).size() > 0 && has(order.id)",
+        &Names::new(["order"]),
+    );
+    let references: Vec<String> =
+        expr.expect("compiles").references().iter().map(|path| path.join(".")).collect();
     assert_eq!(references, ["order.lines", "order.min.qty", "order.id"]);
 }
 

@@ -74,7 +74,10 @@ pub(super) fn take(found: &dyn Val) -> Result<Value, ExecutionError> {
         }
         return Ok(Value::from(items));
     }
-    Err(ExecutionError::function_error("result", format!("a {} is no business data", found.get_type().name())))
+    Err(ExecutionError::function_error(
+        "result",
+        format!("a {} is no business data", found.get_type().name()),
+    ))
 }
 
 /// A whole number or a decimal, whoever it comes from. Doubles are none: they are not exact.
@@ -86,7 +89,10 @@ pub(super) fn number(found: &dyn Val) -> Option<Value> {
         return Some(Value::Int(*int.inner()));
     }
     let uint = found.downcast_ref::<CelUInt>()?;
-    Some(i64::try_from(*uint.inner()).map_or_else(|_| Value::Decimal(Decimal::from(*uint.inner())), Value::Int))
+    Some(
+        i64::try_from(*uint.inner())
+            .map_or_else(|_| Value::Decimal(Decimal::from(*uint.inner())), Value::Int),
+    )
 }
 
 impl StaticVal for Value {}
@@ -207,8 +213,13 @@ fn compute<'b, 'v>(
     exact: impl FnOnce(Decimal, Decimal) -> Option<Decimal>,
 ) -> Result<CowVal<'b, 'v>, ExecutionError> {
     let Some(right) = number(right) else {
-        let hint = if right.downcast_ref::<CelDouble>().is_some() { " (a double is not exact: use dec('…'))" } else { "" };
-        let message = format!("`{operator}` needs two numbers, the right side is {}{hint}", right.get_type().name());
+        let hint = if right.downcast_ref::<CelDouble>().is_some() {
+            " (a double is not exact: use dec('…'))"
+        } else {
+            ""
+        };
+        let message =
+            format!("`{operator}` needs two numbers, the right side is {}{hint}", right.get_type().name());
         return Err(ExecutionError::function_error(operator, message));
     };
     if let (Value::Int(a), Value::Int(b)) = (left, &right)

@@ -60,7 +60,9 @@ impl<'p> Checker<'p> {
                 let path = format!("states.{name}.on.{}", trigger.word());
                 all.extend(transitions.iter().map(|t| (Some(name), trigger.words(), path.clone(), t)));
             }
-            all.extend(state.always.iter().map(|t| (Some(name), FIELDS_ONLY, format!("states.{name}.always"), t)));
+            all.extend(
+                state.always.iter().map(|t| (Some(name), FIELDS_ONLY, format!("states.{name}.always"), t)),
+            );
             for after in &state.after {
                 let path = format!("states.{name}.after");
                 all.extend(after.then.iter().map(|t| (Some(name), FIELDS_ONLY, path.clone(), t)));
@@ -122,7 +124,13 @@ impl<'p> Checker<'p> {
         match trigger {
             Trigger::Message(name) => {
                 let names = self.process.messages.keys().map(|k| &**k);
-                self.known(place, path, "message", name, names.chain(["settled", "compensated", "retry"]).collect());
+                self.known(
+                    place,
+                    path,
+                    "message",
+                    name,
+                    names.chain(["settled", "compensated", "retry"]).collect(),
+                );
             }
             Trigger::Effect(name, _) => self.known_effect(place, path, name),
             Trigger::Settled | Trigger::Compensated | Trigger::Retry => {}
@@ -154,13 +162,19 @@ impl<'p> Checker<'p> {
         }
         for (name, state) in process.states.iter().filter(|(name, _)| !reached.contains(*name)) {
             let fix = "lead a transition to it with `to`, or delete it";
-            self.error(&state.place, format!("states.{name}"), format!("state `{name}` can never be reached"), fix);
+            self.error(
+                &state.place,
+                format!("states.{name}"),
+                format!("state `{name}` can never be reached"),
+                fix,
+            );
         }
     }
 
     fn beginnings(&mut self) {
         let process = self.process;
-        let starting: Vec<_> = process.messages.iter().filter(|(_, def)| def.starts).map(|(name, _)| name).collect();
+        let starting: Vec<_> =
+            process.messages.iter().filter(|(_, def)| def.starts).map(|(name, _)| name).collect();
         if starting.is_empty() {
             let fix = "mark the message that begins an instance with `starts: true`";
             self.error(&process.place, "messages", "no message starts an instance".to_owned(), fix);
@@ -169,7 +183,10 @@ impl<'p> Checker<'p> {
         for name in starting {
             let trigger = Trigger::Message(name.clone());
             if !initial.on.contains_key(&trigger) && !process.anywhere.contains_key(&trigger) {
-                let message = format!("`{name}` starts an instance, but state `{}` has no transition for it", process.initial);
+                let message = format!(
+                    "`{name}` starts an instance, but state `{}` has no transition for it",
+                    process.initial
+                );
                 let path = format!("states.{}.on", process.initial);
                 self.error(&initial.place, path, message, format!("add `{name}:` under `on`"));
             }
@@ -190,7 +207,8 @@ impl<'p> Checker<'p> {
                 self.error(&state.place, &path, format!("state `{name}` ends the instance and goes on"), fix);
             }
             let leaves = |t: &&Transition| t.to.is_some();
-            let elsewhere = process.anywhere.values().flatten().any(|t| t.to.is_some() && !t.except.contains(name));
+            let elsewhere =
+                process.anywhere.values().flatten().any(|t| t.to.is_some() && !t.except.contains(name));
             if state.end.is_none() && !elsewhere && ways_out(state).filter(leaves).count() == 0 {
                 let fix = "add a transition with `to`, or `end:` if the instance is over there";
                 self.error(&state.place, &path, format!("state `{name}` can never be left"), fix);
@@ -215,7 +233,12 @@ impl<'p> Checker<'p> {
             while let Some(here) = at.filter(|_| steps <= process.states.len()) {
                 if here == *name {
                     let message = format!("`always` leads from `{name}` back to `{name}` without a guard");
-                    self.error(&state.place, format!("states.{name}.always"), message, "give one of the transitions a `when`");
+                    self.error(
+                        &state.place,
+                        format!("states.{name}.always"),
+                        message,
+                        "give one of the transitions a `when`",
+                    );
                     break;
                 }
                 (at, steps) = (next(&here), steps + 1);
@@ -232,7 +255,8 @@ impl<'p> Checker<'p> {
         for (emitted_in, place, effect) in self.emissions() {
             let Some(def) = process.effects.get(&effect) else { continue };
             let trigger = Trigger::Effect(effect.clone(), OutcomeClass::Failed);
-            let handled = process.states.get(&emitted_in).is_some_and(|state| state.on.contains_key(&trigger));
+            let handled =
+                process.states.get(&emitted_in).is_some_and(|state| state.on.contains_key(&trigger));
             if def.failure == FailurePath::Transition && !handled && !handled_anywhere(&effect) {
                 let message = format!("state `{emitted_in}` does not say what happens when `{effect}` fails");
                 let fix = format!("add `{effect}.failed:` under `on`, or `failure: exception` to the effect");
@@ -266,16 +290,28 @@ impl<'p> Checker<'p> {
             }
         }
         for (name, effect) in &process.effects {
-            let Some((undo, def)) = effect.undo.as_ref().and_then(|undo| process.effects.get_key_value(undo)) else {
+            let Some((undo, def)) = effect.undo.as_ref().and_then(|undo| process.effects.get_key_value(undo))
+            else {
                 continue;
             };
             if def.undo.is_some() {
                 let message = format!("`{undo}` undoes `{name}` and has an `undo` of its own");
-                self.error(&def.place, format!("effects.{undo}.undo"), message, "delete it: what undoes is not undone");
+                self.error(
+                    &def.place,
+                    format!("effects.{undo}.undo"),
+                    message,
+                    "delete it: what undoes is not undone",
+                );
             }
             if def.failure == FailurePath::Transition {
-                let message = format!("`{undo}` undoes `{name}`, and nothing says what happens when it fails");
-                self.error(&def.place, format!("effects.{undo}"), message, "add `failure: exception`: a person must know");
+                let message =
+                    format!("`{undo}` undoes `{name}`, and nothing says what happens when it fails");
+                self.error(
+                    &def.place,
+                    format!("effects.{undo}"),
+                    message,
+                    "add `failure: exception`: a person must know",
+                );
             }
         }
     }
@@ -306,7 +342,8 @@ impl<'p> Checker<'p> {
 
     fn expressions(&mut self) {
         let process = self.process;
-        let undoing: BTreeSet<&Arc<str>> = process.effects.values().filter_map(|def| def.undo.as_ref()).collect();
+        let undoing: BTreeSet<&Arc<str>> =
+            process.effects.values().filter_map(|def| def.undo.as_ref()).collect();
         for (name, def) in &process.effects {
             self.effect_expressions(name, def, undoing.contains(name));
         }
@@ -364,7 +401,14 @@ impl<'p> Checker<'p> {
         self.references(place, path, "", &mapping.references(), words);
     }
 
-    fn references(&mut self, place: &Place, path: &str, source: &str, references: &[Vec<String>], words: Words) {
+    fn references(
+        &mut self,
+        place: &Place,
+        path: &str,
+        source: &str,
+        references: &[Vec<String>],
+        words: Words,
+    ) {
         let shown = if source.is_empty() { String::new() } else { format!(" in `{source}`") };
         let mut seen = BTreeSet::new();
         for reference in references.iter().filter(|reference| seen.insert((*reference).clone())) {
@@ -388,8 +432,12 @@ impl<'p> Checker<'p> {
     fn misplaced(&mut self, place: &Place, path: &str, word: &str, shown: &str) {
         let means = match word {
             "data" => "`data` is what a message brings: it is only there on a message's transition",
-            "step" => "`step` is what is being undone: it is only there in an effect that another names in `undo`",
-            _ => "`result` and `error` are an effect's answer: they are only there on its transitions and in `keep`",
+            "step" => {
+                "`step` is what is being undone: it is only there in an effect that another names in `undo`"
+            }
+            _ => {
+                "`result` and `error` are an effect's answer: they are only there on its transitions and in `keep`"
+            }
         };
         let fix = format!("{means}; assign what you need to a field with `set` or `keep` first");
         self.error(place, path, format!("`{word}`{shown} means nothing here"), fix);
@@ -403,7 +451,12 @@ impl<'p> Checker<'p> {
                 let inner = members.len() > 1;
                 if inner && matches!(declared.kind, FieldKind::Text | FieldKind::Number | FieldKind::Bool) {
                     let message = format!("`{}` looks into a field that holds no map", members.join("."));
-                    self.error(place, path, message, format!("declare `{field}: map`, or drop what follows it"));
+                    self.error(
+                        place,
+                        path,
+                        message,
+                        format!("declare `{field}: map`, or drop what follows it"),
+                    );
                 }
             }
         }
@@ -438,5 +491,9 @@ fn ways_out(state: &StateDef) -> impl Iterator<Item = &Transition> {
 
 /// The connector operations a process calls, with where: for checks across files.
 pub fn calls(process: &Process) -> BTreeMap<(Arc<str>, Arc<str>), Place> {
-    process.effects.values().map(|def| ((def.connector.clone(), def.operation.clone()), def.place.clone())).collect()
+    process
+        .effects
+        .values()
+        .map(|def| ((def.connector.clone(), def.operation.clone()), def.place.clone()))
+        .collect()
 }

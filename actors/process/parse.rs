@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{
-    After, EffectDef, FailurePath, Field, FieldKind, Hold, MessageDef, Milestone, OutOfTurn, Owner, Process, StateDef,
-    Transition, Trigger,
+    After, EffectDef, FailurePath, Field, FieldKind, Hold, MessageDef, Milestone, OutOfTurn, Owner, Process,
+    StateDef, Transition, Trigger,
 };
 use crate::decide::NAMES;
 use crate::decision::Ending;
@@ -22,7 +22,12 @@ pub fn parse(node: &Node, text: &str, reader: &Reader) -> Option<Process> {
     let mut top = Item::root(node, reader).fields()?;
     let name = top.text("process")?;
     if let Err(error) = check_kind(&name.value) {
-        reading::refuse(reader, &name, error.to_string(), "use lower-case letters, digits and `_`, e.g. `order`");
+        reading::refuse(
+            reader,
+            &name,
+            error.to_string(),
+            "use lower-case letters, digits and `_`, e.g. `order`",
+        );
         return None;
     }
     let version = top.required("version").and_then(|item| item.number_within(1_u32..=1_000_000));
@@ -74,14 +79,20 @@ impl Parser {
 
     fn message(&self, fields: &mut Fields<'_>) -> Option<MessageDef> {
         let is_command = fields.choice("is", &[("command", true), ("event", false)]);
-        let ways = [("defer", OutOfTurn::Defer), ("ignore", OutOfTurn::Ignore), ("reject", OutOfTurn::Reject)];
+        let ways =
+            [("defer", OutOfTurn::Defer), ("ignore", OutOfTurn::Ignore), ("reject", OutOfTurn::Reject)];
         let starts = fields.boolean("starts", false);
         let business_key = self.optional_expr(fields, "business_key");
         let out_of_turn = fields.optional_choice("out_of_turn", &ways);
         let is_command = is_command?.value;
         // What asks is told no; what tells has happened and may only have come too soon.
         let usual = if is_command { OutOfTurn::Reject } else { OutOfTurn::Defer };
-        Some(MessageDef { is_command, starts, business_key, out_of_turn: out_of_turn.map_or(usual, |way| way.value) })
+        Some(MessageDef {
+            is_command,
+            starts,
+            business_key,
+            out_of_turn: out_of_turn.map_or(usual, |way| way.value),
+        })
     }
 
     fn effect(&self, fields: &mut Fields<'_>) -> Option<EffectDef> {
@@ -94,7 +105,8 @@ impl Parser {
         let keep = self.assignments(fields.optional_entries("keep"));
         let undo = fields.optional_text("undo").map(|undo| undo.value.into());
         let ways = [("exception", FailurePath::Exception), ("ignore", FailurePath::Ignore)];
-        let failure = fields.optional_choice("failure", &ways).map_or(FailurePath::Transition, |way| way.value);
+        let failure =
+            fields.optional_choice("failure", &ways).map_or(FailurePath::Transition, |way| way.value);
         let call = call?;
         let Some((connector, operation)) = call.value.split_once('.') else {
             let message = format!("`{}` names no operation", call.value);
@@ -143,7 +155,9 @@ impl Parser {
                     within: duration,
                     then: self.transitions(&item),
                 }),
-                Err(error) => reading::refuse(item.reader(), &within, error, "write e.g. `after: {4h: {to: …}}`"),
+                Err(error) => {
+                    reading::refuse(item.reader(), &within, error, "write e.g. `after: {4h: {to: …}}`")
+                }
             }
         }
         timers
@@ -152,7 +166,9 @@ impl Parser {
     /// One transition, or a list of them to be tried in order.
     fn transitions(&self, item: &Item<'_>) -> Vec<Transition> {
         match item.node().as_list() {
-            Some(_) => item.list().unwrap_or_default().iter().filter_map(|item| self.transition(item)).collect(),
+            Some(_) => {
+                item.list().unwrap_or_default().iter().filter_map(|item| self.transition(item)).collect()
+            }
             None => self.transition(item).into_iter().collect(),
         }
     }

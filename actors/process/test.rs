@@ -12,7 +12,9 @@ use crate::decide::{decide, refusal};
 use crate::decision::{Change, ExceptionClass, Rejection, Verdict};
 use crate::document::{Kind, Node, Place};
 use crate::entity::State;
-use crate::envelope::{Action, Body, Command, Envelope, Event, Intervention, Outcome, OutcomeClass, TimerFired};
+use crate::envelope::{
+    Action, Body, Command, Envelope, Event, Intervention, Outcome, OutcomeClass, TimerFired,
+};
 use crate::id::{EffectId, EntityId, Epoch};
 use crate::record::{Hash, Record};
 use crate::time::Timestamp;
@@ -71,7 +73,11 @@ fn broken(node: &Node, why: &str) -> CaseResult {
         name: "the file".to_owned(),
         place: node.place.clone(),
         steps: 0,
-        failure: Some(Failure { place: node.place.clone(), step: "read".to_owned(), differences: vec![why.to_owned()] }),
+        failure: Some(Failure {
+            place: node.place.clone(),
+            step: "read".to_owned(),
+            differences: vec![why.to_owned()],
+        }),
         visited: BTreeSet::new(),
     }
 }
@@ -174,13 +180,20 @@ impl<'a> World<'a> {
         }
         if let Some((name, def)) = self.process.messages.get_key_value(what) {
             let (name, data) = (name.clone(), self.data(what, step));
-            let body = if def.is_command { Body::Command(Command { name, data }) } else { Body::Event(Event { name, data }) };
+            let body = if def.is_command {
+                Body::Command(Command { name, data })
+            } else {
+                Body::Event(Event { name, data })
+            };
             return self.take(body);
         }
         if let Some((effect, class)) = what.rsplit_once('.').and_then(|(e, c)| Some((e, class_of(c)?))) {
             return self.answer(effect, class, step);
         }
-        Err(format!("`{what}` is neither a message of process `{}` nor an effect with .ok, .failed, .dead or .cancelled", self.process.name))
+        Err(format!(
+            "`{what}` is neither a message of process `{}` nor an effect with .ok, .failed, .dead or .cancelled",
+            self.process.name
+        ))
     }
 
     /// The file's default data for a message, with what the step says laid over it.
@@ -198,10 +211,14 @@ impl<'a> World<'a> {
     }
 
     fn answer(&mut self, name: &str, class: OutcomeClass, step: &Node) -> Result<(), String> {
-        let waiting = self.state.pending.values().find(|effect| &*effect.name == name).map(|effect| effect.id);
+        let waiting =
+            self.state.pending.values().find(|effect| &*effect.name == name).map(|effect| effect.id);
         let Some(effect) = waiting else {
             let names: Vec<_> = self.state.pending.values().map(|effect| &*effect.name).collect();
-            return Err(format!("effect `{name}` does not wait for an answer; these do: [{}]", names.join(", ")));
+            return Err(format!(
+                "effect `{name}` does not wait for an answer; these do: [{}]",
+                names.join(", ")
+            ));
         };
         let result = match get(step, "result") {
             Some(result) => data(result),
@@ -217,8 +234,21 @@ impl<'a> World<'a> {
         answer.map(data).ok_or_else(|| format!("nothing answers effect `{name}`: add it under `answers`"))
     }
 
-    fn settle(&mut self, effect: EffectId, class: OutcomeClass, result: Value, detail: &str) -> Result<(), String> {
-        self.take(Body::Outcome(Outcome { effect, class, result, detail: detail.into(), status: None, attempts: 1 }))
+    fn settle(
+        &mut self,
+        effect: EffectId,
+        class: OutcomeClass,
+        result: Value,
+        detail: &str,
+    ) -> Result<(), String> {
+        self.take(Body::Outcome(Outcome {
+            effect,
+            class,
+            result,
+            detail: detail.into(),
+            status: None,
+            attempts: 1,
+        }))
     }
 
     fn run(&mut self) -> Result<(), String> {
@@ -227,7 +257,9 @@ impl<'a> World<'a> {
             let result = self.default_answer(&effect.name)?;
             self.settle(effect.id, OutcomeClass::Ok, result, "ok")?;
         }
-        Err(format!("after {ANSWERS_MAX} answers there are still effects that wait: the process goes round in circles"))
+        Err(format!(
+            "after {ANSWERS_MAX} answers there are still effects that wait: the process goes round in circles"
+        ))
     }
 
     fn wait(&mut self, wait: Duration) -> Result<(), String> {
@@ -245,7 +277,8 @@ impl<'a> World<'a> {
     fn intervene(&mut self, what: &str, step: &Node) -> Result<(), String> {
         let class = get(step, "class").and_then(text);
         let wanted = |word: &str| class.map_or(word != ExceptionClass::Late.word(), |class| class == word);
-        let exception = self.state.exceptions.values().rev().find(|e| wanted(e.class.word())).map(|e| e.number);
+        let exception =
+            self.state.exceptions.values().rev().find(|e| wanted(e.class.word())).map(|e| e.number);
         let exception = exception.ok_or_else(|| "there is no open exception to step in for".to_owned())?;
         let value = |key| get(step, key).map_or(Value::Null, data);
         let action = match what {
@@ -279,7 +312,14 @@ impl<'a> World<'a> {
         self.verdict = Some(decision.answer.verdict.clone());
         self.note(&decision.changes);
         let (seq, epoch, prev) = (self.state.seq + 1, Epoch(1), Hash::default());
-        self.state.fold(&Record { seq, epoch, prev, envelope, changes: decision.changes, answer: decision.answer });
+        self.state.fold(&Record {
+            seq,
+            epoch,
+            prev,
+            envelope,
+            changes: decision.changes,
+            answer: decision.answer,
+        });
         Ok(())
     }
 
@@ -290,7 +330,11 @@ impl<'a> World<'a> {
                     self.calls.push((effect.name.clone(), effect.input.clone()));
                 }
                 Change::CalledOff { effect } => {
-                    let name = self.state.pending.get(effect).map_or_else(|| "".into(), |effect| effect.name.clone());
+                    let name = self
+                        .state
+                        .pending
+                        .get(effect)
+                        .map_or_else(|| "".into(), |effect| effect.name.clone());
                     self.called_off.push(name);
                 }
                 Change::Entered { state } => {
@@ -352,13 +396,18 @@ impl<'a> World<'a> {
         let wanted = want.as_list().unwrap_or_default();
         if open.len() != wanted.len() {
             differences.push(format!("- exceptions: {} open", wanted.len()));
-            let found: Vec<String> = open.iter().map(|e| format!("{} ({})", e.class.word(), e.summary)).collect();
+            let found: Vec<String> =
+                open.iter().map(|e| format!("{} ({})", e.class.word(), e.summary)).collect();
             differences.push(format!("+ exceptions: {} open: {}", open.len(), found.join("; ")));
             return;
         }
         for (index, (want, found)) in wanted.iter().zip(open).enumerate() {
             let text = |key| want.get(key).and_then(Value::as_text);
-            let parts = [("class", found.class.word(), false), ("owner", &*found.owner, false), ("summary", &*found.summary, true)];
+            let parts = [
+                ("class", found.class.word(), false),
+                ("owner", &*found.owner, false),
+                ("summary", &*found.summary, true),
+            ];
             for (key, found, inside) in parts {
                 let Some(want) = text(key) else { continue };
                 if if inside { !found.contains(want) } else { found != want } {
@@ -435,6 +484,12 @@ fn text(node: &Node) -> Option<&str> {
 
 /// States that no case has visited: what `syncline test` names at the end.
 pub fn unvisited<'p>(process: &'p Process, results: &[CaseResult]) -> Vec<&'p str> {
-    let visited: BTreeSet<&str> = results.iter().flat_map(|result| result.visited.iter().map(|v| &**v)).collect();
-    process.states.keys().map(|name| &**name).filter(|name| !visited.contains(name) && **name != *process.initial).collect()
+    let visited: BTreeSet<&str> =
+        results.iter().flat_map(|result| result.visited.iter().map(|v| &**v)).collect();
+    process
+        .states
+        .keys()
+        .map(|name| &**name)
+        .filter(|name| !visited.contains(name) && **name != *process.initial)
+        .collect()
 }

@@ -55,7 +55,9 @@ pub enum JsonError {
 impl From<JiterError> for JsonError {
     fn from(error: JiterError) -> Self {
         match error.error_type {
-            JiterErrorType::JsonError(JsonErrorType::RecursionLimitExceeded) => Self::TooDeep { at: error.index },
+            JiterErrorType::JsonError(JsonErrorType::RecursionLimitExceeded) => {
+                Self::TooDeep { at: error.index }
+            }
             other => Self::Malformed { at: error.index, what: other.to_string() },
         }
     }
@@ -133,7 +135,9 @@ fn number(bytes: &[u8], at: usize) -> Result<Value, JsonError> {
 
 /// Exactly that number, or none: `from_str_exact` refuses what it would have to round, and an exponent is applied by hand.
 pub(super) fn decimal(text: &str) -> Option<Decimal> {
-    let Some((mantissa, exponent)) = text.split_once(['e', 'E']) else { return Decimal::from_str_exact(text).ok() };
+    let Some((mantissa, exponent)) = text.split_once(['e', 'E']) else {
+        return Decimal::from_str_exact(text).ok();
+    };
     let mantissa = Decimal::from_str_exact(mantissa).ok()?;
     let exponent = i32::from_str(exponent).ok()?;
     if mantissa.is_zero() {
@@ -168,7 +172,13 @@ pub(super) fn write(value: &Value, out: &mut Vec<u8>) {
     }
 }
 
-fn write_all<T>(open: u8, close: u8, items: impl Iterator<Item = T>, out: &mut Vec<u8>, mut item: impl FnMut(T, &mut Vec<u8>)) {
+fn write_all<T>(
+    open: u8,
+    close: u8,
+    items: impl Iterator<Item = T>,
+    out: &mut Vec<u8>,
+    mut item: impl FnMut(T, &mut Vec<u8>),
+) {
     out.push(open);
     for (index, each) in items.enumerate() {
         if index > 0 {
@@ -188,7 +198,9 @@ pub(super) fn to_serde(value: &Value) -> serde_json::Value {
         Value::Null => serde_json::Value::Null,
         Value::Bool(value) => (*value).into(),
         Value::Int(int) => (*int).into(),
-        Value::Decimal(decimal) => serde_json::from_str(&decimal.to_string()).unwrap_or(serde_json::Value::Null),
+        Value::Decimal(decimal) => {
+            serde_json::from_str(&decimal.to_string()).unwrap_or(serde_json::Value::Null)
+        }
         Value::Text(text) => serde_json::Value::String(text.to_string()),
         Value::List(items) => items.iter().map(to_serde).collect(),
         Value::Map(entries) => entries.iter().map(|(key, value)| (key.clone(), to_serde(value))).collect(),

@@ -20,7 +20,9 @@ fn numbers_are_kept_exactly_or_refused() {
 
 #[test]
 fn what_is_not_json_says_where() {
-    assert!(matches!(json("{\"a\":1,\"b\":2,\"a\":3}"), Err(JsonError::DuplicateKey { key, .. }) if key == "a"));
+    assert!(
+        matches!(json("{\"a\":1,\"b\":2,\"a\":3}"), Err(JsonError::DuplicateKey { key, .. }) if key == "a")
+    );
     assert!(matches!(json("[1,2"), Err(JsonError::Malformed { at: 4, .. })));
     assert!(matches!(json("{} x"), Err(JsonError::Malformed { at: 3, .. })));
     assert!(matches!(json(&"[".repeat(5000)), Err(JsonError::TooDeep { .. })));
