@@ -87,7 +87,7 @@ impl HostConfig {
         Self {
             node,
             resident_max: 50_000,
-            idle: Duration::from_secs(60),
+            idle: Duration::from_mins(1),
             entity_in_flight_max: 64,
             bytes_in_flight_max: 256 << 20,
             inside_in_flight_max: 1_024,
@@ -220,7 +220,7 @@ impl Host {
         let reading = self.core.journal.records(entity, from, limit);
         let frames =
             self.core.journal("records", reading).await.map_err(|error| Error::of(entity, &error))?;
-        let decode = |frame| codec::decode_record(frame).map_err(|error| Error::broken(entity, error));
+        let decode = |frame| codec::decode_record(frame).map_err(|error| Error::broken(entity, &error));
         frames.iter().map(|frame| decode(frame)).collect()
     }
 

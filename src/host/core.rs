@@ -1,13 +1,13 @@
 //! What every actor of a host shares, and the way of a message to its shard.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use ractor::ActorRef;
 use syncline_actors::envelope::Envelope;
-use syncline_actors::id::{Epoch, SHARDS, ShardId};
+use syncline_actors::id::{EntityId, Epoch, SHARDS, ShardId};
 use syncline_actors::process::Catalog;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -19,8 +19,12 @@ use super::{Error, HostConfig, Lane, Means, Reply, shard};
 use crate::clock::SharedClock;
 use crate::journal::{self, SharedJournal};
 
-/// How long a shard waits for room among the residents before it asks the others again to make some.
-const ROOM_PATIENCE: Duration = Duration::from_millis(10);
+/// How long an entity waits for room before the shards are asked again to make some. They need not be asked, as entities leave by
+/// themselves while others wait; this is for the one that came to rest just before.
+const ROOM_PATIENCE: Duration = Duration::from_millis(100);
+
+/// How many shards are asked in turn for room.
+pub(super) const ASKED_MAX: u16 = 16;
 
 /// What every actor of a host shares.
 #[derive(Debug)]
@@ -34,6 +38,11 @@ pub(super) struct Core {
     pub(super) permits: Permits,
     /// One permit for each entity that may be in memory: the cap holds over all shards, however uneven they are.
     pub(super) room: Arc<Semaphore>,
+    /// Entities that wait for room, and entities on their way out.
+    wanting: Arc<AtomicUsize>,
+    leaving: Arc<AtomicUsize>,
+    /// Hot entities of each shard.
+    hot: Vec<AtomicUsize>,
     pub(super) stopping: AtomicBool,
     routes: Vec<RwLock<Option<Route>>>,
     /// When the last good renewal of the leases was begun.
@@ -48,6 +57,23 @@ pub(super) struct Route {
     pub(super) epoch: Epoch,
 }
 
+/// One more in a count, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self(count.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 impl Core {
     pub(super) fn new(config: HostConfig, means: Means) -> Self {
         let Means { catalog, journal, clock, hints, observer } = means;
@@ -59,6 +85,9 @@ impl Core {
                 config.retry_after,
             ),
             room: Arc::new(Semaphore::new(config.resident_max)),
+            wanting: Arc::default(),
+            leaving: Arc::default(),
+            hot: (0..SHARDS).map(|_| AtomicUsize::new(0)).collect(),
             stopping: AtomicBool::new(false),
             routes: (0..SHARDS).map(|_| RwLock::new(None)).collect(),
             renewed_at: Mutex::new(Instant::now()),
@@ -102,7 +131,7 @@ impl Core {
         let route = self.leased(shard)?;
         let (delivery, awaited) = Delivery::new(envelope, lane, permit);
         let gone = || Error::Unavailable(format!("shard {shard} is being rebuilt"));
-        route.shard.send_message(shard::Message::Deliver(delivery)).map_err(|_| gone())?;
+        route.shard.send_message(shard::Message::Deliver(delivery)).map_err(|_ended| gone())?;
         match awaited.await {
             Ok(answer) => answer,
             Err(_dropped) if self.route(shard).is_none() => Err(Error::NotOwner { shard }),
@@ -153,35 +182,56 @@ impl Core {
         self: &Arc<Self>,
         shard: ShardId,
         owner: ActorRef<shard::Message>,
-        entity: syncline_actors::id::EntityId,
+        entity: EntityId,
     ) {
+        let wanting = Counted::new(&self.wanting);
         let core = self.clone();
         tokio::spawn(async move {
             let mut room = std::pin::pin!(core.room.clone().acquire_owned());
+            let mut asked = shard;
             loop {
                 match tokio::time::timeout(ROOM_PATIENCE, &mut room).await {
                     Ok(Ok(room)) => {
+                        drop(wanting);
                         let _ = owner.send_message(shard::Message::Room { entity, room });
                         return;
                     }
                     Ok(Err(_closed)) => return,
-                    Err(_elapsed) => core.make_room(shard, SHARDS),
+                    Err(_elapsed) => {
+                        asked = ShardId((asked.0 + ASKED_MAX) % SHARDS);
+                        core.make_room(asked, ASKED_MAX);
+                    }
                 }
             }
         });
     }
 
-    /// Asks the shard after `shard` to let go of an entity, or to pass the question on.
-    pub(super) fn make_room(&self, shard: ShardId, hops: u16) {
-        let mut next = shard;
-        for hops in (0..hops).rev() {
-            next = ShardId((next.0 + 1) % SHARDS);
-            if let Some(route) = self.route(next)
-                && route.shard.send_message(shard::Message::MakeRoom { hops }).is_ok()
-            {
+    /// Asks the next shard after `shard` that has hot entities to let go of one, or to ask on; at most `asked_max` of them.
+    pub(super) fn make_room(&self, shard: ShardId, asked_max: u16) {
+        if asked_max == 0 {
+            return;
+        }
+        let after = (1..=SHARDS).map(|n| ShardId((shard.0 + n) % SHARDS));
+        for next in after.filter(|next| self.hot[usize::from(next.0)].load(Ordering::Relaxed) > 0) {
+            let asking = shard::Message::MakeRoom { asked_max: asked_max - 1 };
+            if self.route(next).is_some_and(|route| route.shard.send_message(asking).is_ok()) {
                 return;
             }
         }
+    }
+
+    /// Whether more entities wait for room than are on their way out.
+    pub(super) fn is_short_of_room(&self) -> bool {
+        self.wanting.load(Ordering::Acquire) > self.leaving.load(Ordering::Acquire)
+    }
+
+    /// Counts an entity on its way out until what is returned is dropped.
+    pub(super) fn leaving(&self) -> Counted {
+        Counted::new(&self.leaving)
+    }
+
+    pub(super) fn set_hot(&self, shard: ShardId, hot: usize) {
+        self.hot[usize::from(shard.0)].store(hot, Ordering::Relaxed);
     }
 
     /// A call of the journal, which must not hang an actor for ever. What a call that took too long did is unknown.

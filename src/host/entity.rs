@@ -63,6 +63,7 @@ impl Actor for Entity {
                 let answer = Box::pin(held.take(&envelope, delivery.is_condemned())).await;
                 delivery.answer(answer);
                 Box::pin(held.save_when_long()).await;
+                held.offer_room();
             }
             Message::Read(reply) => {
                 let state = Box::pin(held.resident()).await.map(|resident| &resident.state);
@@ -139,6 +140,14 @@ impl Held {
             self.broken = Some(error.clone());
         }
         error
+    }
+
+    /// Offers to leave when others wait for room; the shard knows whether anything is in flight.
+    fn offer_room(&self) {
+        let Birth { core, shard, id, .. } = &self.birth;
+        if core.is_short_of_room() {
+            let _ = shard.send_message(shard::Message::MayLeave(id.clone()));
+        }
     }
 
     /// Keeps a snapshot now and then of an entity that never leaves, so that it is soon rebuilt after a crash.

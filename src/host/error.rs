@@ -104,7 +104,7 @@ impl Error {
         }
     }
 
-    pub(super) fn broken(entity: &EntityId, problem: impl ToString) -> Self {
+    pub(super) fn broken(entity: &EntityId, problem: &impl ToString) -> Self {
         Self::Broken { entity: entity.clone(), problem: problem.to_string() }
     }
 }

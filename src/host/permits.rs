@@ -102,7 +102,7 @@ mod tests {
         let inside = permits.take(Lane::Inside, 5000).await.expect("another pool");
         assert_eq!((permits.in_flight(), permits.bytes()), (2, 900));
         let waiting = permits.take(Lane::Inside, 1);
-        assert!(tokio::time::timeout(Duration::from_secs(60), waiting).await.is_err(), "it waits");
+        assert!(tokio::time::timeout(Duration::from_mins(1), waiting).await.is_err(), "it waits");
         drop((held, inside));
         permits.take(Lane::Inside, 1).await.expect("one came free");
         permits.take(Lane::Outside, 1 << 40).await.expect("a message larger than the budget travels alone");

@@ -175,8 +175,8 @@ pub(super) fn set_aside(
 }
 
 /// What the sender is told of a message that is in quarantine and cannot even be journaled as refused.
-pub(super) fn given_up(entity: &EntityId) -> Result<Reply, Error> {
+pub(super) fn given_up(entity: &EntityId) -> Reply {
     tracing::error!(alarm = true, %entity, "a message in quarantine could not be journaled as refused");
     let verdict = Verdict::Rejected(Rejection::Expression(POISON.into()));
-    Ok(Reply { answer: Answer { seq: 0, status: "".into(), verdict }, duplicate: false })
+    Reply { answer: Answer { seq: 0, status: "".into(), verdict }, duplicate: false }
 }

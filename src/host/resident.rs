@@ -50,7 +50,7 @@ impl Resident {
         let loaded = core.journal("load", core.journal.load(entity)).await;
         let loaded = loaded.map_err(|error| Error::of(entity, &error))?;
         let records = loaded.tail.len();
-        let resident = Self::rebuild(entity, &loaded).map_err(|problem| Error::broken(entity, problem))?;
+        let resident = Self::rebuild(entity, &loaded).map_err(|problem| Error::broken(entity, &problem))?;
         if resident.state.seq > 0 {
             core.count(entity.kind(), |kind| count(&kind.rebuilt));
             core.observer.rebuilt(entity.kind(), records, began.elapsed());

@@ -12,7 +12,7 @@ use syncline_actors::id::{EntityId, Epoch, ShardId};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::{Duration, Instant};
 
-use super::core::Core;
+use super::core::{ASKED_MAX, Core, Counted};
 use super::delivery::Delivery;
 use super::entity::{self, Birth, Entity};
 use super::observer::count;
@@ -30,7 +30,9 @@ pub(super) enum Message {
     /// There is room for an entity that waits for it.
     Room { entity: EntityId, room: OwnedSemaphorePermit },
     /// Let go of an entity, or ask the next shard, at most so many.
-    MakeRoom { hops: u16 },
+    MakeRoom { asked_max: u16 },
+    /// An entity has done something, and others wait for room.
+    MayLeave(EntityId),
     /// Time to look for idle entities.
     Sweep,
     /// Another node owns the shard.
@@ -73,8 +75,8 @@ enum Phase {
     Waiting,
     /// Its actor takes messages.
     Hot(Child),
-    /// Its actor finishes what it was given.
-    Leaving(Child),
+    /// Its actor finishes what it was given. Dropping it ends the count.
+    Leaving { child: Child, _counted: Counted },
 }
 
 struct Child {
@@ -116,11 +118,12 @@ impl Actor for Shard {
             Message::Deliver(delivery) => Box::pin(held.deliver(&myself, delivery)).await?,
             Message::Read(entity, reply) => held.read(&entity, reply),
             Message::Room { entity, room } => Box::pin(held.activate(&myself, entity, room)).await?,
-            Message::MakeRoom { hops } => {
-                if !held.let_one_go() {
-                    held.core.make_room(held.id, hops);
+            Message::MakeRoom { asked_max } => {
+                if held.core.is_short_of_room() && !held.let_one_go() {
+                    held.core.make_room(held.id, asked_max);
                 }
             }
+            Message::MayLeave(entity) => held.may_leave(&entity),
             Message::Sweep => held.sweep(&myself),
             Message::Fenced => held.fenced(&myself),
             Message::Drain(done) => held.drain(done),
@@ -217,10 +220,10 @@ impl Held {
         if let Ok(room) = self.core.room.clone().try_acquire_owned() {
             return self.activate(myself, id, room).await;
         }
-        if !self.let_one_go() {
-            self.core.make_room(self.id, syncline_actors::id::SHARDS);
-        }
         self.core.find_room(self.id, myself.clone(), id);
+        if self.core.is_short_of_room() && !self.let_one_go() {
+            self.core.make_room(self.id, ASKED_MAX);
+        }
         Ok(())
     }
 
@@ -256,6 +259,7 @@ impl Held {
             self.ticks += 1;
             entry.tick = self.ticks;
             self.order.insert(self.ticks, id.clone());
+            self.core.set_hot(self.id, self.order.len());
         }
     }
 
@@ -268,11 +272,25 @@ impl Held {
             Phase::Hot(child) => {
                 // An actor that cannot be drained has ended: its end is on the way to us.
                 let _ = child.actor.drain();
-                self.order.remove(&entry.tick);
-                entry.phase = Phase::Leaving(child);
+                entry.phase = Phase::Leaving { child, _counted: self.core.leaving() };
+                let tick = entry.tick;
+                self.forget_order(tick);
             }
             other => entry.phase = other,
         }
+    }
+
+    fn may_leave(&mut self, id: &EntityId) {
+        if self.core.is_short_of_room()
+            && self.entries.get_mut(id).is_some_and(|entry| entry.in_flight() == 0)
+        {
+            self.let_go(id);
+        }
+    }
+
+    fn forget_order(&mut self, tick: u64) {
+        self.order.remove(&tick);
+        self.core.set_hot(self.id, self.order.len());
     }
 
     /// Lets go of the least recently used entity that has nothing in flight. Whether there was one.
@@ -295,7 +313,7 @@ impl Held {
             let Some(entry) = self.entries.get_mut(id) else { continue };
             let age = entry.used.elapsed();
             if age < idle {
-                next = Some(idle - age);
+                next = Some(idle.saturating_sub(age));
                 break;
             }
             if entry.in_flight() == 0 {
@@ -327,24 +345,25 @@ impl Held {
     ) -> Result<(), ActorProcessingErr> {
         let Some(id) = self.children.remove(&child) else { return Ok(()) };
         let Some(entry) = self.entries.get_mut(&id) else { return Ok(()) };
-        self.order.remove(&entry.tick);
         entry.phase = Phase::Waiting;
-        let given = std::mem::take(&mut entry.given);
+        let (tick, given) = (entry.tick, std::mem::take(&mut entry.given));
+        self.forget_order(tick);
         let unanswered: Vec<_> = given.into_iter().filter(|delivery| delivery.is_open()).collect();
-        match panic {
-            Some(panic) => self.panicked(myself, &id, unanswered, &panic),
-            None => {
-                self.core.count(id.kind(), |kind| count(&kind.passivated));
-                self.core.observer.passivated(id.kind());
-                for delivery in unanswered {
-                    tracing::error!(alarm = true, entity = %id, "an actor left before it answered");
-                    delivery.answer(Err(Error::Unavailable(format!(
-                        "the actor of {id} left before it answered"
-                    ))));
-                }
-            }
+        if let Some(panic) = panic {
+            self.panicked(myself, &id, unanswered, &panic);
+        } else {
+            self.left(&id, unanswered);
         }
         self.go_on(myself, id).await
+    }
+
+    fn left(&self, id: &EntityId, unanswered: Vec<Arc<Delivery>>) {
+        self.core.count(id.kind(), |kind| count(&kind.passivated));
+        self.core.observer.passivated(id.kind());
+        for delivery in unanswered {
+            tracing::error!(alarm = true, entity = %id, "an actor left before it answered");
+            delivery.answer(Err(Error::Unavailable(format!("the actor of {id} left before it answered"))));
+        }
     }
 
     /// After an actor's end: begins the next if anything waits, or forgets the entity.
@@ -375,7 +394,7 @@ impl Held {
             if strikes < self.core.config.strikes_max {
                 entry.waiting.push_front(delivery);
             } else if delivery.is_condemned() {
-                delivery.answer(super::quarantine::given_up(id));
+                delivery.answer(Ok(super::quarantine::given_up(id)));
             } else {
                 super::quarantine::set_aside(self.core.clone(), myself.clone(), delivery, panic.to_string());
             }
@@ -392,11 +411,12 @@ impl Held {
         }
         self.core.observer.fenced(self.id);
         self.order.clear();
+        self.core.set_hot(self.id, 0);
         for entry in std::mem::take(&mut self.entries).into_values() {
             for delivery in entry.given.into_iter().chain(entry.waiting) {
                 delivery.answer(Err(Error::NotOwner { shard: self.id }));
             }
-            if let Phase::Hot(child) | Phase::Leaving(child) = entry.phase {
+            if let Phase::Hot(child) | Phase::Leaving { child, .. } = entry.phase {
                 child.actor.stop(Some("fenced".to_owned()));
             }
         }
