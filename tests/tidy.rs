@@ -22,8 +22,7 @@ const DRIVERS: &[&str] =
     &["ingress", "host", "timer", "gossip", "transport", "delivery", "console", "sandbox"];
 
 /// What drivers stand on. These may import each other.
-const GROUND: &[&str] =
-    &["api", "journal", "telemetry", "clock", "codec", "config", "secret", "problem"];
+const GROUND: &[&str] = &["api", "journal", "telemetry", "clock", "codec", "config", "secret", "problem"];
 
 /// Outside crates and the only places that may name them.
 const HOMES: &[(&str, &[&str])] = &[

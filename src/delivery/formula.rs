@@ -15,7 +15,8 @@ pub struct Formula {
 impl Formula {
     /// Compiles an expression that may name `known`. The error says what is wrong with it.
     pub fn compile(source: &str, known: &[&str]) -> Result<Self, String> {
-        let expr = Expr::compile(source, &Names::new(known.iter().copied())).map_err(|error| error.to_string())?;
+        let expr =
+            Expr::compile(source, &Names::new(known.iter().copied())).map_err(|error| error.to_string())?;
         Ok(Self { expr, source: source.into() })
     }
 
