@@ -8,4 +8,5 @@ pub mod config;
 pub mod host;
 pub mod journal;
 pub mod secret;
+pub mod telemetry;
 pub mod timer;
