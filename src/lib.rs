@@ -10,4 +10,5 @@ pub mod host;
 pub mod ingress;
 pub mod journal;
 pub mod secret;
+pub mod telemetry;
 pub mod timer;

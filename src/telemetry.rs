@@ -1,0 +1,558 @@
+//! Every metric in one place, with its unit, labels and help, and how logs are written.
+//!
+//! Names follow the rules of Prometheus: prefix `syncline_`, base units, the unit at the end, `_total` for counters. Labels hold
+//! only what the integration names (sources, processes, connectors, …), never ids of entities, messages or flows: those are in
+//! logs and in the journal.
+
+pub mod log;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use metrics::{Label, counter, gauge, histogram};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+
+/// Buckets for durations of calls, in seconds: those of OpenTelemetry's stable HTTP metrics.
+const CALL_BUCKETS: &[f64] =
+    &[0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+
+/// Buckets for durations of business, in seconds: from a second to a month.
+const BUSINESS_BUCKETS: &[f64] =
+    &[1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 43_200.0, 86_400.0, 259_200.0, 604_800.0, 2_592_000.0];
+
+/// What kind of metric it is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down; set just before it is read.
+    Gauge,
+    /// A distribution, with the upper bounds of its buckets.
+    Histogram(&'static [f64]),
+}
+
+/// One metric.
+#[derive(Debug, Clone, Copy)]
+struct Metric {
+    name: &'static str,
+    kind: Kind,
+    labels: &'static [&'static str],
+    help: &'static str,
+}
+
+impl Metric {
+    const fn counter(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Self {
+        Self { name, kind: Kind::Counter, labels, help }
+    }
+
+    const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Self {
+        Self { name, kind: Kind::Gauge, labels, help }
+    }
+
+    const fn histogram(
+        name: &'static str,
+        buckets: &'static [f64],
+        labels: &'static [&'static str],
+        help: &'static str,
+    ) -> Self {
+        Self { name, kind: Kind::Histogram(buckets), labels, help }
+    }
+
+    fn labels(&self, values: &[&str]) -> Vec<Label> {
+        assert_eq!(self.labels.len(), values.len(), "{} has the labels {:?}", self.name, self.labels);
+        self.labels.iter().zip(values).map(|(name, value)| Label::new(*name, (*value).to_owned())).collect()
+    }
+
+    fn add(&self, values: &[&str], count: u64) {
+        counter!(self.name, self.labels(values)).increment(count);
+    }
+
+    fn set(&self, values: &[&str], value: f64) {
+        gauge!(self.name, self.labels(values)).set(value);
+    }
+
+    fn record(&self, values: &[&str], took: Duration) {
+        histogram!(self.name, self.labels(values)).record(took.as_secs_f64());
+    }
+
+    fn describe(&self) {
+        match self.kind {
+            Kind::Counter => metrics::describe_counter!(self.name, self.help),
+            Kind::Gauge => metrics::describe_gauge!(self.name, self.help),
+            Kind::Histogram(_) => metrics::describe_histogram!(self.name, self.help),
+        }
+    }
+}
+
+const INGRESS_EVENTS: Metric = Metric::counter(
+    "syncline_ingress_events_total",
+    &["source", "type", "outcome"],
+    "Messages that came in, by source, type (`unknown` if it is none of the source's) and what became of them: accepted, duplicate, bad_signature, stale, invalid, throttled, quarantined",
+);
+const HTTP_REQUESTS: Metric = Metric::histogram(
+    "syncline_http_request_duration_seconds",
+    CALL_BUCKETS,
+    &["route", "method", "status"],
+    "Time from a request's headers to its answer, by route template, method and status",
+);
+const MESSAGES: Metric = Metric::counter(
+    "syncline_messages_total",
+    &["process", "verdict"],
+    "Messages that entities journaled, by what became of them: applied, deferred, ignored, rejected",
+);
+const PROCESSES_BEGUN: Metric =
+    Metric::counter("syncline_process_begun_total", &["process"], "Process instances that began");
+const PROCESSES_ENDED: Metric = Metric::counter(
+    "syncline_process_instances_total",
+    &["process", "outcome"],
+    "Process instances that ended, by how: completed, cancelled, failed",
+);
+const PROCESS_DURATION: Metric = Metric::histogram(
+    "syncline_process_duration_seconds",
+    BUSINESS_BUCKETS,
+    &["process"],
+    "Time from the beginning of a process instance to its end",
+);
+const EFFECT_ATTEMPTS: Metric = Metric::counter(
+    "syncline_effect_attempts_total",
+    &["connector", "operation", "outcome"],
+    "Calls of other systems, by what came of them",
+);
+const EFFECT_DURATION: Metric = Metric::histogram(
+    "syncline_effect_duration_seconds",
+    CALL_BUCKETS,
+    &["connector", "operation"],
+    "Time of one call of another system",
+);
+const EFFECTS: Metric = Metric::counter(
+    "syncline_effects_total",
+    &["connector", "operation", "class"],
+    "Effects that ended, by how: ok, failed, dead, cancelled",
+);
+const EFFECT_AGE: Metric = Metric::histogram(
+    "syncline_effect_age_seconds",
+    BUSINESS_BUCKETS,
+    &["connector"],
+    "Time from the journaling of an effect to its end, all attempts and waits included",
+);
+const REPLAYS: Metric = Metric::counter(
+    "syncline_replays_total",
+    &["kind"],
+    "Effects and messages that were tried again after they had ended, by how: manual, bulk, auto",
+);
+const APPENDS: Metric = Metric::histogram(
+    "syncline_journal_append_duration_seconds",
+    CALL_BUCKETS,
+    &[],
+    "Time of one append to the journal, until it is durable",
+);
+const PANICS: Metric = Metric::counter(
+    "syncline_actor_panics_total",
+    &["process"],
+    "Actors that panicked and were rebuilt from the journal; more than none is a bug",
+);
+const INSTANCES: Metric = Metric::gauge(
+    "syncline_process_instances",
+    &["process", "state"],
+    "Process instances, by the state in which they stand",
+);
+const EXCEPTIONS: Metric = Metric::gauge(
+    "syncline_exceptions_open",
+    &["process", "class"],
+    "Exceptions that wait for a person, by class: hold, dead_letter, failure, late, mapping, compensation, quarantine, poison",
+);
+const QUEUE_DEPTH: Metric =
+    Metric::gauge("syncline_queue_depth", &["connector"], "Effects that wait in the store for a connector");
+const QUEUE_OLDEST: Metric = Metric::gauge(
+    "syncline_queue_oldest_seconds",
+    &["connector"],
+    "Time since the effect that waits longest was due; 0 when none is",
+);
+const CALLS: Metric =
+    Metric::gauge("syncline_effects_in_flight", &["connector"], "Calls of other systems under way");
+const PAUSED: Metric =
+    Metric::gauge("syncline_connector_paused", &["connector"], "1 when an operator has paused the connector");
+const BREAKER: Metric = Metric::gauge(
+    "syncline_connector_breaker_open",
+    &["connector"],
+    "1 when the connector's breaker holds calls back because too many failed",
+);
+const RESIDENTS: Metric = Metric::gauge("syncline_residents", &[], "Entities in memory");
+const IN_FLIGHT_BYTES: Metric =
+    Metric::gauge("syncline_in_flight_bytes", &[], "Size of the messages being worked on");
+const CONFIG: Metric = Metric::gauge(
+    "syncline_config_info",
+    &["hash"],
+    "Always 1; the hash of the integration that the node runs with",
+);
+const BUILD: Metric = Metric::gauge("syncline_build_info", &["version"], "Always 1; the program's version");
+
+/// Every metric there is.
+const METRICS: &[Metric] = &[
+    INGRESS_EVENTS,
+    HTTP_REQUESTS,
+    MESSAGES,
+    PROCESSES_BEGUN,
+    PROCESSES_ENDED,
+    PROCESS_DURATION,
+    EFFECT_ATTEMPTS,
+    EFFECT_DURATION,
+    EFFECTS,
+    EFFECT_AGE,
+    REPLAYS,
+    APPENDS,
+    PANICS,
+    INSTANCES,
+    EXCEPTIONS,
+    QUEUE_DEPTH,
+    QUEUE_OLDEST,
+    CALLS,
+    PAUSED,
+    BREAKER,
+    RESIDENTS,
+    IN_FLIGHT_BYTES,
+    CONFIG,
+    BUILD,
+];
+
+/// A message came in from `source`. `kind` is one of the source's types, or `unknown`: what a sender invents is no label.
+/// `outcome` is one of `accepted`, `duplicate`, `bad_signature`, `stale`, `invalid`, `throttled`, `quarantined`.
+pub fn ingress_event(source: &str, kind: &str, outcome: &'static str) {
+    INGRESS_EVENTS.add(&[source, kind, outcome], 1);
+}
+
+/// A request was answered. `route` is the template, e.g. `/v1/entities/{kind}`; `unmatched` if there is none.
+pub fn http_request(route: &str, method: &str, status: u16, took: Duration) {
+    let method = match method {
+        "GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS" => method,
+        _ => "other",
+    };
+    HTTP_REQUESTS.record(&[route, method, &status.to_string()], took);
+}
+
+/// An entity journaled a message. `verdict` is the word of its `Verdict`.
+pub fn message_journaled(process: &str, verdict: &'static str) {
+    MESSAGES.add(&[process, verdict], 1);
+}
+
+/// A process instance began.
+pub fn process_begun(process: &str) {
+    PROCESSES_BEGUN.add(&[process], 1);
+}
+
+/// A process instance ended, so long after it began. `outcome` is the word of its `Ending`.
+pub fn process_ended(process: &str, outcome: &'static str, took: Duration) {
+    PROCESSES_ENDED.add(&[process, outcome], 1);
+    PROCESS_DURATION.record(&[process], took);
+}
+
+/// A call of another system ended. `outcome` is the word that delivery has for it.
+pub fn effect_attempt(connector: &str, operation: &str, outcome: &'static str, took: Duration) {
+    EFFECT_ATTEMPTS.add(&[connector, operation, outcome], 1);
+    EFFECT_DURATION.record(&[connector, operation], took);
+}
+
+/// An effect ended, so long after it was journaled. `class` is one of `ok`, `failed`, `dead`, `cancelled`.
+pub fn effect_settled(connector: &str, operation: &str, class: &'static str, age: Duration) {
+    EFFECTS.add(&[connector, operation, class], 1);
+    EFFECT_AGE.record(&[connector], age);
+}
+
+/// So many effects or messages are tried again. `kind` is one of `manual`, `bulk`, `auto`.
+pub fn replayed(kind: &'static str, count: u64) {
+    REPLAYS.add(&[kind], count);
+}
+
+/// An append to the journal ended.
+pub fn journal_append(took: Duration) {
+    APPENDS.record(&[], took);
+}
+
+/// An actor panicked.
+pub fn actor_panicked(process: &str) {
+    PANICS.add(&[process], 1);
+}
+
+/// What a connector shows when metrics are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ConnectorGauges {
+    /// Effects that wait in the store.
+    pub waiting: u64,
+    /// Since when the oldest of them is due.
+    pub oldest: Duration,
+    /// Calls under way.
+    pub in_flight: u64,
+    /// Whether an operator has paused it.
+    pub paused: bool,
+    /// Whether its breaker holds calls back.
+    pub breaker_open: bool,
+}
+
+/// What is counted just before metrics are read.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Snapshot {
+    /// Process instances by (process, state).
+    pub instances: BTreeMap<(String, String), u64>,
+    /// Open exceptions by (process, class).
+    pub exceptions: BTreeMap<(String, String), u64>,
+    /// Connectors by name.
+    pub connectors: BTreeMap<String, ConnectorGauges>,
+    /// Entities in memory.
+    pub residents: u64,
+    /// Bytes of the messages being worked on.
+    pub in_flight_bytes: u64,
+    /// Hash of the integration.
+    pub config_hash: String,
+}
+
+/// A series of a gauge: its name and the values of its labels.
+type Series = (&'static str, Vec<String>);
+
+impl Snapshot {
+    fn gauges(&self) -> BTreeMap<Series, (Metric, f64)> {
+        let mut gauges = BTreeMap::new();
+        let mut put = |metric: Metric, labels: &[&str], value: f64| {
+            let labels = labels.iter().map(|label| (*label).to_owned()).collect();
+            gauges.insert((metric.name, labels), (metric, value));
+        };
+        for ((process, state), count) in &self.instances {
+            put(INSTANCES, &[process, state], float(*count));
+        }
+        for ((process, class), count) in &self.exceptions {
+            put(EXCEPTIONS, &[process, class], float(*count));
+        }
+        for (name, connector) in &self.connectors {
+            put(QUEUE_DEPTH, &[name], float(connector.waiting));
+            put(QUEUE_OLDEST, &[name], connector.oldest.as_secs_f64());
+            put(CALLS, &[name], float(connector.in_flight));
+            put(PAUSED, &[name], f64::from(u8::from(connector.paused)));
+            put(BREAKER, &[name], f64::from(u8::from(connector.breaker_open)));
+        }
+        put(RESIDENTS, &[], float(self.residents));
+        put(IN_FLIGHT_BYTES, &[], float(self.in_flight_bytes));
+        put(CONFIG, &[&self.config_hash], 1.0);
+        put(BUILD, &[env!("CARGO_PKG_VERSION")], 1.0);
+        gauges
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float; counts stay far below 2^53")]
+fn float(count: u64) -> f64 {
+    count as f64
+}
+
+/// The metrics of this process, or of a test.
+pub struct Metrics {
+    recorder: Arc<PrometheusRecorder>,
+    reader: PrometheusHandle,
+    /// Series of gauges that were set before: one that is no longer counted falls to 0 instead of staying as it was.
+    seen: Mutex<BTreeSet<Series>>,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Metrics {
+    /// Metrics of their own, for tests: only what happens within [`Metrics::during`] is counted.
+    pub fn local() -> Self {
+        let mut builder = PrometheusBuilder::new();
+        for metric in METRICS {
+            if let Kind::Histogram(buckets) = metric.kind {
+                let name = metrics_exporter_prometheus::Matcher::Full(metric.name.to_owned());
+                builder = builder.set_buckets_for_metric(name, buckets).expect("there are buckets");
+            }
+        }
+        let recorder = builder.build_recorder();
+        let reader = recorder.handle();
+        metrics::with_local_recorder(&recorder, || METRICS.iter().for_each(Metric::describe));
+        Self { recorder: Arc::new(recorder), reader, seen: Mutex::default() }
+    }
+
+    /// The metrics of this process. The first call begins to count; all get the same.
+    pub fn of_process() -> Arc<Self> {
+        static INSTALLED: OnceLock<Arc<Metrics>> = OnceLock::new();
+        let install = || {
+            let metrics = Self::local();
+            if metrics::set_global_recorder(metrics.recorder.clone()).is_err() {
+                tracing::warn!(
+                    "something else records the metrics of this process; /metrics shows only gauges"
+                );
+            }
+            Arc::new(metrics)
+        };
+        INSTALLED.get_or_init(install).clone()
+    }
+
+    /// Runs `f` with all that it counts counted here.
+    pub fn during<T>(&self, f: impl FnOnce() -> T) -> T {
+        metrics::with_local_recorder(&*self.recorder, f)
+    }
+
+    /// All metrics as text in Prometheus' format, with the gauges set to `snapshot`.
+    pub fn render(&self, snapshot: &Snapshot) -> String {
+        let gauges = snapshot.gauges();
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        self.during(|| {
+            for ((name, labels), (metric, value)) in &gauges {
+                assert_eq!(*name, metric.name, "a series is of its metric");
+                set(metric, labels, *value);
+            }
+            for (name, labels) in seen.iter().filter(|series| !gauges.contains_key(series)) {
+                let metric = METRICS.iter().find(|metric| metric.name == *name);
+                set(metric.expect("only known metrics are set"), labels, 0.0);
+            }
+        });
+        seen.extend(gauges.into_keys());
+        self.reader.render()
+    }
+
+    /// Tidies up what was counted. Call it every few seconds, or histograms keep each value until metrics are read.
+    pub fn upkeep(&self) {
+        self.reader.run_upkeep();
+    }
+}
+
+fn set(metric: &Metric, labels: &[String], value: f64) {
+    metric.set(&labels.iter().map(String::as_str).collect::<Vec<_>>(), value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshot() -> Snapshot {
+        let connector = ConnectorGauges {
+            waiting: 3,
+            oldest: Duration::from_secs(90),
+            paused: true,
+            ..Default::default()
+        };
+        Snapshot {
+            instances: BTreeMap::from([(("order".to_owned(), "taxing".to_owned()), 7)]),
+            exceptions: BTreeMap::from([(("order".to_owned(), "hold".to_owned()), 1)]),
+            connectors: BTreeMap::from([("erp".to_owned(), connector)]),
+            residents: 12,
+            in_flight_bytes: 4096,
+            config_hash: "ab12".to_owned(),
+        }
+    }
+
+    #[test]
+    fn names_follow_the_rules_of_prometheus() {
+        let mut names = BTreeSet::new();
+        for metric in METRICS {
+            let name = metric.name;
+            assert!(names.insert(name), "{name} is there twice");
+            assert!(name.starts_with("syncline_"), "{name}: the prefix is missing");
+            assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{name}: odd characters");
+            assert_eq!(
+                name.ends_with("_total"),
+                metric.kind == Kind::Counter,
+                "{name}: `_total` is for counters"
+            );
+            if let Kind::Histogram(buckets) = metric.kind {
+                assert!(name.ends_with("_seconds"), "{name}: the unit is missing");
+                assert!(buckets.is_sorted_by(|a, b| a < b), "{name}: {buckets:?}");
+            }
+            for unit in ["_ms", "_millis", "_minutes", "_kb", "_percent"] {
+                assert!(!name.contains(unit), "{name}: not a base unit");
+            }
+            assert!(metric.help.len() > 10 && !metric.help.ends_with('.'), "{name}: {:?}", metric.help);
+        }
+    }
+
+    #[test]
+    fn no_label_can_take_the_value_of_an_id() {
+        let bounded = [
+            "source",
+            "type",
+            "outcome",
+            "route",
+            "method",
+            "status",
+            "process",
+            "verdict",
+            "connector",
+            "operation",
+            "class",
+            "kind",
+            "state",
+            "hash",
+            "version",
+        ];
+        for metric in METRICS {
+            for label in metric.labels {
+                assert!(bounded.contains(label), "{}: is the label {label} bounded?", metric.name);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_counted_is_read() {
+        let metrics = Metrics::local();
+        metrics.during(|| {
+            ingress_event("crm", "opportunity.confirmed", "accepted");
+            ingress_event("crm", "opportunity.confirmed", "accepted");
+            http_request("/hooks/{source}", "POST", 202, Duration::from_millis(20));
+            http_request("/hooks/{source}", "BREW", 405, Duration::from_millis(1));
+            message_journaled("order", "applied");
+            process_begun("order");
+            process_ended("order", "completed", Duration::from_secs(100));
+            effect_attempt("erp", "create_order", "ok", Duration::from_millis(300));
+            effect_settled("erp", "create_order", "ok", Duration::from_secs(2));
+            replayed("bulk", 5);
+            journal_append(Duration::from_millis(2));
+            actor_panicked("order");
+        });
+        let text = metrics.render(&snapshot());
+        for line in [
+            r#"syncline_ingress_events_total{source="crm",type="opportunity.confirmed",outcome="accepted"} 2"#,
+            r#"syncline_http_request_duration_seconds_bucket{route="/hooks/{source}",method="POST",status="202",le="0.025"} 1"#,
+            r#"syncline_http_request_duration_seconds_count{route="/hooks/{source}",method="other",status="405"} 1"#,
+            r#"syncline_messages_total{process="order",verdict="applied"} 1"#,
+            r#"syncline_process_begun_total{process="order"} 1"#,
+            r#"syncline_process_instances_total{process="order",outcome="completed"} 1"#,
+            r#"syncline_process_duration_seconds_bucket{process="order",le="300"} 1"#,
+            r#"syncline_effect_attempts_total{connector="erp",operation="create_order",outcome="ok"} 1"#,
+            r#"syncline_effects_total{connector="erp",operation="create_order",class="ok"} 1"#,
+            r#"syncline_replays_total{kind="bulk"} 5"#,
+            "syncline_journal_append_duration_seconds_count 1",
+            r#"syncline_actor_panics_total{process="order"} 1"#,
+            r#"syncline_process_instances{process="order",state="taxing"} 7"#,
+            r#"syncline_exceptions_open{process="order",class="hold"} 1"#,
+            r#"syncline_queue_depth{connector="erp"} 3"#,
+            r#"syncline_queue_oldest_seconds{connector="erp"} 90"#,
+            r#"syncline_connector_paused{connector="erp"} 1"#,
+            "syncline_residents 12",
+            "syncline_in_flight_bytes 4096",
+            r#"syncline_config_info{hash="ab12"} 1"#,
+            "# TYPE syncline_queue_depth gauge",
+            "# HELP syncline_queue_depth Effects that wait in the store for a connector",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_gauge_that_is_no_longer_counted_falls_to_zero() {
+        let metrics = Metrics::local();
+        metrics.render(&snapshot());
+        let text = metrics.render(&Snapshot::default());
+        assert!(text.contains("syncline_process_instances{process=\"order\",state=\"taxing\"} 0"), "{text}");
+        assert!(text.contains("syncline_config_info{hash=\"ab12\"} 0"), "{text}");
+        assert!(!text.contains("} 7"), "{text}");
+    }
+
+    #[test]
+    fn a_process_has_one_set_of_metrics() {
+        let metrics = Metrics::of_process();
+        assert!(Arc::ptr_eq(&metrics, &Metrics::of_process()));
+        replayed("auto", 1);
+        assert!(metrics.render(&Snapshot::default()).contains("syncline_replays_total{kind=\"auto\"} 1"));
+    }
+}
