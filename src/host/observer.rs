@@ -50,6 +50,10 @@ pub trait Observer: Debug + Send + Sync + 'static {
     fn refused(&self, kind: &str, lane: Lane, error: &Error) {
         let _ = (kind, lane, error);
     }
+    /// An entity came into memory.
+    fn activated(&self, kind: &str) {
+        let _ = kind;
+    }
     /// An entity was rebuilt from the journal: so many records after its snapshot.
     fn rebuilt(&self, kind: &str, records: usize, took: Duration) {
         let _ = (kind, records, took);

@@ -237,6 +237,7 @@ impl Held {
         let birth =
             Birth { core: self.core.clone(), shard: myself.clone(), id: id.clone(), epoch: self.epoch };
         let (actor, _task) = Actor::spawn_linked(None, Entity, birth, myself.get_cell()).await?;
+        self.core.observer.activated(id.kind());
         self.children.insert(actor.get_id(), id.clone());
         entry.phase = Phase::Hot(Child { actor, _room: room });
         for delivery in std::mem::take(&mut entry.waiting) {
