@@ -2,6 +2,7 @@
 //!
 //! This crate is the shell: everything that waits, sends or stores. What an entity decides is in `syncline-actors`.
 
+pub mod api;
 pub mod clock;
 pub mod codec;
 pub mod config;
@@ -9,6 +10,7 @@ pub mod delivery;
 pub mod host;
 pub mod ingress;
 pub mod journal;
+pub mod problem;
 pub mod secret;
 pub mod telemetry;
 pub mod timer;

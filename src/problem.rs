@@ -20,7 +20,12 @@ pub struct Problem {
 
 impl Problem {
     /// `kind` is the anchor in the documentation and never changes; `title` says it in words; `detail` is about this request.
-    pub fn new(status: StatusCode, kind: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
+    pub fn new(
+        status: StatusCode,
+        kind: &'static str,
+        title: &'static str,
+        detail: impl Into<String>,
+    ) -> Self {
         Self { status, kind, title, detail: detail.into(), retry_after: None, more: Map::new() }
     }
 
@@ -31,7 +36,12 @@ impl Problem {
 
     /// Unknown source, missing and wrong signature answer alike, so that nobody learns which sources there are.
     pub fn unauthenticated() -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", "The sender is not known", "the request is not authentic")
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "unauthenticated",
+            "The sender is not known",
+            "the request is not authentic",
+        )
     }
 
     /// There is no such thing.
@@ -96,7 +106,8 @@ mod tests {
 
     #[test]
     fn a_busy_answer_says_when_to_come_back() {
-        let response = Problem::busy(StatusCode::TOO_MANY_REQUESTS, 2, "64 messages in flight").into_response();
+        let response =
+            Problem::busy(StatusCode::TOO_MANY_REQUESTS, 2, "64 messages in flight").into_response();
         assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
         assert_eq!(response.headers()[header::RETRY_AFTER], "2");
         assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");

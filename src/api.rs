@@ -1,0 +1,343 @@
+//! What the operations API shows and takes: the shapes of its JSON, shared by those who serve it and those who ask.
+//!
+//! ```text
+//! GET  /v1/entities/{kind}                    ?after= &limit=     → Page<Head>
+//! GET  /v1/entities/{kind}/{key}                                  → Entity
+//! GET  /v1/entities/{kind}/{key}/timeline     ?from= &limit=      → Page<Entry>
+//! GET  /v1/search                             ?correlation= | ?q= → Page<String>   (entity ids)
+//! GET  /v1/exceptions                         ?kind= &class= &after= &limit= → Page<Exception>
+//! POST /v1/exceptions/retry | resolve         Intervention        → Outcome
+//! GET  /v1/connectors                                             → Page<Connector>
+//! POST /v1/connectors/{name}/pause | resume   Reason              → Connector
+//! GET  /healthz  /readyz  /metrics
+//! ```
+//! Business data are JSON as the journal holds it, digit for digit; times are RFC 3339 in UTC; ids are text.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use syncline_actors::id::EntityId;
+use syncline_actors::value::Value;
+
+/// A list, and where the next part begins.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Page<T> {
+    /// What was asked for, in order.
+    pub items: Vec<T>,
+    /// What to pass as `after` (`from` for timelines) to go on; none at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// An entity in a list.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Head {
+    /// `kind/key`.
+    pub id: String,
+    /// Its state in the process.
+    pub status: String,
+    /// Records in its journal.
+    pub seq: u64,
+    /// Whether it has ended.
+    pub ended: bool,
+    /// When it last changed.
+    pub updated_at: String,
+}
+
+/// An entity as it stands.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Entity {
+    /// `kind/key`.
+    pub id: String,
+    /// Its state in the process.
+    pub status: String,
+    /// In this state since.
+    pub since: String,
+    /// Version of the process it lives by.
+    pub version: u32,
+    /// Records in its journal.
+    pub seq: u64,
+    /// When it began.
+    pub began_at: String,
+    /// How it ended: `completed`, `cancelled` or `failed`; none while it lives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ending: Option<String>,
+    /// The business flow it belongs to.
+    pub correlation_id: String,
+    /// Its fields.
+    pub fields: Box<RawValue>,
+    /// Effects that have not come back yet.
+    pub pending: Vec<Pending>,
+    /// What was done, in order.
+    pub steps: Vec<Step>,
+    /// Timers that run: name and due time.
+    pub timers: BTreeMap<String, String>,
+    /// Milestones reached.
+    pub reached: Vec<String>,
+    /// Milestones missed.
+    pub missed: Vec<String>,
+    /// Messages that wait for their turn, by type.
+    pub waiting: Vec<String>,
+    /// What a person must look at.
+    pub exceptions: Vec<Exception>,
+}
+
+/// An effect that has not come back yet.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Pending {
+    /// `seq.n`: unique within the entity.
+    pub effect: String,
+    /// Its name in the process.
+    pub name: String,
+    /// The system it is for.
+    pub connector: String,
+    /// What is asked of it.
+    pub operation: String,
+    /// The key the other system knows it by.
+    pub idempotency_key: String,
+    /// When it was journaled or is next due; none when it is not in the outbox now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due: Option<String>,
+    /// Attempts so far.
+    pub attempts: u32,
+    /// What the last attempt said.
+    pub last: String,
+}
+
+/// A step that is done.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Step {
+    /// Its name in the process.
+    pub name: String,
+    /// Whether it was undone.
+    pub undone: bool,
+    /// What the system answered, as the contract reads it.
+    pub result: Box<RawValue>,
+}
+
+/// One record of the journal, for people.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Entry {
+    /// Its number.
+    pub seq: u64,
+    /// When it was journaled.
+    pub at: String,
+    /// Who sent the message.
+    pub source: String,
+    /// The message's id at its sender.
+    pub message_id: String,
+    /// `command`, `event`, `outcome`, `timer` or `intervention`.
+    pub kind: String,
+    /// The message's type.
+    pub name: String,
+    /// What became of it: `applied`, `deferred`, `ignored` or `rejected`.
+    pub verdict: String,
+    /// Why it was rejected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    /// The state after it.
+    pub status: String,
+    /// What changed, one sentence each.
+    pub changes: Vec<String>,
+    /// What the message said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<Box<RawValue>>,
+    /// The business flow.
+    pub correlation_id: String,
+    /// The message it follows from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub causation_id: Option<String>,
+    /// Bytes of the original kept as evidence.
+    pub evidence_bytes: usize,
+    /// Hash of the record before it: the chain.
+    pub prev: String,
+}
+
+/// What a person must look at.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Exception {
+    /// `kind/key#number`.
+    pub id: String,
+    /// The entity.
+    pub entity: String,
+    /// `hold`, `dead_letter`, `failure`, `late`, `mapping`, `compensation`, `quarantine` or `poison`.
+    pub class: String,
+    /// One sentence.
+    pub summary: String,
+    /// What belongs to it.
+    pub detail: Box<RawValue>,
+    /// The team that owes the next step; empty if nobody is named.
+    pub owner: String,
+    /// When it was opened; none where only the entity is looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opened_at: Option<String>,
+    /// The business flow.
+    pub correlation_id: String,
+}
+
+/// Which exceptions to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExceptionQuery {
+    /// Only of this process.
+    pub kind: Option<String>,
+    /// Only of this class.
+    pub class: Option<String>,
+    /// Begin after this exception id.
+    pub after: Option<String>,
+    /// At most so many; 100 when not said, 1000 at most.
+    pub limit: Option<usize>,
+}
+
+/// What a person decides about an exception. The body of `POST /v1/exceptions/retry` and `/resolve`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Intervention {
+    /// The exception: `kind/key#number`.
+    pub id: String,
+    /// Why; stands in the journal for ever.
+    pub reason: String,
+    /// Fields to set before it is tried again: retry only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set: Option<Box<RawValue>>,
+    /// What the step's result is to be: resolve only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<Box<RawValue>>,
+}
+
+/// The body of `POST /v1/connectors/{name}/pause` and `/resume`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reason {
+    /// Why; stands in the log.
+    pub reason: String,
+}
+
+/// The answer to a command, an event or an intervention.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// `kind/key`.
+    pub entity: String,
+    /// The record that holds it.
+    pub seq: u64,
+    /// The entity's state after it.
+    pub status: String,
+    /// `applied`, `deferred`, `ignored` or `rejected`.
+    pub verdict: String,
+    /// Why it was rejected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    /// Whether the message was known and this is its first answer.
+    pub duplicate: bool,
+}
+
+/// A connector as it runs.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Connector {
+    /// Its name.
+    pub name: String,
+    /// Its name for people.
+    pub title: String,
+    /// The team that answers for it.
+    pub owner: String,
+    /// Set by an operator.
+    pub paused: bool,
+    /// `closed`, `open` or `trying`.
+    pub breaker: String,
+    /// Calls being made.
+    pub in_flight: usize,
+    /// Effects in the store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<u64>,
+    /// Since when the oldest waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest: Option<String>,
+    /// Until when the system asked to be left alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throttled_until: Option<String>,
+}
+
+/// Why something asked of the API is not done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// There is no such thing.
+    #[error("{0}")]
+    NotFound(String),
+    /// The question cannot be understood.
+    #[error("{0}")]
+    Malformed(String),
+    /// It is not possible in the state that the thing is in.
+    #[error("{0}")]
+    Conflict(String),
+    /// Not now: come back after so many seconds.
+    #[error("{what}")]
+    Busy {
+        /// What is full or away.
+        what: String,
+        /// Seconds to wait.
+        retry_after: u64,
+    },
+    /// Something is broken; the log says more.
+    #[error("{0}")]
+    Broken(String),
+}
+
+/// Who asks: stands in the journal beside what was decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Who(pub String);
+
+/// What the operations API can do. The node implements it; `console` serves it.
+#[async_trait]
+pub trait Operate: Debug + Send + Sync + 'static {
+    /// The entity as it stands, with all that is acknowledged.
+    async fn entity(&self, id: &EntityId) -> Result<Entity, Refusal>;
+    /// Its records from `from` (the first is 1), at most `limit`.
+    async fn timeline(&self, id: &EntityId, from: u64, limit: usize) -> Result<Page<Entry>, Refusal>;
+    /// Entities of a kind by key, after `after`.
+    async fn entities(&self, kind: &str, after: Option<&str>, limit: usize) -> Result<Page<Head>, Refusal>;
+    /// Entities that belong to a flow, or to a business key or foreign id that was noted.
+    async fn search(&self, term: &str, limit: usize) -> Result<Page<String>, Refusal>;
+    /// Open exceptions.
+    async fn exceptions(&self, query: &ExceptionQuery) -> Result<Page<Exception>, Refusal>;
+    /// Tries an exception again.
+    async fn retry(&self, who: &Who, intervention: Intervention) -> Result<Outcome, Refusal>;
+    /// Closes an exception by hand.
+    async fn resolve(&self, who: &Who, intervention: Intervention) -> Result<Outcome, Refusal>;
+    /// All connectors.
+    async fn connectors(&self) -> Result<Page<Connector>, Refusal>;
+    /// Stops or resumes calls of a connector; what waits, waits in the store.
+    async fn set_paused(
+        &self,
+        who: &Who,
+        connector: &str,
+        paused: bool,
+        reason: &str,
+    ) -> Result<Connector, Refusal>;
+    /// Whether the node could acknowledge a message now; if not, why.
+    async fn ready(&self) -> Result<(), String>;
+    /// The metrics page in Prometheus' text format.
+    async fn metrics(&self) -> String;
+}
+
+/// A value as JSON, digit for digit.
+pub fn raw(value: &Value) -> Box<RawValue> {
+    RawValue::from_string(value.to_json()).expect("a value is written as JSON")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_keep_their_digits_on_the_way_through() {
+        let value = Value::from_json(br#"{"amount": 1000000000000000.10}"#, 100).expect("it is JSON");
+        let text =
+            serde_json::to_string(&Page { items: vec![raw(&value)], next: None }).expect("it is written");
+        assert_eq!(text, r#"{"items":[{"amount":1000000000000000.10}]}"#);
+        let page: Page<Box<RawValue>> = serde_json::from_str(&text).expect("it is read");
+        assert_eq!(page.items[0].get(), r#"{"amount":1000000000000000.10}"#);
+    }
+}
