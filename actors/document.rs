@@ -29,6 +29,7 @@ mod item;
 mod parse;
 mod problem;
 mod suggest;
+mod typed;
 
 use std::fmt;
 use std::fmt::Write as _;

@@ -56,7 +56,9 @@ pub enum Error {
         error: std::io::Error,
     },
     /// There is nothing of an integration in the directory.
-    #[error("{0} holds no processes/, sources/ or connectors/: name the directory that has them, e.g. `config`")]
+    #[error(
+        "{0} holds no processes/, sources/ or connectors/: name the directory that has them, e.g. `config`"
+    )]
     Empty(PathBuf),
 }
 
@@ -102,7 +104,9 @@ pub fn load(directory: &Path) -> Result<Read, Error> {
 /// Checks files; `prefix` is put before their names in problems.
 pub fn read(files: Files, prefix: &str) -> Read {
     let reader = Reader::default();
-    let named = |name: &str| if prefix.is_empty() { name.to_owned() } else { format!("{}/{name}", prefix.trim_end_matches('/')) };
+    let named = |name: &str| {
+        if prefix.is_empty() { name.to_owned() } else { format!("{}/{name}", prefix.trim_end_matches('/')) }
+    };
     let mut loader = Loader { reader: &reader, files: &files, named: &named };
     let integration = loader.all();
     let problems = reader.into_problems();
@@ -136,7 +140,10 @@ impl<'l> Loader<'l> {
         let of_part = move |name: &str| {
             name.starts_with(part) && !name.contains("/presets/") && !name.ends_with(".test.yaml")
         };
-        files.iter().filter(move |(name, _)| of_part(name)).map(move |(name, text)| (named(name), text.as_str()))
+        files
+            .iter()
+            .filter(move |(name, _)| of_part(name))
+            .map(move |(name, text)| (named(name), text.as_str()))
     }
 
     fn schemas(&self) -> Schemas {
@@ -185,12 +192,24 @@ impl<'l> Loader<'l> {
         for ((connector, operation), place) in check::calls(process) {
             let path = format!("call: {connector}.{operation}");
             let Some(found) = connectors.get(&connector) else {
-                self.unknown(&place, &path, "connector", &connector, connectors.keys().map(|name| &**name).collect());
+                self.unknown(
+                    &place,
+                    &path,
+                    "connector",
+                    &connector,
+                    connectors.keys().map(|name| &**name).collect(),
+                );
                 continue;
             };
             if !found.operations.contains_key(&operation) {
                 let what = format!("operation of connector `{connector}`");
-                self.unknown(&place, &path, &what, &operation, found.operations.keys().map(|name| &**name).collect());
+                self.unknown(
+                    &place,
+                    &path,
+                    &what,
+                    &operation,
+                    found.operations.keys().map(|name| &**name).collect(),
+                );
             }
         }
     }
@@ -227,7 +246,13 @@ impl<'l> Loader<'l> {
             for send in &meaning.send {
                 let Some(process) = catalog.newest(&send.process.value) else {
                     let names = catalog.iter().map(|process| &*process.name).collect();
-                    self.unknown(&send.process.place, &send.process.path, "process", &send.process.value, names);
+                    self.unknown(
+                        &send.process.place,
+                        &send.process.path,
+                        "process",
+                        &send.process.value,
+                        names,
+                    );
                     continue;
                 };
                 let Some(message) = process.messages.get(&*send.name.value) else {
@@ -237,10 +262,17 @@ impl<'l> Loader<'l> {
                     continue;
                 };
                 if message.is_command != send.is_command {
-                    let (is, says) = if message.is_command { ("a command", "event") } else { ("an event", "command") };
+                    let (is, says) =
+                        if message.is_command { ("a command", "event") } else { ("an event", "command") };
                     let message = format!("`{}` is {is} of process `{}`", send.name.value, process.name);
-                    let fix = format!("write `{}: {}`", if says == "event" { "command" } else { "event" }, send.name.value);
-                    self.reader.note(Problem::error(send.name.place.clone(), send.name.path.clone(), message).fix(fix));
+                    let fix = format!(
+                        "write `{}: {}`",
+                        if says == "event" { "command" } else { "event" },
+                        send.name.value
+                    );
+                    self.reader.note(
+                        Problem::error(send.name.place.clone(), send.name.path.clone(), message).fix(fix),
+                    );
                 }
             }
         }
@@ -252,11 +284,89 @@ impl<'l> Loader<'l> {
             None if names.is_empty() => format!("add it: there is no {what} yet"),
             None => format!("add it, or use one of: {}", names.join(", ")),
         };
-        self.reader.note(Problem::error(place.clone(), path, format!("there is no {what} `{name}`")).fix(fix));
+        self.reader
+            .note(Problem::error(place.clone(), path, format!("there is no {what} `{name}`")).fix(fix));
     }
 
     fn refuse(&self, node: &Node, key: &str, message: String, fix: impl Into<String>) {
         let place = node.get(key).map_or(&node.place, |node| &node.place);
         self.reader.note(Problem::error(place.clone(), key, message).fix(fix));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shipped() -> Files {
+        files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("config")).expect("it can be read")
+    }
+
+    /// The problems of the shipped integration after `change`, each on one line.
+    fn problems(change: impl FnOnce(&mut Files)) -> String {
+        let mut files = shipped();
+        change(&mut files);
+        read(files, "config").problems.to_string()
+    }
+
+    #[test]
+    fn what_files_say_of_one_another_is_checked() {
+        for (file, from, to, told) in [
+            (
+                "sources/crm.yaml",
+                "event: order.confirmed",
+                "event: order.confirmd",
+                "config/sources/crm.yaml:18:16  messages[\"opportunity.confirmed\"].send[0].event: there is no message of process `order` `order.confirmd`\n    fix: did you mean `order.confirmed`?",
+            ),
+            (
+                "sources/crm.yaml",
+                "command: order.cancel",
+                "event: order.cancel",
+                "`order.cancel` is a command of process `order`\n    fix: write `command: order.cancel`",
+            ),
+            (
+                "sources/crm.yaml",
+                "process: order,",
+                "process: ordr,",
+                "there is no process `ordr`\n    fix: did you mean `order`?",
+            ),
+            (
+                "sources/crm.yaml",
+                "opportunity.cancelled.v1.json",
+                "gone.json",
+                "there is no schema `crm/gone.json`",
+            ),
+            (
+                "sources/crm.yaml",
+                "preset: standard-webhooks",
+                "preset: standard-webhook",
+                "there is no preset `standard-webhook`\n    fix: did you mean `standard-webhooks`?",
+            ),
+            (
+                "sources/crm.yaml",
+                "owner:",
+                "retention: 1h\nowner:",
+                "would be forgotten before\n    fix: write `retention: 76h` or more",
+            ),
+        ] {
+            let seen = problems(|files| {
+                let text = files.get_mut(file).expect("it is shipped");
+                assert!(text.contains(from), "{file} has no {from}");
+                *text = text.replacen(from, to, 1);
+            });
+            assert!(seen.contains(told), "{told}\n---\n{seen}");
+        }
+    }
+
+    #[test]
+    fn builtin_presets_can_be_named_and_their_files_are_sound() {
+        assert!(Presets::builtin().names().count() >= 20);
+        let seen = problems(|files| {
+            let text = "preset: mine\ntitle: Mine\ndocs: x\nverify: {scheme: hmac}\nidentify: {id: here}\nretry_span: 2h\nretention: 1h\n";
+            files.insert("sources/presets/my.yaml".into(), text.into());
+        });
+        for told in ["is called `mine` but its file `my`", "identify.id", "retention", "verify"] {
+            assert!(seen.contains(told), "{told}\n---\n{seen}");
+        }
     }
 }

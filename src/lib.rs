@@ -9,6 +9,7 @@ pub mod config;
 pub mod delivery;
 pub mod host;
 pub mod ingress;
+pub mod integration;
 pub mod journal;
 pub mod problem;
 pub mod secret;

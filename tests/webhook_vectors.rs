@@ -2,12 +2,11 @@
 #![expect(clippy::unwrap_used, reason = "the helpers of a test may panic as the test itself")]
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use proptest::prelude::*;
 use syncline::ingress::identify::Identifier;
-use syncline::ingress::preset::Preset;
+use syncline::ingress::preset::{Preset, Presets};
 use syncline::ingress::sign::{Signer, identity_headers};
 use syncline::ingress::verify::{Refusal, Request, Scheme, Secret, Verifier};
 
@@ -16,16 +15,9 @@ const BASE: &str = "https://www.example.com";
 
 /// All presets by name.
 fn presets() -> BTreeMap<String, Preset> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/sources/presets");
-    let files = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-    files
-        .map(|file| {
-            let text = std::fs::read_to_string(&file).unwrap();
-            let preset: Preset =
-                serde_saphyr::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
-            (file.file_stem().unwrap().to_str().unwrap().to_owned(), preset)
-        })
-        .collect()
+    let presets = Presets::builtin();
+    let by_name = |name: &str| (name.to_owned(), presets.get(name).unwrap().clone());
+    presets.names().map(by_name).collect()
 }
 
 /// A preset as a source of that vendor has it: with the public address, which no preset can know.
@@ -244,10 +236,9 @@ fn basic_credentials_are_compared_whole() {
 
 #[test]
 fn every_preset_is_sound() {
-    let presets = presets();
-    assert_eq!(presets.len(), 21, "a preset came or went: {:?}", presets.keys());
-    for (name, preset) in presets {
-        assert_eq!(preset.preset, name);
+    assert_eq!(presets().len(), 21, "a preset came or went: {:?}", presets().keys());
+    for name in presets().into_keys() {
+        let preset = preset(&name);
         assert!(preset.docs.starts_with("https://"), "{name}");
         assert_eq!(preset.mistakes(), Vec::<String>::new(), "{name}");
     }

@@ -38,7 +38,9 @@ pub struct Received<'r> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotUnderstood {
     /// The source has no such type.
-    #[error("source `{source_name}` has no message type `{event_type}`: add it to config/sources/{source_name}.yaml, or tell the sender to stop")]
+    #[error(
+        "source `{source_name}` has no message type `{event_type}`: add it to config/sources/{source_name}.yaml, or tell the sender to stop"
+    )]
     Type {
         /// The source.
         source_name: String,
@@ -90,8 +92,8 @@ pub struct Schemas {
 }
 
 impl Schemas {
-    /// Compiles one schema. What is wrong goes to `reader`, named by `file`.
-    pub fn add(&mut self, file: &str, text: &str, reader: &Reader) {
+    /// Compiles one schema, known as `key` from now on. What is wrong goes to `reader`, named by `file`.
+    pub fn add(&mut self, key: &str, text: &str, file: &str, reader: &Reader) {
         let schema = match serde_json::from_str(text) {
             Ok(schema) => schema,
             Err(error) => {
@@ -100,11 +102,12 @@ impl Schemas {
                     line: u32::try_from(error.line()).unwrap_or(u32::MAX),
                     column: u32::try_from(error.column()).unwrap_or(u32::MAX),
                 };
-                return reader.note(Problem::error(place, "", format!("not JSON: {error}")).fix("correct the file"));
+                return reader
+                    .note(Problem::error(place, "", format!("not JSON: {error}")).fix("correct the file"));
             }
         };
         match jsonschema::validator_for(&schema) {
-            Ok(validator) => drop(self.validators.insert(file.to_owned(), validator)),
+            Ok(validator) => drop(self.validators.insert(key.to_owned(), validator)),
             Err(error) => {
                 let place = syncline_actors::document::Place::start_of(file);
                 let path = error.instance_path().to_string();
@@ -114,13 +117,20 @@ impl Schemas {
         }
     }
 
-    /// Whether there is a schema of this file.
-    pub fn has(&self, file: &str) -> bool {
-        self.validators.contains_key(file)
+    /// Whether there is a schema of this path.
+    pub fn has(&self, key: &str) -> bool {
+        self.validators.contains_key(key)
+    }
+
+    /// All paths, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.validators.keys().map(String::as_str)
     }
 
     fn check(&self, file: &str, body: &Value) -> Result<(), String> {
-        let Some(validator) = self.validators.get(file) else { return Err("the schema is not loaded".to_owned()) };
+        let Some(validator) = self.validators.get(file) else {
+            return Err("the schema is not loaded".to_owned());
+        };
         let instance = body.to_serde_json();
         if validator.is_valid(&instance) {
             return Ok(());
@@ -141,7 +151,11 @@ fn said(error: &jsonschema::ValidationError<'_>) -> String {
 ///
 /// # Errors
 /// [`NotUnderstood`]: nothing was made of it; keep it.
-pub fn understand(source: &Source, schemas: &Schemas, received: &Received<'_>) -> Result<Vec<Envelope>, NotUnderstood> {
+pub fn understand(
+    source: &Source,
+    schemas: &Schemas,
+    received: &Received<'_>,
+) -> Result<Vec<Envelope>, NotUnderstood> {
     let event_type = received.event_type.to_owned();
     let Some(meaning) = source.messages.get(received.event_type) else {
         return Err(NotUnderstood::Type { source_name: source.name.to_string(), event_type });
@@ -167,7 +181,12 @@ pub fn understand(source: &Source, schemas: &Schemas, received: &Received<'_>) -
     Ok(envelopes)
 }
 
-fn check_schema(meaning: &Meaning, schemas: &Schemas, received: &Received<'_>, scope: &Scope<'_>) -> Result<(), NotUnderstood> {
+fn check_schema(
+    meaning: &Meaning,
+    schemas: &Schemas,
+    received: &Received<'_>,
+    scope: &Scope<'_>,
+) -> Result<(), NotUnderstood> {
     if meaning.schemas.is_empty() {
         return Ok(());
     }
@@ -201,8 +220,10 @@ fn envelope(
         return Ok(None);
     }
     let key = evaluate(&send.key, scope, event_type)?.to_plain_text();
-    let subject = EntityId::new(&send.process.value, &key)
-        .map_err(|error| NotUnderstood::Key { event_type: event_type.to_owned(), problem: error.to_string() })?;
+    let subject = EntityId::new(&send.process.value, &key).map_err(|error| NotUnderstood::Key {
+        event_type: event_type.to_owned(),
+        problem: error.to_string(),
+    })?;
     let data = send.map.eval(scope).map_err(|error| NotUnderstood::Mapping {
         event_type: event_type.to_owned(),
         problem: error.to_string(),
@@ -227,7 +248,11 @@ fn envelope(
         time,
         at: received.at,
         remember_ms: Some(u64::try_from(source.retention.as_millis()).unwrap_or(u64::MAX)),
-        body: if send.is_command { Body::Command(Command { name, data }) } else { Body::Event(Event { name, data }) },
+        body: if send.is_command {
+            Body::Command(Command { name, data })
+        } else {
+            Body::Event(Event { name, data })
+        },
         evidence: Some(received.evidence.clone()),
     }))
 }

@@ -87,7 +87,12 @@ pub fn parse(item: &Item<'_>, presets: &Presets) -> Option<Source> {
     let mut top = item.fields()?;
     let name = top.text("source")?;
     if syncline_actors::id::check_kind(&name.value.replace('-', "_")).is_err() {
-        reading::refuse(item.reader(), &name, "a source's name is part of a URL", "use lower-case letters, digits, `-` and `_`");
+        reading::refuse(
+            item.reader(),
+            &name,
+            "a source's name is part of a URL",
+            "use lower-case letters, digits, `-` and `_`",
+        );
     }
     let title = top.optional_text("title").map_or_else(|| name.value.clone(), |title| title.value);
     let owner = top.map("owner").map(reading::owner).unwrap_or_default();
@@ -96,11 +101,16 @@ pub fn parse(item: &Item<'_>, presets: &Presets) -> Option<Source> {
     let retention = top.optional_duration("retention");
     let names = Names::new(NAMES);
     let messages = top.entries("messages").unwrap_or_default();
-    let messages = messages.into_iter().filter_map(|(name, item)| Some((name.value, meaning(&item, &names)?))).collect();
+    let messages =
+        messages.into_iter().filter_map(|(name, item)| Some((name.value, meaning(&item, &names)?))).collect();
     top.finish();
     let preset = preset?;
+    super::preset::refuse_mistakes(&preset, item);
     if secrets.is_empty() && preset.verify.needs_secret() {
-        item.refuse("the source has no secret, so nothing it sends can be verified", "add `secrets: [{id: current, ref: \"env:NAME\"}]`");
+        item.refuse(
+            "the source has no secret, so nothing it sends can be verified",
+            "add `secrets: [{id: current, ref: \"env:NAME\"}]`",
+        );
     }
     let retention = check_retention(item, &preset, retention);
     Some(Source { name: name.value.into(), title, owner, preset, secrets, retention, messages })
@@ -112,8 +122,10 @@ fn check_retention(item: &Item<'_>, preset: &Preset, given: Option<Spanned<Durat
     match given {
         Some(given) if given.value < least => {
             let hours = least.as_secs().div_ceil(3600);
-            let message = format!("the sender repeats a message for up to {hours}h, and its id would be forgotten before");
-            reading::refuse(item.reader(), &given, message, format!("write `retention: {hours}h` or more"));
+            let message = format!(
+                "the sender repeats a message for up to {hours}h, and its id would be forgotten before"
+            );
+            given.refuse(item.reader(), message, format!("write `retention: {hours}h` or more"));
             least
         }
         Some(given) => given.value,
@@ -123,7 +135,28 @@ fn check_retention(item: &Item<'_>, preset: &Preset, given: Option<Spanned<Durat
 
 fn preset(top: &mut Fields<'_>, presets: &Presets) -> Option<Preset> {
     let named = top.optional_text("preset");
+    let public_base = top.optional_text("public_base");
     let spelled_out = top.optional("verify");
+    let mut preset = one_preset(top, presets, named, spelled_out)?;
+    if let Some(base) = public_base {
+        if !base.value.starts_with("https://") && !base.value.starts_with("http://") {
+            base.refuse(
+                top.item().reader(),
+                "the address senders call has no scheme",
+                "write e.g. `public_base: https://hooks.acme.example`",
+            );
+        }
+        preset.verify.url.public_base = Some(base.value);
+    }
+    Some(preset)
+}
+
+fn one_preset(
+    top: &mut Fields<'_>,
+    presets: &Presets,
+    named: Option<Spanned<String>>,
+    spelled_out: Option<Item<'_>>,
+) -> Option<Preset> {
     match (named, spelled_out) {
         (Some(name), None) => presets.get(&name.value).cloned().or_else(|| {
             let fix = match syncline_actors::document::suggest(&name.value, presets.names()) {
@@ -133,13 +166,16 @@ fn preset(top: &mut Fields<'_>, presets: &Presets) -> Option<Preset> {
             reading::refuse(top.item().reader(), &name, format!("there is no preset `{}`", name.value), fix);
             None
         }),
-        (None, Some(_)) => super::preset::parse_fields(top),
+        (None, Some(_)) => super::preset::spelled_out(top),
         (Some(_), Some(verify)) => {
             verify.refuse("`verify` and `preset` exclude each other", "delete one of them");
             None
         }
         (None, None) => {
-            top.item().refuse("nothing says how the source is verified", "add `preset: standard-webhooks`, or `verify:`");
+            top.item().refuse(
+                "nothing says how the source is verified",
+                "add `preset: standard-webhooks`, or `verify:`",
+            );
             None
         }
     }
@@ -153,7 +189,12 @@ fn secret(item: &Item<'_>) -> Option<SecretDef> {
     let not_after = fields.optional_text("not_after").and_then(|text| {
         let at = syncline_actors::time::Timestamp::parse(&text.value);
         if at.is_none() {
-            reading::refuse(item.reader(), &text, format!("`{}` is no time", text.value), "write e.g. \"2026-12-01T00:00:00Z\"");
+            reading::refuse(
+                item.reader(),
+                &text,
+                format!("`{}` is no time", text.value),
+                "write e.g. \"2026-12-01T00:00:00Z\"",
+            );
         }
         at
     });
@@ -165,7 +206,8 @@ fn meaning(item: &Item<'_>, names: &Names) -> Option<Meaning> {
     let mut fields = item.fields()?;
     let version = fields.optional("version").and_then(|item| reading::expr(&item, names));
     let schemas = fields.optional_entries("schemas");
-    let schemas = schemas.into_iter().filter_map(|(version, item)| Some((version.value, item.text()?))).collect();
+    let schemas =
+        schemas.into_iter().filter_map(|(version, item)| Some((version.value, item.text()?))).collect();
     let send = fields.list("send").unwrap_or_default();
     let send = send.iter().filter_map(|item| one_send(item, names)).collect();
     fields.finish();
@@ -176,7 +218,8 @@ fn one_send(item: &Item<'_>, names: &Names) -> Option<Send> {
     let mut fields = item.fields()?;
     let (event, command) = (fields.optional_text("event"), fields.optional_text("command"));
     let to = fields.map("to");
-    let expr = |fields: &mut Fields<'_>, key| fields.optional(key).and_then(|item| reading::expr(&item, names));
+    let expr =
+        |fields: &mut Fields<'_>, key| fields.optional(key).and_then(|item| reading::expr(&item, names));
     let when = expr(&mut fields, "when");
     let time = expr(&mut fields, "time");
     let correlation = expr(&mut fields, "correlation");
@@ -187,7 +230,10 @@ fn one_send(item: &Item<'_>, names: &Names) -> Option<Send> {
         (Some(event), None) => (false, event),
         (None, Some(command)) => (true, command),
         _ => {
-            item.refuse("a message is either an event or a command", "write `event: NAME` or `command: NAME`");
+            item.refuse(
+                "a message is either an event or a command",
+                "write `event: NAME` or `command: NAME`",
+            );
             return None;
         }
     };

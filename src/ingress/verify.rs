@@ -115,6 +115,18 @@ impl Verify {
             allow_unsigned: false,
         }
     }
+
+    /// Every mistake but those of the secrets.
+    pub fn mistakes(&self) -> Vec<String> {
+        let mut mistakes = Vec::new();
+        let _ = Plan::compile(self, &mut mistakes);
+        mistakes
+    }
+
+    /// Whether there is something to verify with.
+    pub fn needs_secret(&self) -> bool {
+        self.scheme != Scheme::None
+    }
 }
 
 impl Verifier {
