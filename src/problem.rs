@@ -44,6 +44,12 @@ impl Problem {
         )
     }
 
+    /// The request can be read, but it cannot be done like this.
+    pub fn unprocessable(detail: impl Into<String>) -> Self {
+        let title = "The request cannot be done as it is";
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "unprocessable", title, detail)
+    }
+
     /// There is no such thing.
     pub fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not-found", "There is no such thing", detail)

@@ -20,6 +20,8 @@ use super::source::{Meaning, Send, Source};
 pub struct Received<'r> {
     /// The sender's id for it.
     pub id: &'r str,
+    /// Equal for two deliveries of it.
+    pub dedupe: &'r str,
     /// The sender's type for it.
     pub event_type: &'r str,
     /// What it says.
@@ -239,7 +241,7 @@ fn envelope(
     let name: Arc<str> = send.name.value.as_str().into();
     Ok(Some(Envelope {
         // One delivery may become several messages: each has an id of its own, the same at every delivery.
-        id: if index == 0 { received.id.into() } else { format!("{}#{index}", received.id).into() },
+        id: if index == 0 { received.dedupe.into() } else { format!("{}#{index}", received.dedupe).into() },
         source: source.name.clone(),
         subject,
         correlation_id: correlation_id.into(),

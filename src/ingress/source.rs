@@ -14,9 +14,13 @@ use syncline_actors::process::Owner;
 use syncline_actors::reading;
 
 use super::preset::{Preset, Presets};
+use crate::secret::SecretRef;
 
 /// Words an expression of a source may use.
 pub const NAMES: [&str; 4] = ["body", "headers", "message", "now"];
+
+/// Names that messages of the node itself have; who took one could take their ids.
+const RESERVED: [&str; 6] = ["timer", "delivery", "operator", "api", "event", "events"];
 
 /// A system that sends to us.
 #[derive(Debug)]
@@ -93,6 +97,10 @@ pub fn parse(item: &Item<'_>, presets: &Presets) -> Option<Source> {
             "a source's name is part of a URL",
             "use lower-case letters, digits, `-` and `_`",
         );
+    }
+    if RESERVED.contains(&&*name.value) {
+        let message = format!("`{}` is what the node itself sends as", name.value);
+        name.refuse(item.reader(), message, "give the source another name");
     }
     let title = top.optional_text("title").map_or_else(|| name.value.clone(), |title| title.value);
     let owner = top.map("owner").map(reading::owner).unwrap_or_default();
@@ -199,6 +207,15 @@ fn secret(item: &Item<'_>) -> Option<SecretDef> {
         at
     });
     fields.finish();
+    if let Some(reference) = &reference
+        && let Err(error) = reference.value.parse::<SecretRef>()
+    {
+        reference.refuse(
+            item.reader(),
+            error.to_string(),
+            "write `env:NAME` or `file:/path`, never the secret itself",
+        );
+    }
     Some(SecretDef { id: id?.value, reference: reference?, optional, not_after })
 }
 

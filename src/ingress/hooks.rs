@@ -1,0 +1,351 @@
+//! `POST /hooks/{source}`: a webhook from raw bytes to the sender's own ack.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, Method, Request as HttpRequest, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use futures::future::join_all;
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use syncline_actors::envelope::{Envelope, Evidence, Raw};
+use syncline_actors::time::Timestamp;
+use syncline_actors::value::Value;
+
+use super::door::Door;
+use super::gate::{NotUnderstood, Received, understand};
+use super::identify::{Identity, Message};
+use super::preset::Handshake;
+use super::verify::{Refusal, Request, Verified};
+use super::{Aside, Ingress, MailboxError, Shared, Taken, traceparent};
+use crate::problem::Problem;
+use crate::telemetry;
+
+/// What a message without a type is called.
+const UNTYPED: &str = "message";
+
+/// Serves a source.
+pub(super) async fn receive(
+    State(ingress): Shared,
+    Path(source): Path<String>,
+    request: HttpRequest<Body>,
+) -> Response {
+    match serve(&ingress, &source, request).await {
+        Ok(response) => response,
+        Err(problem) => challenged(problem),
+    }
+}
+
+/// Every 401 names a way to authenticate, the same for all sources: senders that wait to be asked (Zuora) then send it.
+fn challenged(problem: Problem) -> Response {
+    let unauthenticated = problem.status() == StatusCode::UNAUTHORIZED;
+    let mut response = problem.into_response();
+    if unauthenticated {
+        response
+            .headers_mut()
+            .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"syncline\""));
+    }
+    response
+}
+
+async fn serve(ingress: &Ingress, source: &str, request: HttpRequest<Body>) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let door = ingress.doors.get(source);
+    match parts.method {
+        Method::POST => {}
+        Method::OPTIONS => return allow(door, &parts),
+        _ => return Err(only_post()),
+    }
+    let body = ingress.read(&parts.headers, body).await?;
+    let Some(door) = door else {
+        telemetry::ingress_event("unknown", "unknown", "bad_signature");
+        tracing::info!(source = %source.escape_debug(), "a request for a source that there is not");
+        return Err(Problem::unauthenticated());
+    };
+    let now = ingress.clock.now();
+    let verified = verify(door, &parts, &body.bytes, now).map_err(|refusal| refused(door, &refusal))?;
+    let delivery = Delivery { ingress, door, parts: &parts, verified, now };
+    if let Some(answer) = delivery.handshake(&body.bytes) {
+        return Ok(answer);
+    }
+    delivery.take(&body.bytes).await?;
+    Ok(door.ack())
+}
+
+fn only_post() -> Problem {
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method",
+        "The method is not allowed",
+        "webhooks are sent by POST",
+    )
+}
+
+fn verify(door: &Door, parts: &Parts, body: &[u8], now: Timestamp) -> Result<Verified, Refusal> {
+    let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let request = Request {
+        method: parts.method.as_str(),
+        url: parts.uri.path_and_query().map_or("/", |url| url.as_str()),
+        host: host.or_else(|| parts.uri.host()).unwrap_or_default(),
+        headers: &parts.headers,
+        body,
+    };
+    door.verifier.verify(&request, now.0)
+}
+
+/// The log says which step failed; the sender, who may be anyone, learns nothing.
+fn refused(door: &Door, refusal: &Refusal) -> Problem {
+    let stale = matches!(refusal, Refusal::TooOld { .. } | Refusal::InTheFuture { .. });
+    telemetry::ingress_event(&door.source.name, "unknown", if stale { "stale" } else { "bad_signature" });
+    tracing::warn!(source = %door.source.name, step = refusal.step(), reason = refusal.reason(), "a request is not authentic: {refusal}");
+    Problem::unauthenticated()
+}
+
+/// CloudEvents webhooks ask by OPTIONS whether they may send.
+fn allow(door: Option<&Door>, parts: &Parts) -> Result<Response, Problem> {
+    let asks = door.filter(|door| door.source.preset.handshake == Handshake::CloudeventsOptions);
+    let (Some(_), Some(origin)) = (asks, parts.headers.get("webhook-request-origin")) else {
+        return Err(only_post());
+    };
+    let mut headers = HeaderMap::new();
+    headers.insert("webhook-allowed-origin", origin.clone());
+    headers.insert("webhook-allowed-rate", HeaderValue::from_static("*"));
+    Ok((StatusCode::OK, headers).into_response())
+}
+
+impl Door {
+    /// The answer to what is stored.
+    fn ack(&self) -> Response {
+        let preset = &self.source.preset;
+        let status = StatusCode::from_u16(preset.ack.status).unwrap_or(StatusCode::OK);
+        if preset.handshake == Handshake::SalesforceSoapAck {
+            return (status, [(header::CONTENT_TYPE, "text/xml; charset=utf-8")], SOAP_ACK).into_response();
+        }
+        match &preset.ack.body {
+            Some(body) => (status, body.clone()).into_response(),
+            None => status.into_response(),
+        }
+    }
+}
+
+/// What Salesforce's outbound messages want to read.
+const SOAP_ACK: &str = concat!(
+    r#"<soapenv:Envelope xmlns:soapenv="http://schemas.xmlsoap.org/soap/envelope/"><soapenv:Body>"#,
+    r#"<notificationsResponse xmlns="http://soap.sforce.com/2005/09/outbound"><Ack>true</Ack></notificationsResponse>"#,
+    r"</soapenv:Body></soapenv:Envelope>",
+);
+
+/// One authentic request.
+struct Delivery<'d> {
+    ingress: &'d Ingress,
+    door: &'d Door,
+    parts: &'d Parts,
+    verified: Verified,
+    now: Timestamp,
+}
+
+/// What a message becomes.
+enum Step {
+    Deliver(Envelope),
+    Keep(Aside),
+}
+
+impl Delivery<'_> {
+    /// Slack sends a challenge of its own before it sends events.
+    fn handshake(&self, body: &[u8]) -> Option<Response> {
+        if self.door.source.preset.handshake != Handshake::SlackUrlVerification {
+            return None;
+        }
+        let body = Value::from_json(body, self.ingress.limits.body_max).ok()?;
+        let challenge = body.get("challenge").and_then(Value::as_text)?;
+        let asked = body.get("type").and_then(Value::as_text) == Some("url_verification");
+        asked.then(|| axum::Json(json!({ "challenge": challenge })).into_response())
+    }
+
+    /// Makes everything in the request durable, or says that nothing may be relied on.
+    async fn take(&self, body: &Bytes) -> Result<(), Problem> {
+        let headers = self.door.headers(&self.parts.headers);
+        let traceparent = traceparent(&self.parts.headers);
+        let context = Context { headers, traceparent, content_type: self.content_type() };
+        let messages = match self.door.identifier.messages(&self.parts.headers, body) {
+            Ok(messages) => messages,
+            Err(unidentified) => {
+                let whole = Message { raw: body, identity: Err(unidentified) };
+                return self.all(vec![self.step(&whole, &context)]).await;
+            }
+        };
+        self.all(messages.iter().map(|message| self.step(message, &context)).collect()).await
+    }
+
+    /// Every message at once: they share the store's flush. Those of one entity keep their order, since each is in its mailbox
+    /// before the next is given.
+    async fn all(&self, steps: Vec<(String, Vec<Step>)>) -> Result<(), Problem> {
+        let steps = steps.into_iter().flat_map(|(event_type, steps)| {
+            let event_type: Arc<str> = event_type.into();
+            steps.into_iter().map(move |step| (event_type.clone(), step))
+        });
+        let taken = join_all(steps.map(|(event_type, step)| self.one(event_type, step))).await;
+        match taken.into_iter().find_map(Result::err) {
+            None => Ok(()),
+            Some(error) => Err(error.problem()),
+        }
+    }
+
+    async fn one(&self, event_type: Arc<str>, step: Step) -> Result<(), MailboxError> {
+        let (outcome, taken) = match step {
+            Step::Keep(aside) => ("quarantined", self.keep(aside).await),
+            Step::Deliver(envelope) => {
+                let spare = self.undeliverable(&envelope, &event_type);
+                match self.ingress.mailbox.deliver(envelope).await {
+                    Err(MailboxError::Never(why)) => {
+                        ("quarantined", self.keep(Aside { reason: why, ..spare }).await)
+                    }
+                    taken => ("accepted", taken),
+                }
+            }
+        };
+        let outcome = match &taken {
+            Ok(Taken { duplicate: true, .. }) => "duplicate",
+            Ok(_) => outcome,
+            Err(_) => "throttled",
+        };
+        telemetry::ingress_event(&self.door.source.name, self.label(&event_type), outcome);
+        taken.map(drop)
+    }
+
+    async fn keep(&self, aside: Aside) -> Result<Taken, MailboxError> {
+        tracing::warn!(source = %aside.source, message = %aside.message_id, class = aside.class, "kept in quarantine: {}", aside.reason);
+        self.ingress.mailbox.quarantine(aside).await
+    }
+
+    /// Only types that the source names: a sender must not fill the metrics.
+    fn label<'t>(&self, event_type: &'t str) -> &'t str {
+        if self.door.source.messages.contains_key(event_type) { event_type } else { "unknown" }
+    }
+
+    /// The type of a message, and what it becomes.
+    fn step(&self, message: &Message<'_>, context: &Context) -> (String, Vec<Step>) {
+        let identity = match &message.identity {
+            Ok(identity) => identity,
+            Err(unidentified) => {
+                let id = hex::encode(Sha256::digest(message.raw));
+                let aside =
+                    self.aside(&id, UNTYPED, "identity", unidentified.to_string(), message.raw, context);
+                return (UNTYPED.to_owned(), vec![Step::Keep(aside)]);
+            }
+        };
+        let event_type = identity.event_type.clone().unwrap_or_else(|| UNTYPED.to_owned());
+        let steps = match self.understood(identity, &event_type, message.raw, context) {
+            Ok(envelopes) => envelopes.into_iter().map(Step::Deliver).collect(),
+            Err((class, reason)) => {
+                vec![Step::Keep(self.aside(
+                    &identity.dedupe,
+                    &event_type,
+                    class,
+                    reason,
+                    message.raw,
+                    context,
+                ))]
+            }
+        };
+        (event_type, steps)
+    }
+
+    fn understood(
+        &self,
+        identity: &Identity,
+        event_type: &str,
+        raw: &[u8],
+        context: &Context,
+    ) -> Result<Vec<Envelope>, (&'static str, String)> {
+        let body = Value::from_json(raw, self.ingress.limits.body_max)
+            .map_err(|error| ("schema", format!("the message is not JSON as it should be: {error}")))?;
+        let received = Received {
+            id: &identity.id,
+            dedupe: &identity.dedupe,
+            event_type,
+            body: &body,
+            headers: &context.headers,
+            at: self.now,
+            traceparent: context.traceparent.clone(),
+            evidence: self.evidence(raw, context),
+        };
+        understand(&self.door.source, &self.ingress.schemas, &received)
+            .map_err(|not_understood| (class(&not_understood), not_understood.to_string()))
+    }
+
+    fn content_type(&self) -> Option<Arc<str>> {
+        let text = self.parts.headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+        Some(text.chars().take(128).collect::<String>().into())
+    }
+
+    fn evidence(&self, raw: &[u8], context: &Context) -> Evidence {
+        let content_type = context.content_type.clone();
+        Evidence { content_type, key_id: self.verified.key_id.clone(), body: Raw(raw.into()) }
+    }
+
+    fn aside(
+        &self,
+        id: &str,
+        event_type: &str,
+        class: &'static str,
+        reason: String,
+        raw: &[u8],
+        context: &Context,
+    ) -> Aside {
+        Aside {
+            source: self.door.source.name.clone(),
+            message_id: id.into(),
+            class,
+            reason,
+            owner: self.door.source.owner.team.clone(),
+            kind: event_type.into(),
+            headers: context.headers.clone(),
+            content: Value::from_json(raw, self.ingress.limits.body_max).unwrap_or_default(),
+            evidence: self.evidence(raw, context),
+            traceparent: context.traceparent.clone(),
+            at: self.now,
+            remember_ms: u64::try_from(self.door.source.retention.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// What to keep should the entity never take it.
+    fn undeliverable(&self, envelope: &Envelope, event_type: &str) -> Aside {
+        let evidence = envelope.evidence.clone();
+        Aside {
+            source: envelope.source.clone(),
+            message_id: envelope.id.clone(),
+            class: "undeliverable",
+            reason: String::new(),
+            owner: self.door.source.owner.team.clone(),
+            kind: event_type.into(),
+            headers: Value::Null,
+            content: envelope.body.data().cloned().unwrap_or_default(),
+            evidence: evidence.unwrap_or_else(|| Evidence {
+                content_type: None,
+                key_id: None,
+                body: Raw([].into()),
+            }),
+            traceparent: envelope.traceparent.clone(),
+            at: self.now,
+            remember_ms: envelope.remember_ms.unwrap_or(u64::MAX),
+        }
+    }
+}
+
+/// What all messages of a request have in common.
+struct Context {
+    headers: Value,
+    traceparent: Option<Arc<str>>,
+    content_type: Option<Arc<str>>,
+}
+
+fn class(not_understood: &NotUnderstood) -> &'static str {
+    match not_understood {
+        NotUnderstood::Type { .. } | NotUnderstood::Version { .. } | NotUnderstood::Schema { .. } => "schema",
+        NotUnderstood::Mapping { .. } | NotUnderstood::Key { .. } => "mapping",
+    }
+}
