@@ -12,5 +12,6 @@ pub mod ingress;
 pub mod journal;
 pub mod problem;
 pub mod secret;
+pub mod serve;
 pub mod telemetry;
 pub mod timer;

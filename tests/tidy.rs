@@ -22,7 +22,8 @@ const DRIVERS: &[&str] =
     &["ingress", "host", "timer", "gossip", "transport", "delivery", "console", "sandbox"];
 
 /// What drivers stand on. These may import each other.
-const GROUND: &[&str] = &["api", "journal", "telemetry", "clock", "codec", "config", "secret", "problem", "serve"];
+const GROUND: &[&str] =
+    &["api", "journal", "telemetry", "clock", "codec", "config", "secret", "problem", "serve"];
 
 /// Outside crates and the only places that may name them.
 const HOMES: &[(&str, &[&str])] = &[
