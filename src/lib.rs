@@ -7,6 +7,7 @@ pub mod clock;
 pub mod codec;
 pub mod config;
 pub mod delivery;
+pub mod guard;
 pub mod host;
 pub mod ingress;
 pub mod journal;
