@@ -41,8 +41,6 @@ pub struct Settings {
     pub limits: Limits,
     /// When entities leave memory.
     pub passivation: Passivation,
-    /// Delivery of effects.
-    pub delivery: Delivery,
     /// What is kept for how long.
     pub retention: Retention,
     /// Logs.
@@ -174,14 +172,6 @@ pub struct Passivation {
     pub idle: Duration,
     /// Records after which a new snapshot is kept.
     pub snapshot_after: NonZeroU64,
-}
-
-/// `[delivery]`: effects on their way out.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Delivery {
-    /// Effects of one connector held in memory; all others wait in the store.
-    pub queue_max: NonZeroUsize,
 }
 
 /// `[retention]`: what is kept for how long.

@@ -28,10 +28,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::Router;
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use axum::middleware::{self, Next};
-use axum::response::Response;
 use axum::routing::{any, post};
 use syncline_actors::decision::Answer;
 use syncline_actors::envelope::{Envelope, Evidence};
@@ -43,7 +41,6 @@ use tokio::sync::Semaphore;
 use crate::api::{Outcome, Who};
 use crate::clock::SharedClock;
 use crate::problem::Problem;
-use crate::telemetry;
 use door::Door;
 use gate::Schemas;
 use source::Source;
@@ -238,22 +235,10 @@ pub fn router(means: Means, lookup: &dyn Fn(&str) -> Option<String>) -> Result<R
         .route("/hooks/{source}", any(hooks::receive))
         .route("/v1/commands", post(commands::receive))
         .route("/v1/events", post(events::receive))
-        .layer(middleware::from_fn(measure))
         .with_state(Arc::new(ingress)))
 }
 
 type Shared = State<Arc<Ingress>>;
-
-/// How long each route takes, by its template.
-async fn measure(request: Request, next: Next) -> Response {
-    let began = tokio::time::Instant::now();
-    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
-    let method = request.method().clone();
-    let response = next.run(request).await;
-    let route = route.as_deref().unwrap_or("unmatched");
-    telemetry::http_request(route, method.as_str(), response.status().as_u16(), began.elapsed());
-    response
-}
 
 /// W3C trace context, if the sender gave one that is well formed.
 fn traceparent(headers: &HeaderMap) -> Option<Arc<str>> {

@@ -3,7 +3,7 @@
 //! ```text
 //! main → cli → node, demo, load, integration                         knows all, known by none
 //! ingress  host  timer  gossip  transport  delivery  console  sandbox  drivers: none imports another
-//! api  journal  telemetry  clock  codec  config  secret  problem  serve  what drivers stand on
+//! api  guard  journal  telemetry  clock  codec  config  secret  problem  serve  what drivers stand on
 //! actors                                                             imports nothing of ours
 //! ```
 //!
@@ -23,7 +23,7 @@ const DRIVERS: &[&str] =
 
 /// What drivers stand on. These may import each other.
 const GROUND: &[&str] =
-    &["api", "journal", "telemetry", "clock", "codec", "config", "secret", "problem", "serve"];
+    &["api", "journal", "telemetry", "clock", "codec", "config", "secret", "problem", "serve", "guard"];
 
 /// Outside crates and the only places that may name them.
 const HOMES: &[(&str, &[&str])] = &[

@@ -112,7 +112,7 @@ level = "loud"
     let environment = [
         ("SYNCLINE_HTTP__REQUEST_TIMEOUT", "10"),
         ("SYNCLINE_HTTP_LISTEN", "127.0.0.1:80"),
-        ("SYNCLINE_DELIVERY__QUEUE_MAX__X", "1"),
+        ("SYNCLINE_PASSIVATION__IDLE__X", "1"),
     ];
     let expected = [
         "node.toml:3:1: `node.nmae`: there is no such key; did you mean `node.name`?",
@@ -124,7 +124,7 @@ level = "loud"
         "node.toml:12:1: `journal.store`: unknown variant `redis`, expected `embedded`; the default is `\"embedded\"`",
         "node.toml:13:2: `outbox`: there is no such section; there are `auth`, `delivery`, `http`, `journal`, `limits`, `log`, `node`, `passivation`, `retention`, `shutdown`",
         "node.toml:16:1: `log.level`: unknown variant `loud`, expected one of `error`, `warn`, `info`, `debug`, `trace`",
-        "SYNCLINE_DELIVERY__QUEUE_MAX__X: `delivery.queue_max.x`: `delivery.queue_max` is a key, not a section",
+        "SYNCLINE_PASSIVATION__IDLE__X: `passivation.idle.x`: `passivation.idle` is a key, not a section",
         "SYNCLINE_HTTP_LISTEN: this is not read; did you mean `SYNCLINE_HTTP__LISTEN` (two underscores)?",
         "SYNCLINE_HTTP__REQUEST_TIMEOUT: `http.request_timeout`: the duration `10` has no unit; the default is `\"10s\"`",
         "--set drain: there is no value; write `--set section.key=value`",
