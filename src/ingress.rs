@@ -17,6 +17,7 @@ pub mod gate;
 mod hooks;
 pub mod identify;
 pub mod preset;
+mod replay;
 pub mod sign;
 pub mod source;
 pub mod verify;
@@ -41,6 +42,8 @@ use tokio::sync::Semaphore;
 use crate::api::{Outcome, Who};
 use crate::clock::SharedClock;
 use crate::problem::Problem;
+pub use replay::{Kept, ReplayError};
+
 use door::Door;
 use gate::Schemas;
 use source::Source;
@@ -200,7 +203,7 @@ impl fmt::Debug for Means {
 }
 
 /// The way in, shared by all requests.
-struct Ingress {
+pub struct Ingress {
     doors: BTreeMap<Arc<str>, Door>,
     schemas: Schemas,
     mailbox: Arc<dyn Mailbox>,
@@ -211,31 +214,47 @@ struct Ingress {
     keys: commands::Keys,
 }
 
-/// The routes of the way in. Secrets are taken by `lookup`, which gives the value of a reference such as `env:NAME`.
-///
-/// # Errors
-/// Every secret that is missing or does not fit, with the fix.
-pub fn router(means: Means, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Router, Error> {
-    let Means { sources, schemas, mailbox, admit, clock, limits } = means;
-    let mut doors = BTreeMap::new();
-    let mut problems = Vec::new();
-    for source in sources {
-        match Door::open(source, lookup) {
-            Ok(door) => drop(doors.insert(door.source.name.clone(), door)),
-            Err(found) => problems.extend(found),
+impl fmt::Debug for Ingress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ingress").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+impl Ingress {
+    /// Makes the sources ready. Secrets are taken by `lookup`, which gives the value of a reference such as `env:NAME`.
+    ///
+    /// # Errors
+    /// Every secret that is missing or does not fit, with the fix.
+    pub fn open(means: Means, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Arc<Self>, Error> {
+        let Means { sources, schemas, mailbox, admit, clock, limits } = means;
+        let mut doors = BTreeMap::new();
+        let mut problems = Vec::new();
+        for source in sources {
+            match Door::open(source, lookup) {
+                Ok(door) => drop(doors.insert(door.source.name.clone(), door)),
+                Err(found) => problems.extend(found),
+            }
         }
+        if !problems.is_empty() {
+            return Err(Error::Unusable { problems });
+        }
+        let room = Arc::new(Semaphore::new(body::permits(limits.bytes_in_flight_max)));
+        let keys = commands::Keys::default();
+        Ok(Arc::new(Self { doors, schemas, mailbox, admit, clock, limits, room, keys }))
     }
-    if !problems.is_empty() {
-        return Err(Error::Unusable { problems });
+
+    /// The routes of the way in.
+    pub fn router(self: &Arc<Self>) -> Router {
+        Router::new()
+            .route("/hooks/{source}", any(hooks::receive))
+            .route("/v1/commands", post(commands::receive))
+            .route("/v1/events", post(events::receive))
+            .with_state(self.clone())
     }
-    let room = Arc::new(Semaphore::new(body::permits(limits.bytes_in_flight_max)));
-    let ingress =
-        Ingress { doors, schemas, mailbox, admit, clock, limits, room, keys: commands::Keys::default() };
-    Ok(Router::new()
-        .route("/hooks/{source}", any(hooks::receive))
-        .route("/v1/commands", post(commands::receive))
-        .route("/v1/events", post(events::receive))
-        .with_state(Arc::new(ingress)))
+
+    fn remember_ms(&self) -> u64 {
+        u64::try_from(self.limits.remember.as_millis()).unwrap_or(u64::MAX)
+    }
 }
 
 type Shared = State<Arc<Ingress>>;
@@ -248,10 +267,4 @@ fn traceparent(headers: &HeaderMap) -> Option<Arc<str>> {
     let [version, trace, span, flags, ..] = parts[..] else { return None };
     (hex(version, 2) && hex(trace, 32) && hex(span, 16) && hex(flags, 2) && text.len() <= 128)
         .then(|| text.into())
-}
-
-impl Ingress {
-    fn remember_ms(&self) -> u64 {
-        u64::try_from(self.limits.remember.as_millis()).unwrap_or(u64::MAX)
-    }
 }

@@ -122,11 +122,11 @@ level = "loud"
         "node.toml:9:1: `limits.in_flight_per_entity`: invalid value: integer `0`, expected a whole number above zero; the default is `64`",
         "node.toml:10:1: `limits.residents_max`: invalid type: string \"many\", expected a whole number above zero; the default is `50000`",
         "node.toml:12:1: `journal.store`: unknown variant `redis`, expected `embedded`; the default is `\"embedded\"`",
-        "node.toml:13:2: `outbox`: there is no such section; there are `auth`, `delivery`, `http`, `journal`, `limits`, `log`, `node`, `passivation`, `retention`, `shutdown`",
+        "node.toml:13:2: `outbox`: there is no such section; there are `auth`, `http`, `journal`, `limits`, `log`, `node`, `passivation`, `retention`, `shutdown`",
         "node.toml:16:1: `log.level`: unknown variant `loud`, expected one of `error`, `warn`, `info`, `debug`, `trace`",
-        "SYNCLINE_PASSIVATION__IDLE__X: `passivation.idle.x`: `passivation.idle` is a key, not a section",
         "SYNCLINE_HTTP_LISTEN: this is not read; did you mean `SYNCLINE_HTTP__LISTEN` (two underscores)?",
         "SYNCLINE_HTTP__REQUEST_TIMEOUT: `http.request_timeout`: the duration `10` has no unit; the default is `\"10s\"`",
+        "SYNCLINE_PASSIVATION__IDLE__X: `passivation.idle.x`: `passivation.idle` is a key, not a section",
         "--set drain: there is no value; write `--set section.key=value`",
         "--set http: `http`: this is a section, not a key; its keys are `body_max`, `connections_max`, `header_timeout`, `listen`, `request_timeout`, `tls`",
     ];

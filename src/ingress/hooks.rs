@@ -25,7 +25,7 @@ use crate::problem::Problem;
 use crate::telemetry;
 
 /// What a message without a type is called.
-const UNTYPED: &str = "message";
+pub(super) const UNTYPED: &str = "message";
 
 /// Serves a source.
 pub(super) async fn receive(
