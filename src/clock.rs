@@ -1,4 +1,4 @@
-//! The one reader of the clock. Everything else is told the time.
+//! The one reader of the clock, and the one source of chance. Everything else is told.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -28,6 +28,12 @@ impl Clock for SystemClock {
             i64::try_from(since.as_millis()).expect("the machine's clock is set before the year 292,278,994"),
         )
     }
+}
+
+/// Chance from outside, for what only has to differ between processes: the pauses between attempts.
+#[expect(clippy::disallowed_methods, reason = "this is the one source of chance")]
+pub fn seed() -> u64 {
+    rand::random()
 }
 
 /// A clock that follows tokio's, so that tests and the simulation may pause it and let it leap.

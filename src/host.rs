@@ -224,6 +224,14 @@ impl Host {
         frames.iter().map(|frame| decode(frame)).collect()
     }
 
+    /// Whether every shard is owned, leased and served now; if not, why.
+    pub fn ready(&self) -> Result<(), Error> {
+        if self.core.is_stopping() {
+            return Err(Error::Stopping);
+        }
+        ShardId::all().try_for_each(|shard| self.core.leased(shard).map(drop))
+    }
+
     /// The epoch under which `shard` is held here.
     pub fn epoch(&self, shard: ShardId) -> Option<Epoch> {
         self.core.route(shard).map(|route| route.epoch)

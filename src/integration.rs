@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use sha2::{Digest as _, Sha256};
 use syncline_actors::document::{Item, Node, Place, Problem, Problems, Reader, suggest};
 use syncline_actors::process::{Catalog, Process, check, parse};
 
@@ -30,6 +31,8 @@ pub struct Integration {
     pub connectors: BTreeMap<Arc<str>, Connector>,
     /// The schemas, by their path below `schemas/`.
     pub schemas: Schemas,
+    /// What tells one set of files from another: the beginning of a hash over all of them.
+    pub hash: String,
 }
 
 /// What reading a directory gave: the integration unless something is wrong, the problems, and the texts they are about.
@@ -115,6 +118,15 @@ pub fn read(files: Files, prefix: &str) -> Read {
     Read { integration, problems, texts }
 }
 
+fn hash(files: &Files) -> String {
+    let mut hash = Sha256::new();
+    for part in files.iter().flat_map(|(name, text)| [name, text]) {
+        hash.update(part.len().to_be_bytes());
+        hash.update(part);
+    }
+    hex::encode(&hash.finalize()[..6])
+}
+
 struct Loader<'l> {
     reader: &'l Reader,
     files: &'l Files,
@@ -131,7 +143,7 @@ impl<'l> Loader<'l> {
         for source in sources.values() {
             self.check_source(source, &catalog, &schemas);
         }
-        Integration { catalog, sources, connectors, schemas }
+        Integration { catalog, sources, connectors, schemas, hash: hash(self.files) }
     }
 
     /// The files of one part with their names in problems, less the tests beside them.

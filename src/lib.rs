@@ -12,6 +12,7 @@ pub mod host;
 pub mod ingress;
 pub mod integration;
 pub mod journal;
+pub mod node;
 pub mod problem;
 pub mod secret;
 pub mod serve;

@@ -5,33 +5,46 @@
 //! delivery, timers ─► host            console reads host, journal, delivery
 //! ```
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use syncline_actors::id::{EffectId, EntityId, NodeId, ShardId};
+use syncline_actors::id::{EffectId, EntityId, NodeId};
 use syncline_actors::outbox::{OutboxRow, TimerRow};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::clock::SharedClock;
-use crate::config::Settings;
-use crate::delivery::wire::Wire;
-use crate::delivery::{self, Delivery};
-use crate::host::{self, Hints, Host, HostConfig, Lane, Means};
+use crate::clock;
+use crate::clock::{SharedClock, SystemClock};
+use crate::config::{Role, Settings};
+use crate::delivery::wire::{HttpWire, Wire};
+use crate::delivery::{self, Delivery, Outside};
+use crate::guard::Guard;
+use crate::host::{self, Hints, Host, HostConfig, Means};
+use crate::ingress::{self, Ingress};
 use crate::integration::Integration;
 use crate::journal::SharedJournal;
 use crate::journal::redb::{self, Redb};
-use crate::{console, ingress, telemetry, timer};
+use crate::serve::{self, Listener};
+use crate::telemetry::Metrics;
+use crate::timer::{self, Timers};
 
+mod keeper;
 mod mailboxes;
 mod observers;
+mod operate;
+mod view;
 
 use mailboxes::Mailbox;
 use observers::Watch;
+use operate::Operator;
 
-/// Why a node cannot start, or could not go on. Nothing that was acknowledged is lost by it.
+/// How long an `Idempotency-Key` and the id of an event are remembered. Published in the documentation of the API.
+const API_IDS_FOR: Duration = Duration::from_hours(7 * 24);
+
+/// Why a node cannot start. Nothing was acknowledged.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The store cannot be opened.
@@ -46,9 +59,18 @@ pub enum Error {
     /// Sources lack settings.
     #[error(transparent)]
     Ingress(#[from] ingress::Error),
-    /// Tokens cannot be resolved, or there is no TLS.
-    #[error("{0}")]
-    Settings(String),
+    /// The address cannot be used.
+    #[error(transparent)]
+    Serve(#[from] serve::Error),
+    /// A token cannot be read.
+    #[error("auth.tokens: the token of `{name}`: {error}")]
+    Token {
+        /// Whose.
+        name: String,
+        /// Why.
+        #[source]
+        error: crate::secret::Error,
+    },
     /// Outgoing HTTPS cannot be set up.
     #[error(transparent)]
     Wire(#[from] delivery::wire::WireSetup),
@@ -66,7 +88,7 @@ pub enum Error {
 /// What a node stands on besides its settings: what a test or the demo gives its own.
 #[derive(Debug)]
 pub struct Ground {
-    /// The integration.
+    /// Everything that is data.
     pub integration: Integration,
     /// Where everything is kept.
     pub journal: SharedJournal,
@@ -76,20 +98,41 @@ pub struct Ground {
     pub wire: Arc<dyn Wire>,
     /// Fixes the pauses between attempts.
     pub seed: u64,
-    /// Gives the value of a reference such as `env:NAME`.
+    /// Gives the value of a reference.
     pub lookup: Lookup,
+}
+
+impl Ground {
+    /// The machine's: its clock, its network, its environment, and the store that the settings name.
+    pub fn of_machine(settings: &Settings, integration: Integration) -> Result<Self, Error> {
+        let directory = &settings.node.data_dir;
+        std::fs::create_dir_all(directory)
+            .map_err(|error| Error::Directory { path: directory.clone(), error })?;
+        let journal = Redb::open(settings.journal_path(), redb::Options::default())?;
+        Ok(Self {
+            integration,
+            journal: Arc::new(journal),
+            clock: Arc::new(SystemClock),
+            wire: Arc::new(HttpWire::new()?),
+            seed: clock::seed(),
+            lookup: Lookup::default(),
+        })
+    }
 }
 
 /// Gives the value of a reference such as `env:NAME` or `file:/path`; none when there is nothing.
 #[derive(Clone)]
-pub struct Lookup(pub Arc<dyn Fn(&str) -> Option<String> + Send + Sync>);
+pub struct Lookup(pub Arc<LookupFn>);
 
-impl std::fmt::Debug for Lookup {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+type LookupFn = dyn Fn(&str) -> Option<String> + Send + Sync;
+
+impl fmt::Debug for Lookup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Lookup")
     }
 }
 
+/// The environment and files.
 impl Default for Lookup {
     fn default() -> Self {
         Self(Arc::new(delivery::surroundings))
@@ -102,12 +145,163 @@ pub struct Node {
     address: SocketAddr,
     host: Host,
     delivery: Arc<Delivery>,
-    journal: SharedJournal,
     stop: watch::Sender<bool>,
-    server: JoinHandle<()>,
+    server: JoinHandle<bool>,
     timers: JoinHandle<()>,
     keeper: JoinHandle<()>,
     drain_for: Duration,
+}
+
+impl Node {
+    /// Starts everything; once this returns, requests are answered. The address is taken first, so that two nodes with the same
+    /// settings never both begin to work.
+    pub async fn start(settings: &Settings, ground: Ground) -> Result<Self, Error> {
+        let Ground { integration, journal, clock, wire, seed, lookup } = ground;
+        let guard = guard(settings)?;
+        let listener = Listener::bind(settings.http.listen, settings.http.tls.files()).await?;
+        let address = listener.address();
+        let metrics = Metrics::of_process();
+        let (stop, stopping) = watch::channel(false);
+
+        let switchboard = Arc::new(Switchboard::default());
+        let means = Means {
+            catalog: integration.catalog,
+            journal: journal.clone(),
+            clock: clock.clone(),
+            hints: switchboard.clone(),
+            observer: Arc::new(Watch),
+        };
+        let host = Host::start(host_config(settings), means).await?;
+        let mailbox = Arc::new(Mailbox(host.clone()));
+
+        let outside = Outside {
+            journal: journal.clone(),
+            mailbox: mailbox.clone(),
+            wire,
+            clock: clock.clone(),
+            epochs: Arc::new({
+                let host = host.clone();
+                move |shard| host.epoch(shard)
+            }),
+            observer: Arc::new(Watch),
+            seed,
+        };
+        let connectors = integration.connectors.into_values().collect();
+        let delivery = Arc::new(Delivery::start(connectors, &*lookup.0, outside)?);
+        let _ = switchboard.delivery.set(delivery.clone());
+
+        let ingress = Ingress::open(
+            ingress::Means {
+                sources: integration.sources.into_values().collect(),
+                schemas: integration.schemas,
+                mailbox: mailbox.clone(),
+                admit: Arc::new({
+                    let guard = guard.clone();
+                    move |headers| guard.check(headers, Role::Operator)
+                }),
+                clock: clock.clone(),
+                limits: ingress_limits(settings),
+            },
+            &*lookup.0,
+        )?;
+        let operator = Arc::new(Operator {
+            host: host.clone(),
+            journal: journal.clone(),
+            delivery: delivery.clone(),
+            ingress: ingress.clone(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+            config_hash: integration.hash,
+        });
+
+        let timers = Timers::new(
+            timer::Config::default(),
+            journal.clone(),
+            mailbox,
+            clock.clone(),
+            switchboard.timers.clone(),
+        );
+        let timers = tokio::spawn(timers.run(stopped(stopping.clone())));
+        let keeper = keeper::keep(journal, clock, metrics, settings.retention.ended, stopping.clone());
+        let keeper = tokio::spawn(keeper);
+        let _ = (&operator, &guard);
+        let router = ingress.router();
+        let drain_for = settings.shutdown.drain_for;
+        let server = tokio::spawn(listener.serve(router, limits(settings), stopped(stopping), drain_for));
+        tracing::info!(node = settings.node.name, %address, "ready");
+        Ok(Self { address, host, delivery, stop, server, timers, keeper, drain_for })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Takes no more, finishes what is being worked on, gives the shards back. False: something did not end in time; nothing that
+    /// was acknowledged is lost by it.
+    pub async fn stop(self) -> bool {
+        let Self { host, delivery, stop, mut server, timers, keeper, drain_for, .. } = self;
+        tracing::info!("stopping: what is being worked on is finished first");
+        let _ = stop.send(true);
+        let served = matches!(tokio::time::timeout(drain_for, &mut server).await, Ok(Ok(true)));
+        server.abort();
+        let _ = tokio::join!(timers, keeper);
+        let delivered = delivery.drain(drain_for).await;
+        let kept = host.drain(drain_for).await;
+        tracing::info!(in_time = served && delivered && kept, "stopped");
+        served && delivered && kept
+    }
+
+    /// Ends as a killed process does: at once, wherever it is. For the demo and for tests.
+    pub async fn crash(self) {
+        self.server.abort();
+        self.timers.abort();
+        self.keeper.abort();
+        self.host.crash().await;
+        drop(self.delivery);
+        let _ = (self.server.await, self.timers.await, self.keeper.await);
+    }
+}
+
+async fn stopped(mut stopping: watch::Receiver<bool>) {
+    let _ = stopping.wait_for(|stop| *stop).await;
+}
+
+fn guard(settings: &Settings) -> Result<Guard, Error> {
+    let resolve = |token: &crate::config::Token| match token.token.resolve() {
+        Ok(secret) => Ok((token.name.clone(), token.role, secret)),
+        Err(error) => Err(Error::Token { name: token.name.clone(), error }),
+    };
+    Ok(Guard::new(settings.auth.tokens.iter().map(resolve).collect::<Result<_, _>>()?))
+}
+
+fn host_config(settings: &Settings) -> HostConfig {
+    let limits = &settings.limits;
+    HostConfig {
+        resident_max: limits.residents_max.get(),
+        idle: settings.passivation.idle,
+        entity_in_flight_max: limits.in_flight_per_entity.get(),
+        bytes_in_flight_max: u32::try_from(limits.in_flight_bytes.bytes()).unwrap_or(u32::MAX),
+        inside_in_flight_max: limits.inside_in_flight.get(),
+        snapshot_every: settings.passivation.snapshot_after.get(),
+        ..HostConfig::new(NodeId(settings.node.name.as_str().into()))
+    }
+}
+
+fn limits(settings: &Settings) -> serve::Limits {
+    serve::Limits {
+        header_timeout: settings.http.header_timeout,
+        request_timeout: settings.http.request_timeout,
+        connections_max: settings.http.connections_max.get(),
+    }
+}
+
+fn ingress_limits(settings: &Settings) -> ingress::Limits {
+    ingress::Limits {
+        body_max: settings.http.body_max.bytes(),
+        bytes_in_flight_max: settings.limits.in_flight_bytes.bytes(),
+        remember: API_IDS_FOR,
+    }
 }
 
 /// Passes the host's hints on to those who wait for work. They are made after the host, so it learns of them late.

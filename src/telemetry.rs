@@ -142,11 +142,11 @@ const REPLAYS: Metric = Metric::counter(
     &["kind"],
     "Effects and messages that were tried again after they had ended, by how: manual, bulk, auto",
 );
-const APPENDS: Metric = Metric::histogram(
-    "syncline_journal_append_duration_seconds",
+const MESSAGE_DURATION: Metric = Metric::histogram(
+    "syncline_message_duration_seconds",
     CALL_BUCKETS,
-    &[],
-    "Time of one append to the journal, until it is durable",
+    &["process"],
+    "Time from a message's arrival at its entity to the answer, its append to the journal included",
 );
 const PANICS: Metric = Metric::counter(
     "syncline_actor_panics_total",
@@ -202,7 +202,7 @@ const METRICS: &[Metric] = &[
     EFFECTS,
     EFFECT_AGE,
     REPLAYS,
-    APPENDS,
+    MESSAGE_DURATION,
     PANICS,
     INSTANCES,
     EXCEPTIONS,
@@ -265,9 +265,9 @@ pub fn replayed(kind: &'static str, count: u64) {
     REPLAYS.add(&[kind], count);
 }
 
-/// An append to the journal ended.
-pub fn journal_append(took: Duration) {
-    APPENDS.record(&[], took);
+/// A message was answered, `took` after it arrived at its entity.
+pub fn message_answered(process: &str, took: Duration) {
+    MESSAGE_DURATION.record(&[process], took);
 }
 
 /// An actor panicked.
@@ -506,7 +506,7 @@ mod tests {
             effect_attempt("erp", "create_order", "ok", Duration::from_millis(300));
             effect_settled("erp", "create_order", "ok", Duration::from_secs(2));
             replayed("bulk", 5);
-            journal_append(Duration::from_millis(2));
+            message_answered("order", Duration::from_millis(2));
             actor_panicked("order");
         });
         let text = metrics.render(&snapshot());
@@ -521,7 +521,7 @@ mod tests {
             r#"syncline_effect_attempts_total{connector="erp",operation="create_order",outcome="ok"} 1"#,
             r#"syncline_effects_total{connector="erp",operation="create_order",class="ok"} 1"#,
             r#"syncline_replays_total{kind="bulk"} 5"#,
-            "syncline_journal_append_duration_seconds_count 1",
+            "syncline_message_duration_seconds_count{process=\"order\"} 1",
             r#"syncline_actor_panics_total{process="order"} 1"#,
             r#"syncline_process_instances{process="order",state="taxing"} 7"#,
             r#"syncline_exceptions_open{process="order",class="hold"} 1"#,

@@ -69,7 +69,15 @@ pub enum Error {
     Start(String),
 }
 
+/// What is full when one entity's sender sends too much; everyone else's is the node's.
+pub(super) const MAILBOX: &str = "the entity's mailbox";
+
 impl Error {
+    /// Whether only messages of this one entity are refused.
+    pub fn is_of_one_entity(&self) -> bool {
+        matches!(self, Self::Busy { what, .. } if *what == MAILBOX)
+    }
+
     /// Whether the same message may be taken in later without anyone's doing.
     pub fn is_transient(&self) -> bool {
         match self {

@@ -192,7 +192,7 @@ impl Held {
         let bounded = delivery.lane == Lane::Outside && !delivery.is_condemned();
         if bounded && entry.in_flight() >= self.core.config.entity_in_flight_max {
             let retry_after = self.core.config.retry_after;
-            delivery.answer(Err(Error::Busy { what: "the entity's mailbox", retry_after }));
+            delivery.answer(Err(Error::Busy { what: super::error::MAILBOX, retry_after }));
             return Ok(());
         }
         entry.give(delivery);

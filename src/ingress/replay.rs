@@ -91,7 +91,7 @@ impl Ingress {
 fn headers(kept: &Value) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in kept.as_map().into_iter().flatten() {
-        let values = value.as_list().unwrap_or(std::slice::from_ref(value));
+        let values = value.as_list().unwrap_or_else(|| std::slice::from_ref(value));
         for text in values.iter().filter_map(Value::as_text) {
             if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(text)) {
                 headers.append(name, value);

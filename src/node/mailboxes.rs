@@ -1,11 +1,14 @@
 //! The host as each driver wants to speak to it: drivers do not know one another.
 
 use std::fmt::Display;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use syncline_actors::envelope::Envelope;
+use syncline_actors::id::EntityId;
 
-use crate::host::{self, Host, Lane};
+use crate::host::{self, Host, Lane, QuarantineItem, Reply};
+use crate::ingress::{Aside, Taken};
 use crate::{delivery, ingress, timer};
 
 /// A way to the entities.
@@ -30,5 +33,54 @@ impl timer::Mailbox for Mailbox {
             Ok(_) => Ok(()),
             Err(error) => Err(Box::new(error)),
         }
+    }
+}
+
+#[async_trait]
+impl ingress::Mailbox for Mailbox {
+    async fn deliver(&self, envelope: Envelope) -> Result<Taken, ingress::MailboxError> {
+        let entity = envelope.subject.clone();
+        self.0.deliver(envelope, Lane::Outside).await.map(|reply| taken(entity, reply)).map_err(not_taken)
+    }
+
+    async fn quarantine(&self, aside: Aside) -> Result<Taken, ingress::MailboxError> {
+        let item = QuarantineItem {
+            source: aside.source,
+            message_id: aside.message_id,
+            class: aside.class,
+            reason: aside.reason.into(),
+            owner: aside.owner,
+            kind: aside.kind,
+            subject: "".into(),
+            headers: aside.headers,
+            content: aside.content,
+            evidence: Some(aside.evidence),
+            correlation_id: "".into(),
+            traceparent: aside.traceparent,
+            at: aside.at,
+            remember_ms: Some(aside.remember_ms),
+        };
+        let entity = item.entity().map_err(not_taken)?;
+        self.0.quarantine(item).await.map(|reply| taken(entity, reply)).map_err(not_taken)
+    }
+
+    async fn message(&self, entity: &EntityId, seq: u64) -> Result<Option<Envelope>, ingress::MailboxError> {
+        let records = self.0.timeline(entity, seq, 1).await.map_err(not_taken)?;
+        Ok(records.into_iter().find(|record| record.seq == seq).map(|record| record.envelope))
+    }
+}
+
+fn taken(entity: EntityId, reply: Reply) -> Taken {
+    Taken { entity, answer: reply.answer, duplicate: reply.duplicate }
+}
+
+fn not_taken(error: host::Error) -> ingress::MailboxError {
+    let retry_after = error.retry_after().unwrap_or(Duration::from_secs(1));
+    match error {
+        host::Error::Busy { what, .. } if error.is_of_one_entity() => {
+            ingress::MailboxError::Busy { what, retry_after }
+        }
+        error if error.is_transient() => ingress::MailboxError::Away { why: error.to_string(), retry_after },
+        error => ingress::MailboxError::Never(error.to_string()),
     }
 }

@@ -1,0 +1,328 @@
+//! What people can ask and do: the operations API over host, journal and delivery.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::value::RawValue;
+use syncline_actors::entity::State;
+use syncline_actors::envelope::{self, Action, Body, Command, Envelope, Evidence};
+use syncline_actors::id::EntityId;
+use syncline_actors::outbox::ExceptionRow;
+use syncline_actors::value::Value;
+
+use super::view;
+use crate::api::{self, Outcome, Page, Refusal, Who};
+use crate::clock::SharedClock;
+use crate::delivery::{Breakers, Delivery};
+use crate::host::{self, Host, Lane, QUARANTINE, Reply};
+use crate::ingress::{Ingress, Kept, ReplayError};
+use crate::journal::{ExceptionFilter, SharedJournal};
+use crate::telemetry::{self, ConnectorGauges, Metrics, Snapshot};
+
+/// Longest value that a person may set by hand, in bytes of JSON.
+const BY_HAND_MAX: usize = 1 << 20;
+
+/// Open exceptions that the metrics count; more are shown as so many.
+const COUNTED_MAX: usize = 10_000;
+
+/// The node as people work with it.
+#[derive(Debug)]
+pub(super) struct Operator {
+    pub(super) host: Host,
+    pub(super) journal: SharedJournal,
+    pub(super) delivery: Arc<Delivery>,
+    pub(super) ingress: Arc<Ingress>,
+    pub(super) clock: SharedClock,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) config_hash: String,
+}
+
+#[async_trait]
+impl api::Operate for Operator {
+    async fn entity(&self, id: &EntityId) -> Result<api::Entity, Refusal> {
+        let state = self.state(id).await?;
+        let outbox = self.journal.outbox_of(id).await.map_err(|error| unread(&error))?;
+        Ok(view::entity(id, &state, &outbox))
+    }
+
+    async fn timeline(&self, id: &EntityId, from: u64, limit: usize) -> Result<Page<api::Entry>, Refusal> {
+        let records = self.host.timeline(id, from.max(1), limit).await.map_err(|error| refusal(&error))?;
+        if records.is_empty() && from <= 1 {
+            return Err(unknown(id));
+        }
+        let next = (records.len() == limit).then(|| records.last().map(|last| (last.seq + 1).to_string()));
+        Ok(Page { items: records.iter().map(view::entry).collect(), next: next.flatten() })
+    }
+
+    async fn entities(
+        &self,
+        kind: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page<api::Head>, Refusal> {
+        if self.host.catalog().newest(kind).is_none() {
+            return Err(Refusal::NotFound(format!("there is no process `{kind}`")));
+        }
+        let heads = self.journal.heads(kind, after, limit).await.map_err(|error| unread(&error))?;
+        let next = (heads.len() == limit).then(|| heads.last().map(|last| last.entity.key().to_owned()));
+        Ok(Page { items: heads.iter().map(view::head).collect(), next: next.flatten() })
+    }
+
+    async fn search(&self, term: &str, limit: usize) -> Result<Page<String>, Refusal> {
+        let mut found = self.journal.find(term, limit).await.map_err(|error| unread(&error))?;
+        // An entity's own id finds it too.
+        if let Ok(id) = EntityId::parse(term)
+            && !found.contains(&id)
+            && self.host.state(&id).await.map_err(|error| refusal(&error))?.is_some()
+        {
+            found.push(id);
+        }
+        Ok(Page { items: found.iter().map(ToString::to_string).collect(), next: None })
+    }
+
+    async fn exceptions(&self, query: &api::ExceptionQuery) -> Result<Page<api::Exception>, Refusal> {
+        let limit = query.limit.unwrap_or(100).clamp(1, 1000);
+        let api::ExceptionQuery { kind, class, after, .. } = query.clone();
+        let rows = self
+            .journal
+            .exceptions(&ExceptionFilter { kind, class, after, limit })
+            .await
+            .map_err(|error| unread(&error))?;
+        let next = (rows.len() == limit).then(|| rows.last().map(ExceptionRow::id)).flatten();
+        Ok(Page { items: rows.iter().map(view::exception).collect(), next })
+    }
+
+    async fn retry(&self, who: &Who, ask: api::Intervention) -> Result<Outcome, Refusal> {
+        if ask.result.is_some() {
+            return Err(Refusal::Malformed("`result` is for resolve; a retry takes `set`".to_owned()));
+        }
+        let (entity, exception) = exception_id(&ask.id)?;
+        let state = self.state(&entity).await?;
+        if entity.kind() == QUARANTINE {
+            return self.release(who, &entity, &state, &ask).await;
+        }
+        let set = by_hand("set", ask.set.as_deref())?;
+        telemetry::replayed("manual", 1);
+        self.intervene(who, &entity, &state, &ask.reason, Action::Retry { exception, set }).await
+    }
+
+    async fn resolve(&self, who: &Who, ask: api::Intervention) -> Result<Outcome, Refusal> {
+        if ask.set.is_some() {
+            return Err(Refusal::Malformed("`set` is for retry; resolve takes `result`".to_owned()));
+        }
+        let (entity, exception) = exception_id(&ask.id)?;
+        let state = self.state(&entity).await?;
+        if entity.kind() == QUARANTINE {
+            return self.command(who, &entity, &state, "discard", &ask.reason).await;
+        }
+        let result = by_hand("result", ask.result.as_deref())?;
+        self.intervene(who, &entity, &state, &ask.reason, Action::Resolve { exception, result }).await
+    }
+
+    async fn connectors(&self) -> Result<Page<api::Connector>, Refusal> {
+        let items = self.delivery.status().await.iter().map(view::connector).collect();
+        Ok(Page { items, next: None })
+    }
+
+    async fn set_paused(
+        &self,
+        who: &Who,
+        name: &str,
+        paused: bool,
+        reason: &str,
+    ) -> Result<api::Connector, Refusal> {
+        let known = if paused { self.delivery.pause(name) } else { self.delivery.resume(name) };
+        if !known {
+            return Err(Refusal::NotFound(format!("there is no connector `{name}`")));
+        }
+        tracing::warn!(connector = name, who = who.0, paused, "connector set by an operator: {reason}");
+        let status = self.delivery.status().await;
+        let found = status.iter().find(|status| *status.name == *name).map(view::connector);
+        found.ok_or_else(|| Refusal::NotFound(format!("there is no connector `{name}`")))
+    }
+
+    async fn ready(&self) -> Result<(), String> {
+        self.host.ready().map_err(|error| error.to_string())
+    }
+
+    async fn metrics(&self) -> String {
+        self.metrics.render(&self.snapshot().await)
+    }
+}
+
+impl Operator {
+    async fn state(&self, id: &EntityId) -> Result<State, Refusal> {
+        self.host.state(id).await.map_err(|error| refusal(&error))?.ok_or_else(|| unknown(id))
+    }
+
+    async fn intervene(
+        &self,
+        who: &Who,
+        entity: &EntityId,
+        state: &State,
+        reason: &str,
+        action: Action,
+    ) -> Result<Outcome, Refusal> {
+        let id = match &action {
+            Action::Retry { exception, .. } => format!("retry#{exception}"),
+            Action::Resolve { exception, .. } => format!("resolve#{exception}"),
+        };
+        let body = Body::Intervention(envelope::Intervention {
+            by: who.0.as_str().into(),
+            reason: reason.into(),
+            action,
+        });
+        self.deliver(entity, state, &id, body).await
+    }
+
+    async fn command(
+        &self,
+        who: &Who,
+        entity: &EntityId,
+        state: &State,
+        name: &str,
+        reason: &str,
+    ) -> Result<Outcome, Refusal> {
+        let data = Value::map([("by", Value::from(&*who.0)), ("reason", Value::from(reason))]);
+        self.deliver(entity, state, name, Body::Command(Command { name: name.into(), data })).await
+    }
+
+    /// A person's message. Its id is that of the state it was decided in: the same decision twice is one.
+    async fn deliver(
+        &self,
+        entity: &EntityId,
+        state: &State,
+        what: &str,
+        body: Body,
+    ) -> Result<Outcome, Refusal> {
+        let envelope = Envelope {
+            id: format!("{what}@{}", state.seq).into(),
+            source: "operator".into(),
+            subject: entity.clone(),
+            correlation_id: state.correlation_id.clone(),
+            causation_id: None,
+            traceparent: None,
+            time: None,
+            at: self.clock.now(),
+            remember_ms: None,
+            body,
+            evidence: None,
+        };
+        let reply = self.host.deliver(envelope, Lane::Outside).await.map_err(|error| refusal(&error))?;
+        Ok(outcome(entity, &reply))
+    }
+
+    /// What is in quarantine goes through the way in once more; only when it was taken does it leave.
+    async fn release(
+        &self,
+        who: &Who,
+        entity: &EntityId,
+        state: &State,
+        ask: &api::Intervention,
+    ) -> Result<Outcome, Refusal> {
+        if ask.set.is_some() {
+            return Err(Refusal::Malformed(
+                "what is in quarantine is evidence: it cannot be changed".to_owned(),
+            ));
+        }
+        let evidence = self.evidence(entity).await?;
+        let field = |name: &str| state.field(name).and_then(Value::as_text).unwrap_or_default().to_owned();
+        // An actor has answered the first id of a poisoned message: it was refused.
+        let again = if field("class") == "poison" { format!("~{}", state.seq) } else { String::new() };
+        let headers = state.field("headers").cloned().unwrap_or_default();
+        let source = field("source");
+        let kept = Kept { source: &source, headers: &headers, evidence: &evidence, again: &again };
+        let taken = self.ingress.replay(&kept).await.map_err(|error| match error {
+            ReplayError::NotUnderstood(why) => {
+                Refusal::Conflict(format!("it is still not understood: {why}"))
+            }
+            ReplayError::Mailbox(error) => Refusal::Busy { what: error.to_string(), retry_after: 1 },
+        })?;
+        telemetry::replayed("manual", taken.len() as u64);
+        self.command(who, entity, state, "release", &ask.reason).await
+    }
+
+    async fn evidence(&self, entity: &EntityId) -> Result<Evidence, Refusal> {
+        let first = self.host.timeline(entity, 1, 1).await.map_err(|error| refusal(&error))?;
+        let evidence = first.into_iter().next().and_then(|record| record.envelope.evidence);
+        evidence.ok_or_else(|| {
+            Refusal::Conflict(format!("the bytes of {entity} are not kept, so it cannot be replayed"))
+        })
+    }
+
+    async fn snapshot(&self) -> Snapshot {
+        let stats = self.host.stats();
+        let filter = ExceptionFilter { limit: COUNTED_MAX, ..ExceptionFilter::default() };
+        let mut exceptions: BTreeMap<(String, String), u64> = BTreeMap::new();
+        for row in self.journal.exceptions(&filter).await.unwrap_or_default() {
+            let class = row.exception.class.word().to_owned();
+            *exceptions.entry((row.entity.kind().to_owned(), class)).or_default() += 1;
+        }
+        let now = self.clock.now();
+        let gauges = |status: &crate::delivery::ConnectorStatus| ConnectorGauges {
+            waiting: status.waiting.unwrap_or_default(),
+            oldest: status.oldest.map_or(Duration::ZERO, |oldest| now.since(oldest)),
+            in_flight: status.in_flight as u64,
+            paused: status.paused,
+            breaker_open: status.breaker != Breakers::Closed,
+        };
+        let connectors = self.delivery.status().await;
+        Snapshot {
+            instances: self.journal.census().await.unwrap_or_default(),
+            exceptions,
+            connectors: connectors.iter().map(|status| (status.name.to_string(), gauges(status))).collect(),
+            residents: stats.resident as u64,
+            in_flight_bytes: stats.bytes_in_flight as u64,
+            config_hash: self.config_hash.clone(),
+        }
+    }
+}
+
+fn exception_id(text: &str) -> Result<(EntityId, u64), Refusal> {
+    let wrong = || Refusal::Malformed(format!("`{text}` is no exception id: write `kind/key#number`"));
+    let (entity, number) = text.rsplit_once('#').ok_or_else(wrong)?;
+    Ok((EntityId::parse(entity).map_err(|_odd| wrong())?, number.parse().map_err(|_odd| wrong())?))
+}
+
+fn by_hand(what: &str, given: Option<&RawValue>) -> Result<Value, Refusal> {
+    let Some(given) = given else { return Ok(Value::Null) };
+    Value::from_json(given.get().as_bytes(), BY_HAND_MAX)
+        .map_err(|error| Refusal::Malformed(format!("`{what}`: {error}")))
+}
+
+fn outcome(entity: &EntityId, reply: &Reply) -> Outcome {
+    use syncline_actors::decision::Verdict;
+    Outcome {
+        entity: entity.to_string(),
+        seq: reply.answer.seq,
+        status: reply.answer.status.to_string(),
+        verdict: reply.answer.verdict.word().to_owned(),
+        problem: match &reply.answer.verdict {
+            Verdict::Rejected(rejection) => Some(rejection.to_string()),
+            _ => None,
+        },
+        duplicate: reply.duplicate,
+    }
+}
+
+fn unknown(id: &EntityId) -> Refusal {
+    Refusal::NotFound(format!("there is no {id}"))
+}
+
+fn unread(error: &crate::journal::Error) -> Refusal {
+    if error.is_transient() {
+        Refusal::Busy { what: error.to_string(), retry_after: 1 }
+    } else {
+        Refusal::Broken(error.to_string())
+    }
+}
+
+fn refusal(error: &host::Error) -> Refusal {
+    match error.retry_after() {
+        Some(wait) => Refusal::Busy { what: error.to_string(), retry_after: wait.as_secs().max(1) },
+        None if matches!(error, host::Error::UnknownKind { .. }) => Refusal::NotFound(error.to_string()),
+        None => Refusal::Broken(error.to_string()),
+    }
+}

@@ -1,0 +1,189 @@
+//! Entities, records and exceptions as the operations API shows them.
+
+use std::collections::BTreeMap;
+
+use syncline_actors::decision::{self, Change, Verdict};
+use syncline_actors::entity::State;
+use syncline_actors::envelope::{Action, Body};
+use syncline_actors::id::{EffectId, EntityId};
+use syncline_actors::outbox::{ExceptionRow, OutboxRow};
+use syncline_actors::record::Record;
+use syncline_actors::value::Value;
+
+use crate::api::{self, raw};
+use crate::delivery::{Breakers, ConnectorStatus};
+use crate::journal::Head;
+
+/// Characters of a value that a sentence shows.
+const PREVIEW: usize = 80;
+
+pub(super) fn entity(id: &EntityId, state: &State, outbox: &[OutboxRow]) -> api::Entity {
+    let waiting: BTreeMap<EffectId, &OutboxRow> = outbox.iter().map(|row| (row.effect.id, row)).collect();
+    api::Entity {
+        id: id.to_string(),
+        status: state.status.to_string(),
+        since: state.since.to_string(),
+        version: state.version,
+        seq: state.seq,
+        began_at: state.began_at.to_string(),
+        ending: state.ending.map(|ending| ending.word().to_owned()),
+        correlation_id: state.correlation_id.to_string(),
+        fields: raw(&state.fields),
+        pending: state.pending.values().map(|effect| pending(id, effect, waiting.get(&effect.id))).collect(),
+        steps: state.steps.iter().map(step).collect(),
+        timers: state.timers.iter().map(|(name, (_, due))| (name.to_string(), due.to_string())).collect(),
+        reached: state.reached.iter().map(ToString::to_string).collect(),
+        missed: state.missed.iter().map(ToString::to_string).collect(),
+        waiting: state.deferred.iter().map(|waiting| waiting.body.name().to_owned()).collect(),
+        exceptions: state.exceptions.values().map(|exception| open(id, exception, state)).collect(),
+    }
+}
+
+fn pending(id: &EntityId, effect: &decision::Effect, row: Option<&&OutboxRow>) -> api::Pending {
+    api::Pending {
+        effect: effect.id.to_string(),
+        name: effect.name.to_string(),
+        connector: effect.connector.to_string(),
+        operation: effect.operation.to_string(),
+        idempotency_key: effect.id.idempotency_key(id),
+        due: row.map(|row| row.progress.due.to_string()),
+        attempts: row.map_or(0, |row| row.progress.attempts),
+        last: row.map(|row| row.progress.last.to_string()).unwrap_or_default(),
+    }
+}
+
+fn step(step: &syncline_actors::entity::Step) -> api::Step {
+    api::Step { name: step.name.to_string(), undone: step.undone, result: raw(&step.result) }
+}
+
+fn open(id: &EntityId, exception: &decision::Exception, state: &State) -> api::Exception {
+    api::Exception {
+        id: format!("{id}#{}", exception.number),
+        entity: id.to_string(),
+        class: exception.class.word().to_owned(),
+        summary: exception.summary.to_string(),
+        detail: raw(&exception.detail),
+        owner: exception.owner.to_string(),
+        opened_at: None,
+        correlation_id: state.correlation_id.to_string(),
+    }
+}
+
+pub(super) fn exception(row: &ExceptionRow) -> api::Exception {
+    api::Exception {
+        id: row.id(),
+        entity: row.entity.to_string(),
+        class: row.exception.class.word().to_owned(),
+        summary: row.exception.summary.to_string(),
+        detail: raw(&row.exception.detail),
+        owner: row.exception.owner.to_string(),
+        opened_at: Some(row.opened_at.to_string()),
+        correlation_id: row.correlation_id.to_string(),
+    }
+}
+
+pub(super) fn head(head: &Head) -> api::Head {
+    api::Head {
+        id: head.entity.to_string(),
+        status: head.status.to_string(),
+        seq: head.seq,
+        ended: head.ended,
+        updated_at: head.updated_at.to_string(),
+    }
+}
+
+pub(super) fn connector(status: &ConnectorStatus) -> api::Connector {
+    api::Connector {
+        name: status.name.to_string(),
+        title: status.title.to_string(),
+        owner: status.owner.team.to_string(),
+        paused: status.paused,
+        breaker: match status.breaker {
+            Breakers::Closed => "closed",
+            Breakers::Open { .. } => "open",
+            Breakers::Trying => "trying",
+        }
+        .to_owned(),
+        in_flight: status.in_flight,
+        waiting: status.waiting,
+        oldest: status.oldest.map(|oldest| oldest.to_string()),
+        throttled_until: status.throttled_until.map(|until| until.to_string()),
+    }
+}
+
+pub(super) fn entry(record: &Record) -> api::Entry {
+    let envelope = &record.envelope;
+    api::Entry {
+        seq: record.seq,
+        at: envelope.at.to_string(),
+        source: envelope.source.to_string(),
+        message_id: envelope.id.to_string(),
+        kind: kind(&envelope.body).to_owned(),
+        name: name(&envelope.body),
+        verdict: record.answer.verdict.word().to_owned(),
+        problem: match &record.answer.verdict {
+            Verdict::Rejected(rejection) => Some(rejection.to_string()),
+            _ => None,
+        },
+        status: record.answer.status.to_string(),
+        changes: record.changes.iter().map(sentence).collect(),
+        data: envelope.body.data().map(raw),
+        correlation_id: envelope.correlation_id.to_string(),
+        causation_id: envelope.causation_id.as_deref().map(str::to_owned),
+        evidence_bytes: envelope.evidence.as_ref().map_or(0, |evidence| evidence.body.0.len()),
+        prev: record.prev.to_string(),
+    }
+}
+
+fn kind(body: &Body) -> &'static str {
+    match body {
+        Body::Command(_) => "command",
+        Body::Event(_) => "event",
+        Body::Outcome(_) => "outcome",
+        Body::Timer(_) => "timer",
+        Body::Intervention(_) => "intervention",
+    }
+}
+
+/// What happened, as short as a name.
+fn name(body: &Body) -> String {
+    match body {
+        Body::Command(command) => command.name.to_string(),
+        Body::Event(event) => event.name.to_string(),
+        Body::Outcome(outcome) => format!("effect {} {}", outcome.effect, outcome.class.word()),
+        Body::Timer(timer) => format!("timer {}", timer.name),
+        Body::Intervention(by) => {
+            let what = if matches!(by.action, Action::Retry { .. }) { "retried" } else { "resolved" };
+            format!("{what} by {}: {}", by.by, by.reason)
+        }
+    }
+}
+
+fn sentence(change: &Change) -> String {
+    let preview = |value: &Value| value.preview(PREVIEW);
+    match change {
+        Change::Began { version } => format!("began on version {version}"),
+        Change::Assigned { field, value } => format!("{field} = {}", preview(value)),
+        Change::Entered { state } => format!("entered {state}"),
+        Change::Emitted(effect) => {
+            format!("effect {} {}: {}.{}", effect.id, effect.name, effect.connector, effect.operation)
+        }
+        Change::Settled { effect, class, .. } => format!("effect {effect} {}", class.word()),
+        Change::CalledOff { effect } => format!("effect {effect} called off"),
+        Change::Reissued(effect) => format!("effect {} {} tried again", effect.id, effect.name),
+        Change::TimerSet { name, due } => format!("timer {name} set for {due}"),
+        Change::TimerCleared { name } => format!("timer {name} cleared"),
+        Change::Compensating { reason } => format!("compensating: {reason}"),
+        Change::Compensated => "compensated".to_owned(),
+        Change::MilestoneReached { name } => format!("milestone {name} reached"),
+        Change::MilestoneMissed { name } => format!("milestone {name} missed"),
+        Change::Deferred { body, .. } => format!("{} waits for its turn", body.name()),
+        Change::Resumed { id } => format!("message {id} had its turn"),
+        Change::Opened(exception) => format!("exception {}: {}", exception.class.word(), exception.summary),
+        Change::Closed { exception, by, reason } => format!("exception {exception} closed by {by}: {reason}"),
+        Change::Parked { effect, .. } => format!("effect {} {} waits for a person", effect.id, effect.name),
+        Change::Resolved { effect, .. } => format!("effect {} {} resolved by hand", effect.id, effect.name),
+        Change::Refused(rejection) => format!("refused: {rejection}"),
+        Change::Ended { ending } => format!("ended: {}", ending.word()),
+    }
+}
