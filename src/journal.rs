@@ -256,6 +256,12 @@ pub trait Journal: std::fmt::Debug + Send + Sync + 'static {
     /// Throws away what is past its time: deduplication entries that ended before `now`, and records of entities that ended
     /// before `ended_before` (their snapshots stay; an entity whose last record is in no snapshot keeps its records).
     async fn compact(&self, now: Timestamp, ended_before: Timestamp) -> Result<Compacted, Error>;
+
+    /// Writes what waits and lets go of the store; later calls are answered [`Error::Unavailable`]. Nothing is lost without it:
+    /// it is for whoever wants to open the store again at once.
+    async fn close(&self) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 /// What is kept of an effect's `stored` progress when an attempt has shown `shown`: that it was called off, and, when the attempt

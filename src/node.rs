@@ -16,7 +16,6 @@ use syncline_actors::outbox::{OutboxRow, TimerRow};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::clock;
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{Role, Settings};
 use crate::delivery::wire::{HttpWire, Wire};
@@ -30,6 +29,7 @@ use crate::journal::redb::{self, Redb};
 use crate::serve::{self, Listener};
 use crate::telemetry::Metrics;
 use crate::timer::{self, Timers};
+use crate::{api, clock};
 
 mod keeper;
 mod mailboxes;
@@ -145,6 +145,8 @@ pub struct Node {
     address: SocketAddr,
     host: Host,
     delivery: Arc<Delivery>,
+    operator: Arc<Operator>,
+    journal: SharedJournal,
     stop: watch::Sender<bool>,
     server: JoinHandle<bool>,
     timers: JoinHandle<()>,
@@ -222,14 +224,15 @@ impl Node {
             switchboard.timers.clone(),
         );
         let timers = tokio::spawn(timers.run(stopped(stopping.clone())));
-        let keeper = keeper::keep(journal, clock, metrics, settings.retention.ended, stopping.clone());
+        let keeper =
+            keeper::keep(journal.clone(), clock, metrics, settings.retention.ended, stopping.clone());
         let keeper = tokio::spawn(keeper);
-        let _ = (&operator, &guard);
+        let _ = &guard;
         let router = ingress.router();
         let drain_for = settings.shutdown.drain_for;
         let server = tokio::spawn(listener.serve(router, limits(settings), stopped(stopping), drain_for));
         tracing::info!(node = settings.node.name, %address, "ready");
-        Ok(Self { address, host, delivery, stop, server, timers, keeper, drain_for })
+        Ok(Self { address, host, delivery, operator, journal, stop, server, timers, keeper, drain_for })
     }
 
     /// Where it listens.
@@ -237,19 +240,30 @@ impl Node {
         self.address
     }
 
+    /// The node as people work with it; what the pages and the command line ask over HTTP.
+    pub fn operate(&self) -> Arc<dyn api::Operate> {
+        self.operator.clone()
+    }
+
     /// Takes no more, finishes what is being worked on, gives the shards back. False: something did not end in time; nothing that
     /// was acknowledged is lost by it.
     pub async fn stop(self) -> bool {
-        let Self { host, delivery, stop, mut server, timers, keeper, drain_for, .. } = self;
+        let Self { host, delivery, journal, stop, mut server, timers, keeper, drain_for, .. } = self;
         tracing::info!("stopping: what is being worked on is finished first");
         let _ = stop.send(true);
         let served = matches!(tokio::time::timeout(drain_for, &mut server).await, Ok(Ok(true)));
         server.abort();
         let _ = tokio::join!(timers, keeper);
         let delivered = delivery.drain(drain_for).await;
-        let kept = host.drain(drain_for).await;
-        tracing::info!(in_time = served && delivered && kept, "stopped");
-        served && delivered && kept
+        let drained = host.drain(drain_for).await;
+        let in_time = served && delivered && drained;
+        match journal.close().await {
+            Ok(()) => tracing::info!(in_time, "stopped"),
+            Err(error) => {
+                tracing::error!(%error, "the store could not be closed; it is opened with a repair")
+            }
+        }
+        in_time
     }
 
     /// Ends as a killed process does: at once, wherever it is. For the demo and for tests.
@@ -260,6 +274,7 @@ impl Node {
         self.host.crash().await;
         drop(self.delivery);
         let _ = (self.server.await, self.timers.await, self.keeper.await);
+        let _ = self.journal.close().await;
     }
 }
 

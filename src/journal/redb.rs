@@ -174,16 +174,6 @@ impl Redb {
         Ok(Self { shared, queue: Some(queue), thread, ended: Mutex::new(ended) })
     }
 
-    /// Writes what waits, then closes the file. Later calls are answered [`Error::Unavailable`].
-    pub async fn close(&self) -> Result<(), Error> {
-        let _ = self.queue().send(Message::Close).await;
-        let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() else {
-            return Ok(());
-        };
-        let joined = tokio::task::spawn_blocking(move || thread.join()).await;
-        joined.ok().and_then(Result::ok).unwrap_or_else(|| Err(gone()))
-    }
-
     fn queue(&self) -> &mpsc::Sender<Message> {
         self.queue.as_ref().expect("it is taken only when dropped")
     }
@@ -342,5 +332,14 @@ impl Journal for Redb {
                 self.write(1 << 20, move |tables| apply::compact(tables, now, ended_before, cursor)).await?;
         }
         Ok(cursor.compacted)
+    }
+
+    async fn close(&self) -> Result<(), Error> {
+        let _ = self.queue().send(Message::Close).await;
+        let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+            return Ok(());
+        };
+        let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+        joined.ok().and_then(Result::ok).unwrap_or_else(|| Err(gone()))
     }
 }

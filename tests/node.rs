@@ -1,0 +1,173 @@
+//! A whole node over its real store and real HTTP: what is acknowledged stays, through a stop and through a crash.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use syncline::api::{ExceptionQuery, Intervention, Operate as _, Refusal, Who};
+use syncline::clock::SystemClock;
+use syncline::config::Settings;
+use syncline::delivery::wire::HttpWire;
+use syncline::ingress::sign::Signer;
+use syncline::ingress::verify::{Request, Secret};
+use syncline::integration::{self, Files};
+use syncline::journal::redb::{Options, Redb};
+use syncline::node::{Ground, Lookup, Node};
+use syncline_actors::id::EntityId;
+
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+const PROCESS: &str = r#"
+process: parcel
+version: 1
+title: Parcel
+owner: {team: post}
+initial: new
+fields: {seen: list, weight: number}
+messages:
+  parcel.seen: {is: event, starts: true}
+  parcel.drop: {is: command}
+effects: {}
+states:
+  new:
+    on:
+      parcel.seen:
+        set: {seen: "[data.at]", weight: "dec(data.weight)"}
+        to: moving
+  moving:
+    on:
+      parcel.seen: {set: {seen: "parcel.seen + [data.at]"}}
+      parcel.drop: {to: dropped}
+  dropped: {end: cancelled}
+"#;
+
+const SOURCE: &str = r#"
+source: scanner
+owner: {team: post}
+preset: standard-webhooks
+secrets: [{id: current, ref: "env:SCANNER_SECRET"}]
+messages:
+  seen:
+    schemas: {"1": seen.json}
+    send:
+      - event: parcel.seen
+        to: {process: parcel, key: "body.parcel"}
+        map: {at: "body.at", weight: "dec(body.weight)"}
+"#;
+
+const SCHEMA: &str =
+    r#"{"type": "object", "required": ["parcel", "at"], "properties": {"at": {"type": "string"}}}"#;
+
+fn files() -> Files {
+    let file = |name: &str, text: &str| (name.to_owned(), text.to_owned());
+    Files::from([
+        file("processes/parcel.yaml", PROCESS),
+        file("sources/scanner.yaml", SOURCE),
+        file("schemas/seen.json", SCHEMA),
+    ])
+}
+
+async fn start(directory: &Path, files: Files) -> Node {
+    let read = integration::read(files, "");
+    let integration = read.integration.unwrap_or_else(|| panic!("{}", read.problems));
+    let set = ["http.listen=127.0.0.1:0".to_owned(), format!("node.data_dir={}", directory.display())];
+    let settings = Settings::load(None, [], &set).unwrap();
+    let ground = Ground {
+        integration,
+        journal: Arc::new(Redb::open(settings.journal_path(), Options::default()).unwrap()),
+        clock: Arc::new(SystemClock),
+        wire: Arc::new(HttpWire::new().unwrap()),
+        seed: 1,
+        lookup: Lookup(Arc::new(|name| (name == "env:SCANNER_SECRET").then(|| SECRET.to_owned()))),
+    };
+    Node::start(&settings, ground).await.unwrap()
+}
+
+/// Posts a signed webhook; its status.
+async fn send(node: &Node, id: &str, body: &Value) -> u16 {
+    let presets = syncline::ingress::preset::Presets::builtin();
+    let verify = &presets.get("standard-webhooks").unwrap().verify;
+    let signer = Signer::compile(verify, vec![Secret::new("current", SECRET)]).unwrap();
+    let body = body.to_string();
+    let mut headers = http::HeaderMap::new();
+    headers.insert("webhook-id", id.parse().unwrap());
+    let request =
+        Request { method: "POST", url: "/hooks/scanner", host: "", headers: &headers, body: body.as_bytes() };
+    use syncline::clock::Clock as _;
+    let signed = signer.sign(&request, SystemClock.now().0).unwrap();
+    headers.extend(signed.headers);
+    let url = format!("http://{}/hooks/scanner", node.address());
+    let sent = reqwest::Client::new().post(url).headers(headers).body(body).send().await.unwrap();
+    sent.status().as_u16()
+}
+
+fn seen(parcel: &str, at: &str) -> Value {
+    json!({"type": "seen", "parcel": parcel, "at": at, "weight": "1.250"})
+}
+
+async fn fields(node: &Node, id: &str) -> Option<String> {
+    match node.operate().entity(&EntityId::parse(id).unwrap()).await {
+        Ok(entity) => Some(entity.fields.get().to_owned()),
+        Err(Refusal::NotFound(_)) => None,
+        Err(other) => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn what_is_acknowledged_is_there_after_a_stop_and_after_a_crash() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = start(directory.path(), files()).await;
+    assert_eq!(send(&node, "m1", &seen("P 1/ü", "depot")).await, 200);
+    assert!(node.stop().await, "everything ends in time");
+
+    let node = start(directory.path(), files()).await;
+    let one = r#"{"seen":["depot"],"weight":1.250}"#;
+    assert_eq!(fields(&node, "parcel/P 1/ü").await.as_deref(), Some(one));
+    assert_eq!(send(&node, "m1", &seen("P 1/ü", "depot")).await, 200, "a duplicate is acknowledged too");
+    assert_eq!(send(&node, "m2", &seen("P 1/ü", "van")).await, 200);
+    node.crash().await;
+
+    let node = start(directory.path(), files()).await;
+    let two = r#"{"seen":["depot","van"],"weight":1.250}"#;
+    assert_eq!(fields(&node, "parcel/P 1/ü").await.as_deref(), Some(two));
+    let id = EntityId::parse("parcel/P 1/ü").unwrap();
+    let timeline = node.operate().timeline(&id, 1, 10).await.unwrap();
+    let messages: Vec<_> = timeline.items.iter().map(|entry| &*entry.message_id).collect();
+    assert_eq!(messages, ["m1", "m2"]);
+    assert!(node.stop().await);
+}
+
+#[tokio::test]
+async fn a_message_that_is_not_understood_waits_until_the_mapping_is_mended() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = start(directory.path(), files()).await;
+    let body = json!({"type": "seen", "parcel": "P1", "at": "depot", "grams": "1250"});
+    assert_eq!(send(&node, "m1", &body).await, 200, "it is authentic, so it is kept and acknowledged");
+    assert_eq!(fields(&node, "parcel/P1").await, None);
+    let operate = node.operate();
+    let open = operate.exceptions(&ExceptionQuery::default()).await.unwrap().items;
+    let [exception] = &open[..] else { panic!("{open:?}") };
+    assert!(exception.summary.contains("weight"), "{}", exception.summary);
+    let ask = || Intervention { id: exception.id.clone(), reason: "try".into(), set: None, result: None };
+    let who = Who("ana".into());
+    let refused = operate.retry(&who, ask()).await.unwrap_err();
+    assert!(matches!(&refused, Refusal::Conflict(why) if why.contains("still not understood")), "{refused}");
+    assert!(node.stop().await);
+    drop(operate);
+
+    let mut mended = files();
+    let source = mended.get_mut("sources/scanner.yaml").unwrap();
+    *source =
+        source.replace("weight: \"dec(body.weight)\"", "weight: \"dec(default(body.weight, body.grams))\"");
+    let node = start(directory.path(), mended).await;
+    let operate = node.operate();
+    let released = operate.retry(&who, ask()).await.unwrap();
+    assert_eq!((&*released.status, released.problem), ("released", None));
+    assert_eq!(fields(&node, "parcel/P1").await.as_deref(), Some(r#"{"seen":["depot"],"weight":1250}"#));
+    assert!(operate.exceptions(&ExceptionQuery::default()).await.unwrap().items.is_empty());
+    assert_eq!(send(&node, "m1", &body).await, 200);
+    assert_eq!(fields(&node, "parcel/P1").await.as_deref(), Some(r#"{"seen":["depot"],"weight":1250}"#));
+    node.stop().await;
+}
