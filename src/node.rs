@@ -29,7 +29,7 @@ use crate::journal::redb::{self, Redb};
 use crate::serve::{self, Listener};
 use crate::telemetry::Metrics;
 use crate::timer::{self, Timers};
-use crate::{api, clock};
+use crate::{api, clock, console};
 
 mod keeper;
 mod mailboxes;
@@ -227,8 +227,7 @@ impl Node {
         let keeper =
             keeper::keep(journal.clone(), clock, metrics, settings.retention.ended, stopping.clone());
         let keeper = tokio::spawn(keeper);
-        let _ = &guard;
-        let router = ingress.router();
+        let router = console::router(operator.clone(), guard).merge(ingress.router());
         let drain_for = settings.shutdown.drain_for;
         let server = tokio::spawn(listener.serve(router, limits(settings), stopped(stopping), drain_for));
         tracing::info!(node = settings.node.name, %address, "ready");
