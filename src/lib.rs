@@ -11,6 +11,7 @@ pub mod host;
 pub mod ingress;
 pub mod journal;
 pub mod problem;
+pub mod sandbox;
 pub mod secret;
 pub mod telemetry;
 pub mod timer;
