@@ -15,6 +15,7 @@ pub mod integration;
 pub mod journal;
 pub mod node;
 pub mod problem;
+pub mod sandbox;
 pub mod secret;
 pub mod serve;
 pub mod telemetry;

@@ -1,0 +1,219 @@
+//! The simulated ERP, shaped like NetSuite: customers are put by external id, sales orders and invoices posted under a key.
+//!
+//! It does not stop a second sales order with the same external id, as many an ERP does not: it makes one, and the ledger tells.
+//! Differences from NetSuite: the key is honoured without `respond-async`, and a new record comes back in the answer
+//! (`Prefer: return=representation`). A total above 1,000,000,000 is refused.
+
+use std::collections::BTreeMap;
+
+use http::Method;
+use rust_decimal::Decimal;
+use serde_json::json;
+use syncline_actors::value::Value;
+
+use super::access::Tokens;
+use super::call::{Call, Done, Kind, Operation, Reply, System};
+
+const BASE: &str = "/services/rest/record/v1";
+
+/// A sales order or an invoice.
+#[derive(Debug)]
+struct Record {
+    id: String,
+    number: String,
+    external: String,
+    closed: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Erp {
+    tokens: Tokens,
+    /// Fields of customers, by external id.
+    customers: BTreeMap<String, Value>,
+    sales_orders: Vec<Record>,
+    invoices: Vec<Record>,
+}
+
+impl Erp {
+    pub(super) fn new() -> Self {
+        Self {
+            tokens: Tokens::new("erp"),
+            customers: BTreeMap::new(),
+            sales_orders: Vec::new(),
+            invoices: Vec::new(),
+        }
+    }
+
+    fn put_customer(&mut self, external: &str, call: &Call) -> Done {
+        if call.text("companyName").is_none() {
+            return Done::only(self.refuse(400, "Please enter value(s) for: Company Name"));
+        }
+        let before = self.customers.insert(external.to_owned(), call.body.clone());
+        let altered = before.as_ref() != Some(&call.body);
+        let location = format!("{BASE}/customer/{}", customer_id(external));
+        Done::applied(Reply::empty(204).with("Location", location), external).altered(altered)
+    }
+
+    fn create_sales_order(&mut self, call: &Call) -> Done {
+        let Some(external) = call.text("externalId") else {
+            return Done::only(self.refuse(400, "Please enter value(s) for: External ID"));
+        };
+        let entity = call.text("entity.id").unwrap_or_default();
+        if !self.customers.keys().any(|external| customer_id(external) == entity) {
+            return Done::only(self.refuse(400, &format!("Invalid Field Value {entity} for: entity")));
+        }
+        if call.body.path("item.items").and_then(Value::as_list).is_none_or(<[Value]>::is_empty) {
+            return Done::only(
+                self.refuse(400, "You must enter at least one line item for this transaction"),
+            );
+        }
+        if let Some(why) = bad_total(call) {
+            return Done::only(self.refuse(400, &why));
+        }
+        let second = self.sales_orders.iter().any(|record| record.external == external);
+        let n = self.sales_orders.len() + 1;
+        let record = Record {
+            id: (100 + n).to_string(),
+            number: format!("SO{}", 10_000 + n),
+            external: external.clone(),
+            closed: false,
+        };
+        let reply = created(&record, "salesOrder");
+        self.sales_orders.push(record);
+        Done::applied(reply, &*external)
+            .violating(second.then(|| format!("a second sales order for {external}")))
+    }
+
+    fn close(&mut self, id: &str) -> Done {
+        let Some(record) = self.sales_orders.iter_mut().find(|record| record.id == id) else {
+            return Done::only(self.refuse(404, &format!("That record does not exist: salesOrder {id}")));
+        };
+        let altered = !std::mem::replace(&mut record.closed, true);
+        let location = format!("{BASE}/salesOrder/{id}");
+        Done::applied(Reply::empty(204).with("Location", location), record.external.clone()).altered(altered)
+    }
+
+    fn create_invoice(&mut self, sales_order: &str, call: &Call) -> Done {
+        let Some(of) = self.sales_orders.iter().find(|record| record.id == sales_order) else {
+            return Done::only(self.refuse(404, &format!("That record does not exist: {sales_order}")));
+        };
+        if of.closed {
+            return Done::only(self.refuse(400, &format!("Sales order {} is closed", of.number)));
+        }
+        if let Some(why) = bad_total(call) {
+            return Done::only(self.refuse(400, &why));
+        }
+        let Some(external) = call.text("externalId") else {
+            return Done::only(self.refuse(400, "Please enter value(s) for: External ID"));
+        };
+        let second = self.invoices.iter().any(|record| record.external == external);
+        let n = self.invoices.len() + 1;
+        let record = Record {
+            id: (5_000 + n).to_string(),
+            number: format!("INV{}", 70_000 + n),
+            external: external.clone(),
+            closed: false,
+        };
+        let reply = created(&record, "invoice");
+        self.invoices.push(record);
+        Done::applied(reply, &*external).violating(second.then(|| format!("a second invoice {external}")))
+    }
+
+    fn find(&self, kind: &str, records: &[Record], external: &str) -> Reply {
+        match records.iter().find(|record| record.external == external) {
+            Some(record) => Reply::json(
+                200,
+                json!({"id": record.id, "tranId": record.number, "externalId": external,
+                    "status": {"id": if record.closed { "H" } else { "B" }}}),
+            ),
+            None => self.refuse(404, &format!("The record instance does not exist: {kind} eid:{external}")),
+        }
+    }
+}
+
+/// The id by which the ERP knows a customer: the same for ever.
+fn customer_id(external: &str) -> String {
+    format!("CUST-{external}")
+}
+
+fn created(record: &Record, kind: &str) -> Reply {
+    Reply::json(201, json!({"id": record.id, "tranId": record.number, "externalId": record.external}))
+        .with("Location", format!("{BASE}/{kind}/{}", record.id))
+}
+
+fn bad_total(call: &Call) -> Option<String> {
+    match call.body.get("total").and_then(Value::as_decimal) {
+        None => Some("Please enter value(s) for: Total".to_owned()),
+        Some(total) if total < Decimal::ZERO || total > Decimal::from(1_000_000_000) => {
+            Some(format!("Invalid Field Value {total} for: total"))
+        }
+        Some(_) => None,
+    }
+}
+
+impl System for Erp {
+    fn operation(&self, call: &Call) -> Option<Operation> {
+        let of = |name, kind| Some(Operation { name, kind });
+        let parts = call.parts();
+        if (&call.method, &parts[..])
+            == (&Method::POST, &["services", "rest", "auth", "oauth2", "v1", "token"])
+        {
+            return of("token", Kind::Token);
+        }
+        let ["services", "rest", "record", "v1", rest @ ..] = &parts[..] else { return None };
+        match (&call.method, rest) {
+            (&Method::PUT, ["customer", id]) if id.starts_with("eid:") => {
+                of("upsert_customer", Kind::Natural)
+            }
+            (&Method::POST, ["salesOrder"]) => of("create_sales_order", Kind::Keyed),
+            (&Method::PATCH, ["salesOrder", _]) => of("close_sales_order", Kind::Natural),
+            (&Method::POST, ["salesOrder", _, "!transform", "invoice"]) => of("create_invoice", Kind::Keyed),
+            (&Method::GET, ["salesOrder", id]) if id.starts_with("eid:") => {
+                of("find_sales_order", Kind::Read)
+            }
+            (&Method::GET, ["invoice", id]) if id.starts_with("eid:") => of("find_invoice", Kind::Read),
+            _ => None,
+        }
+    }
+
+    fn authorize(&mut self, call: &Call) -> Result<(), Reply> {
+        if self.tokens.allow(call) { Ok(()) } else { Err(self.refuse(401, "Invalid login attempt.")) }
+    }
+
+    fn perform(&mut self, operation: &'static str, call: &Call) -> Done {
+        let id = call.path.get(5).cloned().unwrap_or_default();
+        let external = id.strip_prefix("eid:").unwrap_or_default();
+        match operation {
+            "token" => Done::only(self.tokens.issue(call)),
+            "upsert_customer" => self.put_customer(external, call),
+            "create_sales_order" => self.create_sales_order(call),
+            "close_sales_order" => self.close(&id),
+            "create_invoice" => self.create_invoice(&id, call),
+            "find_sales_order" => Done::only(self.find("salesOrder", &self.sales_orders, external)),
+            _ => Done::only(self.find("invoice", &self.invoices, external)),
+        }
+    }
+
+    fn refuse(&self, status: u16, why: &str) -> Reply {
+        let (title, code) = match status {
+            400 => ("Bad Request", "INVALID_CONTENT"),
+            401 => ("Unauthorized", "INVALID_LOGIN"),
+            403 => ("Forbidden", "INSUFFICIENT_PERMISSION"),
+            404 => ("Not Found", "NONEXISTENT_ID"),
+            409 => ("Conflict", "IDEMPOTENCY_ERROR"),
+            429 => ("Too Many Requests", "CONCURRENCY_LIMIT_EXCEEDED"),
+            503 => ("Service Unavailable", "SERVICE_UNAVAILABLE"),
+            _ => ("Internal Server Error", "UNEXPECTED_ERROR"),
+        };
+        let kind = "https://www.rfc-editor.org/rfc/rfc9110.html#section-15";
+        let details = json!([{"detail": why, "o:errorCode": code}]);
+        Reply::json(
+            status,
+            json!({"type": kind, "title": title, "status": status, "o:errorDetails": details}),
+        )
+    }
+
+    fn expire(&mut self, call: &Call) {
+        self.tokens.expire(call);
+    }
+}

@@ -1,0 +1,188 @@
+//! The simulated warehouse: stock is reserved and released, orders shipped and recalled; what leaves is told by webhook.
+//!
+//! Errors come with HTTP 200 (`{"status":"error"}`). Skus exist by name: `BACK-…` is not there when an order first asks for it and
+//! is when it asks again, `NEVER-…` never is, everything else always.
+
+use std::collections::BTreeMap;
+
+use http::Method;
+use serde_json::json;
+use syncline_actors::time::Timestamp;
+use syncline_actors::value::Value;
+
+use super::access::SECRET;
+use super::call::{Call, Done, Kind, Operation, Reply, System};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Held {
+    Partial,
+    Reserved,
+    Released,
+}
+
+#[derive(Debug)]
+struct Reservation {
+    order: String,
+    held: Held,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Requested,
+    Left,
+    Recalled,
+}
+
+#[derive(Debug)]
+struct Shipment {
+    id: String,
+    order: String,
+    stage: Stage,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Warehouse {
+    /// By id; one per order.
+    reservations: BTreeMap<String, Reservation>,
+    shipments: Vec<Shipment>,
+}
+
+fn good(result: &serde_json::Value) -> Reply {
+    Reply::json(200, json!({"status": "ok", "result": result}))
+}
+
+fn bad(code: &str, message: &str) -> Reply {
+    Reply::json(200, json!({"status": "error", "error": {"code": code, "message": message}}))
+}
+
+impl Warehouse {
+    fn reserve(&mut self, call: &Call) -> Done {
+        let Some(order) = call.text("order_number") else {
+            return Done::only(bad("invalid_request", "order_number is missing"));
+        };
+        let lines = call.body.get("lines").and_then(Value::as_list).unwrap_or_default();
+        let skus: Vec<&str> = lines.iter().filter_map(|line| line.get("sku")?.as_text()).collect();
+        if skus.is_empty() || skus.len() != lines.len() {
+            return Done::only(bad("invalid_request", "every line needs a sku"));
+        }
+        let id = format!("R-{order}");
+        let before = self.reservations.get(&id).map(|reservation| reservation.held);
+        let missing: Vec<&str> = skus
+            .into_iter()
+            .filter(|sku| sku.starts_with("NEVER-") || (sku.starts_with("BACK-") && before.is_none()))
+            .collect();
+        let held = if missing.is_empty() { Held::Reserved } else { Held::Partial };
+        self.reservations.insert(id.clone(), Reservation { order: order.clone(), held });
+        let status = if held == Held::Reserved { "reserved" } else { "partial" };
+        let result = json!({"reservation_id": id, "status": status, "missing": missing});
+        Done::applied(good(&result), order).altered(before != Some(held))
+    }
+
+    fn release(&mut self, id: &str) -> Done {
+        let Some(reservation) = self.reservations.get_mut(id) else {
+            return Done::only(bad("unknown_reservation", &format!("there is no reservation {id}")));
+        };
+        let (order, released) = (reservation.order.clone(), &mut reservation.held);
+        if self.shipments.iter().any(|shipment| shipment.order == order && shipment.stage == Stage::Left) {
+            return Done::only(bad("already_shipped", &format!("{order} has left the warehouse")));
+        }
+        let altered = std::mem::replace(released, Held::Released) != Held::Released;
+        Done::applied(good(&json!({"reservation_id": id, "status": "released"})), order).altered(altered)
+    }
+
+    fn ship(&mut self, call: &Call) -> Done {
+        let order = call.text("order_number").unwrap_or_default();
+        let reserved = call.text("reservation_id").and_then(|id| self.reservations.get(&id));
+        if reserved.is_none_or(|found| found.order != order || found.held != Held::Reserved) {
+            return Done::only(bad("not_reserved", &format!("nothing is reserved for {order}")));
+        }
+        let second = self.live(&order).is_some();
+        let earlier = self.shipments.iter().filter(|shipment| shipment.order == order).count();
+        let id = format!("SHP-{order}-{}", earlier + 1);
+        self.shipments.push(Shipment { id: id.clone(), order: order.clone(), stage: Stage::Requested });
+        let reply = good(&json!({"shipment_id": id, "status": "requested"}));
+        let mut done =
+            Done::applied(reply, &*order).violating(second.then(|| format!("a second shipment for {order}")));
+        if let Some(change) = &mut done.change {
+            change.later = Some(id);
+        }
+        done
+    }
+
+    fn recall(&mut self, order: &str) -> Done {
+        let Some(shipment) = self.shipments.iter_mut().rfind(|shipment| shipment.order == order) else {
+            return Done::only(bad("unknown_order", &format!("nothing is to be shipped for {order}")));
+        };
+        if shipment.stage == Stage::Left {
+            return Done::only(bad("already_shipped", &format!("{order} has left the warehouse")));
+        }
+        let altered = std::mem::replace(&mut shipment.stage, Stage::Recalled) != Stage::Recalled;
+        Done::applied(good(&json!({"order_number": order, "status": "recalled"})), order).altered(altered)
+    }
+
+    /// The shipment of an order that was not recalled.
+    fn live(&self, order: &str) -> Option<&Shipment> {
+        self.shipments.iter().find(|shipment| shipment.order == order && shipment.stage != Stage::Recalled)
+    }
+}
+
+impl System for Warehouse {
+    fn operation(&self, call: &Call) -> Option<Operation> {
+        let of = |name| Some(Operation { name, kind: Kind::Keyed });
+        match (&call.method, &call.parts()[..]) {
+            (&Method::POST, ["v1", "reservations"]) => of("reserve"),
+            (&Method::POST, ["v1", "reservations", _, "release"]) => of("release"),
+            (&Method::POST, ["v1", "shipments"]) => of("ship"),
+            (&Method::POST, ["v1", "orders", _, "recall"]) => of("recall"),
+            _ => None,
+        }
+    }
+
+    fn authorize(&mut self, call: &Call) -> Result<(), Reply> {
+        if call.header("x-api-key") == Some(SECRET) {
+            Ok(())
+        } else {
+            Err(self.refuse(401, "unknown API key"))
+        }
+    }
+
+    fn perform(&mut self, operation: &'static str, call: &Call) -> Done {
+        let id = call.path.get(2).cloned().unwrap_or_default();
+        match operation {
+            "reserve" => self.reserve(call),
+            "release" => self.release(&id),
+            "ship" => self.ship(call),
+            _ => self.recall(&id),
+        }
+    }
+
+    fn refuse(&self, status: u16, why: &str) -> Reply {
+        let code = match status {
+            401 | 403 => "unauthorized",
+            404 => "not_found",
+            422 => "key_reused",
+            429 => "too_many_requests",
+            _ => "unavailable",
+        };
+        Reply::json(status, json!({"status": "error", "error": {"code": code, "message": why}}))
+    }
+
+    fn due(&mut self, reference: &str, at: Timestamp) -> Option<serde_json::Value> {
+        let shipment = self.shipments.iter_mut().find(|shipment| shipment.id == reference)?;
+        if shipment.stage != Stage::Requested {
+            return None;
+        }
+        shipment.stage = Stage::Left;
+        Some(json!({
+            "type": "shipment.confirmed",
+            "timestamp": at.to_string(),
+            "schema_version": 1,
+            "data": {
+                "order_number": shipment.order,
+                "shipment_id": shipment.id,
+                "carrier": "DHL",
+                "tracking_number": format!("JD0{}", shipment.id.trim_start_matches("SHP-")),
+            },
+        }))
+    }
+}

@@ -1,0 +1,11 @@
+//! The simulated systems, called through the shipped connector files by the real delivery over real HTTP.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+#[path = "sandbox/world.rs"]
+mod world;
+
+#[path = "sandbox/contracts.rs"]
+mod contracts;
+#[path = "sandbox/operations.rs"]
+mod operations;

@@ -1,0 +1,46 @@
+//! The shipped connector files: they read without a word, and hold what the shipped process calls.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use syncline::delivery::contract;
+use syncline_actors::document::{Item, Node, Reader};
+
+use crate::world::connector_files;
+
+#[test]
+fn every_shipped_connector_file_reads_without_a_word() {
+    let files = connector_files();
+    assert_eq!(files.len(), 6);
+    for (name, text) in files {
+        let reader = Reader::default();
+        let connector =
+            reader.read(&name, &text).and_then(|node: Node| contract::parse(&Item::root(&node, &reader)));
+        let problems = reader.into_problems();
+        assert_eq!(problems.to_string(), "", "{name}");
+        assert_eq!(format!("{}.yaml", connector.unwrap().name), name);
+    }
+}
+
+#[test]
+fn everything_that_the_shipped_process_calls_is_there() {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/config/processes/order.yaml"));
+    let called: BTreeSet<_> = text
+        .unwrap()
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("call: "))
+        .filter(|call| call.contains('.'))
+        .map(str::to_owned)
+        .collect();
+    let there: BTreeMap<_, _> = crate::world::connectors()
+        .into_iter()
+        .flat_map(|connector| {
+            let name = connector.name.clone();
+            connector
+                .operations
+                .into_values()
+                .map(move |operation| (format!("{name}.{}", operation.name), ()))
+        })
+        .collect();
+    let missing: Vec<_> = called.iter().filter(|call| !there.contains_key(*call)).collect();
+    assert!(missing.is_empty() && called.len() > 10, "missing: {missing:?}");
+}
