@@ -31,7 +31,7 @@ use story::{Case, Must, Story};
 const AT_ONCE: usize = 32;
 
 /// How long all orders may take to end after the last webhook.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_mins(3);
 
 /// Between two looks at what is waited for.
 const LOOK: Duration = Duration::from_millis(50);
@@ -96,7 +96,11 @@ pub async fn play(plan: &Plan, tell: Tell) -> Result<(Stage, Books), Error> {
     let story = Story::new(plan.orders, plan.seed);
     let driver = Arc::new(Driver::new(stage.clone(), story.webhooks(), tell.clone())?);
     trouble(&stage)?;
-    scene(&format!("{} orders, {} webhooks, six systems that fail now and then", plan.orders, story.webhooks()));
+    scene(&format!(
+        "{} orders, {} webhooks, six systems that fail now and then",
+        plan.orders,
+        story.webhooks()
+    ));
 
     let room = Arc::new(Semaphore::new(AT_ONCE));
     let orders = join_all(story.cases.iter().map(|case| order(case.clone(), driver.clone(), room.clone())));
@@ -121,7 +125,8 @@ pub async fn play(plan: &Plan, tell: Tell) -> Result<(Stage, Books), Error> {
     stage.sandbox.clear_faults();
     settle(&stage, &story, &tell).await;
     let acks = acks.into_iter().flatten().chain(noise).collect();
-    let books = books::balance(&stage, &story, acks).await?;
+    let mut books = books::balance(&stage, &story, acks).await?;
+    books.rows.push(("requests of strangers, refused", driver.refused()));
     drop(driver);
     let stage = Arc::try_unwrap(stage).expect("nothing else of the demo runs any more");
     Ok((stage, books))
@@ -137,7 +142,11 @@ fn trouble(stage: &Stage) -> Result<(), Error> {
         ("crm", vec![sometimes(Fault::ExpiredToken, 0.03), sometimes(broken, 0.03)]),
         (
             "erp",
-            vec![sometimes(Fault::CommitThenCut, 0.06), sometimes(busy, 0.03), sometimes(Fault::CutBefore, 0.03)],
+            vec![
+                sometimes(Fault::CommitThenCut, 0.06),
+                sometimes(busy, 0.03),
+                sometimes(Fault::CutBefore, 0.03),
+            ],
         ),
         ("tax", vec![sometimes(away, 0.05)]),
         (

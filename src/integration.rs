@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use include_dir::{Dir, include_dir};
 use sha2::{Digest as _, Sha256};
 use syncline_actors::document::{Item, Node, Place, Problem, Problems, Reader, suggest};
 use syncline_actors::process::{Catalog, Process, check, parse};
@@ -65,13 +66,34 @@ pub enum Error {
     Empty(PathBuf),
 }
 
+/// The directories that an integration consists of.
+const PARTS: [&str; 4] = ["processes", "sources", "connectors", "schemas"];
+
 /// The files of an integration, by path below its directory, in order.
 pub type Files = BTreeMap<String, String>;
+
+/// The integration that comes with the program.
+static SHIPPED: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/config");
+
+/// The files of the integration that comes with the program: order to cash over the simulated systems.
+pub fn shipped() -> Files {
+    fn collect(directory: &Dir<'_>, files: &mut Files) {
+        for file in directory.files() {
+            if let (Some(path), Some(text)) = (file.path().to_str(), file.contents_utf8()) {
+                files.insert(path.replace('\\', "/"), text.to_owned());
+            }
+        }
+        directory.dirs().for_each(|directory| collect(directory, files));
+    }
+    let mut files = Files::new();
+    PARTS.iter().filter_map(|part| SHIPPED.get_dir(part)).for_each(|part| collect(part, &mut files));
+    files
+}
 
 /// Reads the directory's files into memory.
 pub fn files(directory: &Path) -> Result<Files, Error> {
     let mut files = Files::new();
-    for part in ["processes", "sources", "connectors", "schemas"] {
+    for part in PARTS {
         let below = directory.join(part);
         if below.is_dir() {
             collect(&below, part, &mut files)?;

@@ -8,6 +8,7 @@ pub mod codec;
 pub mod config;
 pub mod console;
 pub mod delivery;
+pub mod demo;
 pub mod guard;
 pub mod host;
 pub mod ingress;

@@ -110,7 +110,8 @@ impl Driver {
         let mut acks = Vec::new();
         for number in 0..5 {
             let body = json!({"type": "opportunity.confirmed", "data": {"Id": number}}).to_string();
-            let forged = self.stranger.send_bytes("crm", Bytes::from(body.clone()), &format!("forged_{number}")).await;
+            let forged =
+                self.stranger.send_bytes("crm", Bytes::from(body.clone()), &format!("forged_{number}")).await;
             if matches!(forged, Ok(401)) {
                 self.refused.fetch_add(1, Ordering::Relaxed);
             }

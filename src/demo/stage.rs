@@ -18,8 +18,8 @@ use crate::sandbox::{Sandbox, SandboxConfig};
 
 /// The senders' secrets; the demo's own, and of no use elsewhere.
 pub(super) const SECRETS: [(&str, &str, &str); 2] = [
-    ("crm", "SYNCLINE_CRM_SECRET", "whsec_ZGVtby1vZi1zeW5jbGluZS1jcm0tc2VjcmV0"),
-    ("warehouse", "SYNCLINE_WAREHOUSE_SECRET", "whsec_ZGVtby1vZi1zeW5jbGluZS13YXJlaG91c2U"),
+    ("crm", "SYNCLINE_CRM_SECRET", "whsec_ZGVtby1vZi1zeW5jbGluZS1jcm0tc2VuZGVyLXNlY3JldA=="),
+    ("warehouse", "SYNCLINE_WAREHOUSE_SECRET", "whsec_ZGVtby1vZi1zeW5jbGluZS13YXJlaG91c2Utc2VjcmV0"),
 ];
 
 /// Everything that runs.
@@ -36,7 +36,8 @@ impl Stage {
         let mut config = SandboxConfig::local(clock);
         config.seed = plan.seed;
         config.shipping_delay = Duration::from_millis(300);
-        let secret = |(source, _, secret): &(&str, &str, &str)| ((*source).to_owned(), SecretString::from(*secret));
+        let secret =
+            |(source, _, secret): &(&str, &str, &str)| ((*source).to_owned(), SecretString::from(*secret));
         config.secrets = SECRETS.iter().map(secret).collect();
         let sandbox = Sandbox::start(config).await?;
         let set = [
@@ -63,7 +64,8 @@ impl Stage {
         let url = |system: &str| (format!("env:SYNCLINE_{}_URL", system.to_uppercase()), sandbox.url(system));
         let mut known: Vec<(String, String)> = systems.into_iter().map(url).collect();
         known.extend(SECRETS.map(|(_, name, secret)| (format!("env:{name}"), secret.to_owned())));
-        let known = move |name: &str| known.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+        let known =
+            move |name: &str| known.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
         let mut ground = Ground::of_machine(settings, integration)?;
         ground.lookup = Lookup(Arc::new(known));
         Ok(Node::start(settings, ground).await?)

@@ -97,7 +97,8 @@ fn case(number: u64, rng: &mut StdRng) -> Case {
         _ => (Variant::Normal, vec![], Complete),
     };
     let opportunity = Opportunity::new(number, variant);
-    let entity = EntityId::new("order", &opportunity.order_number()).expect("order numbers are short and plain");
+    let entity =
+        EntityId::new("order", &opportunity.order_number()).expect("order numbers are short and plain");
     let mut steps = vec![step(Confirmed, None, rng)];
     steps.extend(then.into_iter().map(|(says, when)| step(says, when, rng)));
     // Some amendments overtake the order that they amend, and wait in its mailbox.
