@@ -110,3 +110,53 @@ impl Args {
         Ok(if self.json { report.to_json() } else { report.to_table() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser as _;
+
+    #[derive(Debug, clap::Parser)]
+    struct Typed {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn typed(words: &str) -> Result<Args, clap::Error> {
+        Ok(Typed::try_parse_from(std::iter::once("load").chain(words.split_whitespace()))?.args)
+    }
+
+    #[test]
+    fn without_arguments_it_is_two_thousand_a_second_for_ten_seconds() {
+        let args = typed("").expect("nothing is required");
+        assert!(!args.closed && (args.rate - 2000.0).abs() < 1e-9);
+        assert_eq!(args.duration, Duration::from_secs(10));
+    }
+
+    #[test]
+    fn what_is_typed_is_planned() {
+        // The secret is read when the plan is made; a file that this repository has stands for one.
+        let words = "--secret file:Cargo.toml --spike 5x@10s+5s --step 4000@20s --distribution zipf:1.1 --duplicates 0.01 \
+                     --cpu-of 1,2 --run-id a --acked ids.txt";
+        let plan = typed(words).expect("it is right").plan().expect("the file is there");
+        let Pace::Open { steps, spikes, .. } = &plan.pace else { panic!("{:?}", plan.pace) };
+        assert_eq!((steps.len(), spikes.len()), (1, 1));
+        assert_eq!((plan.cpu_of, plan.distribution), (vec![1, 2], Distribution::Zipf(1.1)));
+        let closed = typed("--closed --secret file:Cargo.toml").expect("it is right").plan();
+        assert_eq!(closed.expect("the file is there").pace, Pace::Closed);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_with_an_example() {
+        for (words, told) in [
+            ("--spike 5@10s", "5x@10s+5s"),
+            ("--step 5", "4000@20s"),
+            ("--distribution normal", "zipf:1.1"),
+            ("--closed --rate 5", "cannot be used with"),
+            ("--secret whsec_abc", "env:NAME"),
+        ] {
+            let error = typed(words).expect_err(words).to_string();
+            assert!(error.contains(told), "{words}: {error}");
+        }
+    }
+}

@@ -78,3 +78,49 @@ fn sleep_precisely() {
         let _ = fs::write(format!("/proc/{}/timerslack_ns", id.to_string_lossy()), "1");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn window(start: Instant) -> Window {
+        Window { start, counts_from: start + Duration::from_millis(5), until: start, give_up: start }
+    }
+
+    #[test]
+    fn every_message_is_due_at_its_time_even_if_nobody_takes_any() {
+        let (queue, mut taken) = mpsc::unbounded_channel();
+        let (_go, begun) = watch::channel(None);
+        let start = Instant::now();
+        let times = || (0..20).map(Duration::from_millis);
+        let late = pace(times(), window(start), &queue, &begun);
+        drop(queue);
+        let mut due = std::iter::from_fn(|| taken.blocking_recv());
+        for (place, time) in (0..).zip(times()) {
+            let due = due.next().expect("all are due");
+            assert_eq!((due.place, due.at, due.counts), (place, start + time, place >= 5));
+            assert!(Instant::now() >= due.at);
+        }
+        assert!(due.next().is_none());
+        assert!(late.percentiles().is_some());
+    }
+
+    #[test]
+    fn what_is_behind_the_schedule_keeps_its_intended_time() {
+        let (queue, mut taken) = mpsc::unbounded_channel();
+        let (_go, begun) = watch::channel(None);
+        let start = Instant::now().checked_sub(Duration::from_secs(1)).expect("the machine runs for longer");
+        let late = pace([Duration::from_millis(9)].into_iter(), window(start), &queue, &begun);
+        assert_eq!(taken.blocking_recv().map(|due| due.at), Some(start + Duration::from_millis(9)));
+        assert!(late.percentiles().is_some_and(|late| late.p50_us > 900e3));
+    }
+
+    #[test]
+    fn it_ends_when_the_run_was_dropped() {
+        let (queue, mut taken) = mpsc::unbounded_channel();
+        let (go, begun) = watch::channel(None);
+        drop(go);
+        pace((0..).map(Duration::from_millis), window(Instant::now()), &queue, &begun);
+        assert!(taken.try_recv().is_err());
+    }
+}

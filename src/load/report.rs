@@ -161,27 +161,22 @@ impl Report {
     }
 
     fn rates(&self) -> String {
-        let pace = if self.open_loop { "open loop" } else { "closed loop" };
+        let (pace, sent) = if self.open_loop {
+            ("open loop", format!("intended {:.0}/s, achieved", self.intended_per_second))
+        } else {
+            ("closed loop", "achieved".to_owned())
+        };
         format!(
-            "run {} to {}: {pace}, {} connections, {:.1} s\nintended {:.0}/s, achieved {:.0}/s",
-            self.run_id,
-            self.url,
-            self.connections,
-            self.elapsed_s,
-            self.intended_per_second,
-            self.achieved_per_second,
+            "run {} to {}: {pace}, {} connections, {:.1} s\n{sent} {:.0}/s",
+            self.run_id, self.url, self.connections, self.elapsed_s, self.achieved_per_second,
         )
     }
 
     fn latencies(&self) -> String {
         let mut table = table(&["latency, ms", "p50", "p90", "p99", "p99.9", "max"]);
-        let rows = [
-            ("accepted", self.latency),
-            ("all", self.latency_all),
-            ("waited", self.waited),
-            ("late", self.late),
-        ];
-        for (name, percentiles) in rows {
+        let waits = [("waited", self.waited), ("late", self.late)];
+        let rows = [("accepted", self.latency), ("all", self.latency_all)];
+        for (name, percentiles) in rows.into_iter().chain(waits.into_iter().filter(|_| self.open_loop)) {
             let Some(of) = percentiles else { continue };
             let values = [of.p50_us, of.p90_us, of.p99_us, of.p99_9_us, of.max_us];
             let cells = values.map(|us| format!("{:.3}", us / 1000.0));
@@ -195,7 +190,7 @@ impl Report {
         let mut row = |name: String, count: u64| {
             table.add_row([name, count.to_string()]);
         };
-        row("intended".to_owned(), self.intended);
+        row(if self.open_loop { "intended" } else { "sent" }.to_owned(), self.intended);
         self.statuses.iter().for_each(|(status, count)| row(format!("answered {status}"), *count));
         self.failures.iter().for_each(|(failure, count)| row(format!("failed: {}", failure.name()), *count));
         let others = [
@@ -238,4 +233,88 @@ fn table(header: &[&str]) -> Table {
     table.load_style(NOTHING).set_header(header);
     table.column_iter_mut().skip(1).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::tally::End;
+    use tokio::time::Instant;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn plan(pace: Pace) -> Plan {
+        let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned();
+        Plan { pace, ..Plan::new("http://127.0.0.1:1/hooks/load", secret.into(), "run-1") }
+    }
+
+    /// A run of a thousand messages in ten seconds; the n-th was answered after n milliseconds, save the last ten.
+    fn report(pace: Pace, other: End) -> Report {
+        let start = Instant::now();
+        let mut tally = Tally::default();
+        for n in 1..=1000_u32 {
+            let end = if n > 990 { other } else { End::Answered(200) };
+            let due = start + 5 * MS * n;
+            tally.record(end, due, Some(due), due + MS * n);
+        }
+        let sample = |cpu| Sample {
+            pid: 7,
+            name: "node".into(),
+            cpu: Duration::from_secs(cpu),
+            rss_bytes: 1 << 20,
+            rss_peak_bytes: 1 << 21,
+        };
+        let until = start + Duration::from_secs(10);
+        let window = Window { start, counts_from: start, until, give_up: until };
+        let (before, after, late) = (vec![sample(1)], vec![sample(3)], Latencies::default());
+        let measured = Measured { window, tally, late, before, after, sampled_for: Duration::from_secs(10) };
+        Report::new(&plan(pace), &measured)
+    }
+
+    fn open() -> Pace {
+        Pace::Open { rate: 100.0, steps: Vec::new(), spikes: Vec::new() }
+    }
+
+    fn near(value: f64, expected: f64) -> bool {
+        (value / expected - 1.0).abs() < 0.002
+    }
+
+    #[test]
+    fn an_open_loop_is_measured_over_its_planned_time_and_a_closed_one_until_its_last_answer() {
+        let open = report(open(), End::Answered(200));
+        assert!(near(open.achieved_per_second, 100.0) && near(open.elapsed_s, 10.0), "{open:?}");
+        let closed = report(Pace::Closed, End::Answered(200));
+        assert!(near(closed.achieved_per_second, 1000.0 / 6.0) && near(closed.elapsed_s, 6.0), "{closed:?}");
+    }
+
+    #[test]
+    fn percentiles_and_cost_are_told_in_both_forms() {
+        let report = report(open(), End::Answered(200));
+        let latency = report.latency.expect("messages were accepted");
+        assert!(near(latency.p50_us, 500e3) && near(latency.p99_us, 990e3), "{latency:?}");
+        assert!(near(report.processes[0].cpu_us_per_message, 2000.0), "{:?}", report.processes);
+        let json: serde_json::Value = serde_json::from_str(&report.to_json()).expect("JSON");
+        assert_eq!(json["statuses"]["200"], 1000);
+        let table = report.to_table();
+        for part in ["990.", "answered 200", "2000.0", "intended 100/s, achieved 100/s"] {
+            assert!(table.contains(part), "{part}:\n{table}");
+        }
+        assert_eq!(report.warnings, Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_was_not_accepted_is_warned_of_and_does_not_flatter() {
+        for (end, word) in [
+            (End::Answered(503), "answered 503"),
+            (End::Failed(Failure::Timeout), "timed out"),
+            (End::Unsent, "never sent"),
+        ] {
+            let report = report(open(), end);
+            assert_eq!((report.intended, report.acked), (1000, 990));
+            assert!(report.latency.expect("some").max_us < 991e3, "{end:?}");
+            assert!(near(report.latency_all.expect("some").max_us, 1000e3), "{end:?}");
+            assert!(report.warnings.iter().any(|told| told.contains("10 messages")), "{:?}", report.warnings);
+            assert!(report.to_table().contains(word), "{word}");
+        }
+    }
 }

@@ -123,3 +123,23 @@ fn start_pacer(
         .map_err(|error| Error::Worker(format!("no thread could be started: {error}")))?;
     Ok(late)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_warm_up_comes_before_and_spikes_count_from_its_end() {
+        let spike = "3x@1s+1s".parse().expect("a spike");
+        let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned();
+        let plan = Plan {
+            pace: Pace::Open { rate: 10.0, steps: Vec::new(), spikes: vec![spike] },
+            warm_up: Duration::from_secs(2),
+            duration: Duration::from_secs(3),
+            ..Plan::new("http://127.0.0.1:1/", secret.into(), "run-1")
+        };
+        let times: Vec<Duration> = times(&plan).expect("the plan is right").collect();
+        let within = |second| times.iter().filter(|time| time.as_secs() == second).count();
+        assert_eq!([0, 1, 2, 3, 4, 5].map(within), [10, 10, 10, 30, 10, 0]);
+    }
+}
