@@ -14,6 +14,7 @@ pub mod host;
 pub mod ingress;
 pub mod integration;
 pub mod journal;
+pub mod load;
 pub mod node;
 pub mod problem;
 pub mod sandbox;
