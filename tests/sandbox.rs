@@ -7,5 +7,11 @@ mod world;
 
 #[path = "sandbox/contracts.rs"]
 mod contracts;
+#[path = "sandbox/faults.rs"]
+mod faults;
+#[path = "sandbox/ledger.rs"]
+mod ledger;
 #[path = "sandbox/operations.rs"]
 mod operations;
+#[path = "sandbox/webhooks.rs"]
+mod webhooks;

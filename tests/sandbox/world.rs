@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::Method;
 use syncline::clock::{Clock as _, SystemClock};
 use syncline::delivery::contract::{self, Connector};
-use syncline::delivery::wire::HttpWire;
+use syncline::delivery::wire::{HttpWire, Request, Response, Wire as _, WireError};
 use syncline::delivery::{Delivery, Mailbox, MailboxError, Outside, Unobserved};
 use syncline::journal::memory::Memory;
 use syncline::journal::{Append, Journal as _};
-use syncline::sandbox::{Plan, Sandbox, SandboxConfig};
+use syncline::sandbox::{Plan, Sandbox, SandboxConfig, Snapshot};
 use syncline_actors::decision::{Answer, Effect, Verdict};
 use syncline_actors::envelope::{Body, Envelope, Outcome, OutcomeClass};
 use syncline_actors::id::{EffectId, EntityId, Epoch, NodeId, ShardId};
@@ -46,6 +47,11 @@ pub(crate) fn connectors() -> Vec<Connector> {
             contract::read(&name, &text).unwrap_or_else(|problems| panic!("{name}: {problems}"));
         connector.retry.base = Duration::from_millis(10);
         connector.retry.cap = Duration::from_millis(50);
+        for operation in connector.operations.values_mut() {
+            if let Some(probe) = &mut Arc::make_mut(operation).probe {
+                probe.after = Duration::from_millis(10);
+            }
+        }
         connector
     };
     connector_files().into_iter().map(read).collect()
@@ -113,9 +119,18 @@ impl World {
     }
 
     pub(crate) async fn with(change: impl FnOnce(&mut Connectors)) -> Self {
+        Self::start(Duration::from_millis(20), change).await
+    }
+
+    /// With a warehouse that takes so long to ship.
+    pub(crate) async fn shipping_after(delay: Duration) -> Self {
+        Self::start(delay, |_| {}).await
+    }
+
+    async fn start(shipping_delay: Duration, change: impl FnOnce(&mut Connectors)) -> Self {
         let mut config = SandboxConfig::local(Arc::new(SystemClock));
         config.secrets.insert("warehouse".to_owned(), SECRET.into());
-        config.shipping_delay = Duration::from_millis(20);
+        config.shipping_delay = shipping_delay;
         let sandbox = Sandbox::start(config).await.unwrap();
         let journal = Memory::new();
         let shards: Vec<_> = ShardId::all().collect();
@@ -234,5 +249,57 @@ impl Order<'_> {
         let outcome = self.call(call, input).await;
         assert_eq!(outcome.class, OutcomeClass::Failed, "{call}: {outcome:?}");
         outcome.detail.to_string()
+    }
+}
+
+impl World {
+    /// One plain HTTP call to the sandbox, with the given headers: status, headers and body of the answer.
+    pub(crate) async fn http(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&'static str, &str)],
+        body: &str,
+    ) -> Response {
+        self.attempt(method, path, headers, body).await.unwrap()
+    }
+
+    /// As [`World::http`], for a call that may bring no answer.
+    pub(crate) async fn attempt(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&'static str, &str)],
+        body: &str,
+    ) -> Result<Response, WireError> {
+        let request = Request {
+            connector: "test".into(),
+            operation: "test".into(),
+            method,
+            url: format!("http://{}{path}", self.sandbox.address()),
+            headers: headers
+                .iter()
+                .map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap()))
+                .collect(),
+            body: Bytes::copy_from_slice(body.as_bytes()),
+            timeout: PATIENCE,
+            response_max: 1 << 20,
+            allow_private: false,
+        };
+        HttpWire::new().unwrap().send(request).await
+    }
+
+    /// Waits until a condition holds of the ledger.
+    pub(crate) async fn until(&self, holds: impl Fn(&Snapshot) -> bool) -> Snapshot {
+        let waited = tokio::time::timeout(PATIENCE, async {
+            loop {
+                let ledger = self.sandbox.ledger();
+                if holds(&ledger) {
+                    return ledger;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        waited.await.unwrap_or_else(|_| panic!("it never held: {:#?}", self.sandbox.ledger()))
     }
 }
