@@ -1,2 +1,15 @@
-//! The `syncline` program.
-fn main() {}
+//! The `syncline` program: the command line, and nothing else.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use syncline::cli::{Cli, run};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return syncline::cli::failed(&format!("the runtime cannot be started: {error}")),
+    };
+    runtime.block_on(run(cli))
+}

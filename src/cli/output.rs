@@ -1,0 +1,83 @@
+//! The one place that prints: results to standard output, everything else to standard error.
+
+use std::fmt::Display;
+use std::io::{ErrorKind, IsTerminal as _, Write as _};
+
+use comfy_table::presets::{NOTHING, UTF8_HORIZONTAL_ONLY};
+use comfy_table::{ContentArrangement, Table};
+use serde::Serialize;
+
+use super::Failure;
+
+/// Where results go, and in which form.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Output {
+    json: bool,
+}
+
+impl Output {
+    pub(super) fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    /// Whether programs read it.
+    pub(super) fn is_json(self) -> bool {
+        self.json
+    }
+
+    /// Whether a person watches it, so that lines may be overwritten.
+    pub(super) fn is_watched(self) -> bool {
+        !self.json && std::io::stderr().is_terminal()
+    }
+
+    /// Prints text, with a line break at its end.
+    pub(super) fn text(self, text: &str) -> Result<(), Failure> {
+        let mut out = std::io::stdout().lock();
+        match writeln!(out, "{}", text.trim_end_matches('\n')).and_then(|()| out.flush()) {
+            // Whoever read us has seen enough, as `head` does.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            done => done.map_err(|error| Failure::Broken(format!("cannot print: {error}"))),
+        }
+    }
+
+    /// Prints a value as JSON, or what `table` makes of it.
+    pub(super) fn value<T: Serialize>(self, value: &T, table: impl FnOnce(&T) -> String) -> Result<(), Failure> {
+        if self.json {
+            let text = serde_json::to_string_pretty(value);
+            return self.text(&text.map_err(|error| Failure::Broken(error.to_string()))?);
+        }
+        self.text(&table(value))
+    }
+}
+
+/// A table with a head.
+pub(super) fn table<R: IntoIterator<Item = String>>(head: &[&str], rows: impl IntoIterator<Item = R>) -> String {
+    let mut table = Table::new();
+    table.load_preset(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(head.iter().copied());
+    rows.into_iter().for_each(|row| drop(table.add_row(row)));
+    table.to_string()
+}
+
+/// Names and values, one a line.
+pub(super) fn facts(facts: &[(&str, String)]) -> String {
+    let mut table = Table::new();
+    table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    for (name, value) in facts.iter().filter(|(_, value)| !value.is_empty()) {
+        table.add_row([*name, value]);
+    }
+    table.to_string().lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+}
+
+/// Says what went wrong, on standard error. Nothing for an empty text.
+pub(super) fn problem(text: &str) {
+    if !text.is_empty() {
+        note(format_args!("error: {text}"));
+    }
+}
+
+/// A line on standard error, beside the results.
+pub(super) fn note(text: impl Display) {
+    // Nobody is left to be told when this fails.
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
