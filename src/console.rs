@@ -2,6 +2,7 @@
 
 mod ask;
 mod operations;
+mod pages;
 
 use std::sync::Arc;
 
@@ -37,6 +38,7 @@ pub fn router(operate: Arc<dyn Operate>, guard: Guard) -> Router {
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .merge(operations::routes())
+        .merge(pages::routes())
         .method_not_allowed_fallback(wrong_method)
         .fallback(unknown_route)
         .layer(DefaultBodyLimit::max(BODY_MAX))

@@ -4,3 +4,5 @@
 mod api;
 #[path = "console/fake.rs"]
 mod fake;
+#[path = "console/pages.rs"]
+mod pages;

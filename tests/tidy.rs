@@ -31,6 +31,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("bincode", &["src/codec"]),
     ("cel", &["actors/expr"]),
     ("foca", &["src/gossip"]),
+    ("maud", &["src/console"]),
     ("metrics", &["src/telemetry"]),
     ("metrics_exporter_prometheus", &["src/telemetry"]),
     ("ractor", &["src/host"]),

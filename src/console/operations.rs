@@ -134,11 +134,15 @@ fn answer<T>(result: Result<T, Refusal>) -> Answer<T> {
     result.map(Json).map_err(refusal)
 }
 
-/// The outcome of an intervention. A rejection is journaled and answered, so it has a record, but what was asked is not done.
 fn decided(result: Result<Outcome, Refusal>) -> Answer<Outcome> {
+    rejection(result).map(Json)
+}
+
+/// The outcome of an intervention. A rejection is journaled and answered, so it has a record, but what was asked is not done.
+pub(super) fn rejection(result: Result<Outcome, Refusal>) -> Result<Outcome, Problem> {
     let outcome = result.map_err(refusal)?;
     if outcome.verdict != "rejected" {
-        return Ok(Json(outcome));
+        return Ok(outcome);
     }
     let why = outcome.problem.clone().unwrap_or_else(|| "the entity rejected it".to_owned());
     // Not flat: `status` is the entity's state there and a number here.

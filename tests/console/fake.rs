@@ -53,9 +53,10 @@ impl Fake {
 
     fn outcome(&self, intervention: &Intervention) -> Outcome {
         let entity = intervention.id.rsplit_once('#').map_or("", |(entity, _)| entity).to_owned();
-        let (verdict, problem) = match self.rejects {
-            true => ("rejected", Some("the invoice is booked already".to_owned())),
-            false => ("applied", None),
+        let (verdict, problem) = if self.rejects {
+            ("rejected", Some("the invoice is booked already".to_owned()))
+        } else {
+            ("applied", None)
         };
         Outcome {
             entity,
