@@ -3,6 +3,7 @@
 //! This crate is the shell: everything that waits, sends or stores. What an entity decides is in `syncline-actors`.
 
 pub mod api;
+pub mod cli;
 pub mod clock;
 pub mod codec;
 pub mod config;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use syncline::api::{ExceptionQuery, Intervention, Operate as _, Refusal, Who};
+use syncline::api::{ExceptionQuery, Intervention, Refusal, Who};
 use syncline::clock::SystemClock;
 use syncline::config::Settings;
 use syncline::delivery::wire::HttpWire;

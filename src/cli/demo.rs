@@ -7,8 +7,9 @@ use std::sync::Arc;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
+use super::Failure;
 use super::output::{Output, note, table};
-use super::{Failure, run};
+use super::run::stopped;
 use crate::clock::{Clock as _, SystemClock};
 use crate::demo::{Books, Plan, Progress, Stage, Tell, play};
 
@@ -34,7 +35,14 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args, out: &Output) -> Result<(), Failure> {
     let (directory, ours) = match &args.data {
         Some(directory) => (directory.clone(), false),
-        None => (std::env::temp_dir().join(format!("syncline-demo-{:x}-{}", SystemClock.now().0, std::process::id())), true),
+        None => (
+            std::env::temp_dir().join(format!(
+                "syncline-demo-{:x}-{}",
+                SystemClock.now().0,
+                std::process::id()
+            )),
+            true,
+        ),
     };
     // With `--once` any port will do: it must not fail because something listens.
     let listen = if args.once { SocketAddr::new(args.listen.ip(), 0) } else { args.listen };
@@ -46,7 +54,7 @@ pub(super) async fn run(args: Args, out: &Output) -> Result<(), Failure> {
     show(&books, out)?;
     if !args.once {
         endpoints(&stage, &directory);
-        run::stopped().await?;
+        stopped().await?;
     }
     stage.stop().await;
     if ours {
@@ -92,13 +100,21 @@ fn show(books: &Books, out: &Output) -> Result<(), Failure> {
             .iter()
             .map(|check| json!({"what": check.what, "holds": check.holds, "detail": check.detail}))
             .collect();
-        return out.value(&json!({"counts": counts, "checks": checks, "balance": books.balance()}), |_| String::new());
+        return out.value(&json!({"counts": counts, "checks": checks, "balance": books.balance()}), |_| {
+            String::new()
+        });
     }
-    let counts = table(&["counted", ""], books.rows.iter().map(|(what, count)| [(*what).to_owned(), format!("{count:>6}")]));
+    let counts = table(
+        &["counted", ""],
+        books.rows.iter().map(|(what, count)| [(*what).to_owned(), format!("{count:>6}")]),
+    );
     let holds = |holds| if holds { "holds" } else { "BROKEN" };
     let checks = table(
         &["checked against the journal and the systems' ledger", "", ""],
-        books.checks.iter().map(|check| [check.what.to_owned(), holds(check.holds).to_owned(), check.detail.clone()]),
+        books
+            .checks
+            .iter()
+            .map(|check| [check.what.to_owned(), holds(check.holds).to_owned(), check.detail.clone()]),
     );
     out.text(&format!("{counts}\n\n{checks}"))
 }

@@ -41,7 +41,11 @@ impl Output {
     }
 
     /// Prints a value as JSON, or what `table` makes of it.
-    pub(super) fn value<T: Serialize>(self, value: &T, table: impl FnOnce(&T) -> String) -> Result<(), Failure> {
+    pub(super) fn value<T: Serialize>(
+        self,
+        value: &T,
+        table: impl FnOnce(&T) -> String,
+    ) -> Result<(), Failure> {
         if self.json {
             let text = serde_json::to_string_pretty(value);
             return self.text(&text.map_err(|error| Failure::Broken(error.to_string()))?);
@@ -51,18 +55,23 @@ impl Output {
 }
 
 /// A table with a head.
-pub(super) fn table<R: IntoIterator<Item = String>>(head: &[&str], rows: impl IntoIterator<Item = R>) -> String {
+pub(super) fn table<R: IntoIterator<Item = String>>(
+    head: &[&str],
+    rows: impl IntoIterator<Item = R>,
+) -> String {
     let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(head.iter().copied());
-    rows.into_iter().for_each(|row| drop(table.add_row(row)));
+    for row in rows {
+        table.add_row(row);
+    }
     table.to_string()
 }
 
 /// Names and values, one a line.
 pub(super) fn facts(facts: &[(&str, String)]) -> String {
     let mut table = Table::new();
-    table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     for (name, value) in facts.iter().filter(|(_, value)| !value.is_empty()) {
         table.add_row([*name, value]);
     }

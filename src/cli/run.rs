@@ -11,8 +11,10 @@ use crate::node::{Ground, Node};
 use crate::telemetry;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Settings: the file, then SYNCLINE_<SECTION>__<KEY> in the environment, then --set. All of them with their\n\
-                        defaults: `syncline run --print-defaults`.")]
+#[command(
+    after_help = "Settings: the file, then SYNCLINE_<SECTION>__<KEY> in the environment, then --set. All of them with their\n\
+                        defaults: `syncline run --print-defaults`."
+)]
 pub(super) struct Args {
     /// A file of settings (TOML); only what differs from the defaults.
     #[arg(long, value_name = "FILE", env = "SYNCLINE_CONFIG")]
@@ -49,7 +51,9 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
 
 /// The environment's settings. `SYNCLINE_CONFIG` is the command line's.
 fn variables() -> impl Iterator<Item = (String, String)> {
-    let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+    let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
     std::env::vars_os().filter_map(text)
 }
 
@@ -58,7 +62,10 @@ fn integration(settings: &Settings) -> Result<Integration, Failure> {
     let read = integration::load(directory).map_err(|error| Failure::Input(error.to_string()))?;
     let shown = read.problems.render(&read.texts);
     match read.integration {
-        None => Err(Failure::Input(format!("the integration in {} has mistakes:\n\n{shown}", directory.display()))),
+        None => Err(Failure::Input(format!(
+            "the integration in {} has mistakes:\n\n{shown}",
+            directory.display()
+        ))),
         Some(integration) => {
             if !read.problems.is_empty() {
                 tracing::warn!("{}", read.problems);
@@ -75,7 +82,8 @@ async fn start(settings: &Settings, integration: Integration) -> Result<Node, cr
 
 /// Until the process is asked to stop.
 pub(super) async fn stopped() -> Result<(), Failure> {
-    let listen = |kind| signal(kind).map_err(|error| Failure::Broken(format!("cannot listen for signals: {error}")));
+    let listen =
+        |kind| signal(kind).map_err(|error| Failure::Broken(format!("cannot listen for signals: {error}")));
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     tokio::select! {
         _ = terminate.recv() => {}

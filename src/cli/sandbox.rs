@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Failure;
 use super::output::Output;
-use super::{Failure, run};
+use super::run::stopped;
 use crate::clock::SystemClock;
 use crate::sandbox::{Sandbox, SandboxConfig};
 use crate::secret::SecretRef;
@@ -32,7 +33,10 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args, out: &Output) -> Result<(), Failure> {
     if !args.listen.ip().is_loopback() {
-        let why = format!("{} is not a loopback address: the sandbox has no authentication; use 127.0.0.1", args.listen);
+        let why = format!(
+            "{} is not a loopback address: the sandbox has no authentication; use 127.0.0.1",
+            args.listen
+        );
         return Err(Failure::Input(why));
     }
     let secret = args.warehouse_secret.resolve();
@@ -53,8 +57,11 @@ pub(super) async fn run(args: Args, out: &Output) -> Result<(), Failure> {
         shipping_delay: args.shipping_delay,
     };
     let sandbox = Sandbox::start(config).await.map_err(|error| Failure::Input(error.to_string()))?;
-    out.text(&format!("the sandbox serves at http://{}: crm erp tax warehouse support notify, /ledger, /faults", sandbox.address()))?;
-    run::stopped().await?;
+    out.text(&format!(
+        "the sandbox serves at http://{}: crm erp tax warehouse support notify, /ledger, /faults",
+        sandbox.address()
+    ))?;
+    stopped().await?;
     sandbox.stop().await;
     Ok(())
 }

@@ -52,15 +52,11 @@ pub(super) fn answered(outcome: Outcome) -> Response {
     }
 }
 
-/// A rejection as a problem, with the whole answer as members.
+/// A rejection as a problem, with the whole answer as member `outcome`.
 pub(super) fn rejected(outcome: &Outcome, problem: &str) -> Problem {
     let title = "The entity rejects it";
-    Problem::new(StatusCode::CONFLICT, "rejected", title, problem)
-        .with("entity", outcome.entity.clone())
-        .with("seq", outcome.seq)
-        .with("state", outcome.status.clone())
-        .with("verdict", outcome.verdict.clone())
-        .with("duplicate", outcome.duplicate)
+    let outcome = serde_json::to_value(outcome).expect("an outcome is text and numbers");
+    Problem::new(StatusCode::CONFLICT, "rejected", title, problem).with("outcome", outcome)
 }
 
 async fn serve(ingress: &Ingress, request: Request<Body>) -> Result<Outcome, Problem> {

@@ -11,7 +11,6 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use syncline::clock::{Clock as _, SystemClock};
-use syncline::ingress::preset::Preset;
 use syncline::ingress::verify::{Request, Secret, Verifier};
 use syncline::sandbox::emit::{Emitter, Error};
 use syncline::sandbox::opportunity::{Opportunity, Variant, opportunity};
@@ -83,7 +82,8 @@ fn shipped(file: &str) -> String {
 
 /// Whether the shipped preset takes it for its sender's.
 fn assert_authentic(came: &Came, secret: &str) {
-    let preset: Preset = serde_saphyr::from_str(&shipped("sources/presets/standard-webhooks.yaml")).unwrap();
+    let presets = syncline::ingress::preset::Presets::builtin();
+    let preset = presets.get("standard-webhooks").unwrap();
     let verifier = Verifier::compile(&preset.verify, vec![Secret::new("current", secret)]).unwrap();
     let request =
         Request { method: "POST", url: &came.path, host: "node", headers: &came.headers, body: &came.body };

@@ -1,0 +1,142 @@
+//! Asks a node over HTTP, and says in plain words what it answers.
+
+use std::time::Duration;
+
+use reqwest::{Method, StatusCode, Url};
+use secrecy::ExposeSecret as _;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::Failure;
+use crate::secret::SecretRef;
+
+/// Time for one request.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Which node, and who asks.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct To {
+    /// The node's address.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "SYNCLINE_NODE",
+        default_value = "http://127.0.0.1:7171",
+        global = true
+    )]
+    node: String,
+    /// The bearer token, by reference: `env:NAME` or `file:/path`.
+    #[arg(long, value_name = "REF", env = "SYNCLINE_TOKEN_REF", global = true)]
+    token: Option<SecretRef>,
+}
+
+/// A node to ask.
+#[derive(Debug)]
+pub(super) struct Client {
+    http: reqwest::Client,
+    base: Url,
+    token: Option<SecretRef>,
+}
+
+/// A client that follows nothing and takes no proxy from the environment.
+pub(super) fn http() -> Result<reqwest::Client, Failure> {
+    // A second installation answers with the first provider, which is the same one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client =
+        reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().timeout(TIMEOUT);
+    client.build().map_err(|error| Failure::Broken(format!("cannot set up HTTP: {error}")))
+}
+
+impl Client {
+    pub(super) fn new(to: &To) -> Result<Self, Failure> {
+        let base = Url::parse(&to.node)
+            .ok()
+            .filter(|url| matches!(url.scheme(), "http" | "https") && !url.cannot_be_a_base())
+            .ok_or_else(|| {
+                Failure::Input(format!("`{}` is no address: write --node http://127.0.0.1:7171", to.node))
+            })?;
+        Ok(Self { http: http()?, base, token: to.token.clone() })
+    }
+
+    /// `path` are the parts of the URL's path; each is escaped.
+    pub(super) async fn get<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+    ) -> Result<T, Failure> {
+        self.ask::<(), T>(Method::GET, path, query, None).await
+    }
+
+    pub(super) async fn post<B: Serialize, T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        body: &B,
+    ) -> Result<T, Failure> {
+        self.ask(Method::POST, path, &[], Some(body)).await
+    }
+
+    async fn ask<B: Serialize, T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, &str)],
+        body: Option<&B>,
+    ) -> Result<T, Failure> {
+        let mut url = self.base.clone();
+        url.path_segments_mut()
+            .map_err(|()| Failure::Input(format!("`{}` is no address", self.base)))?
+            .pop_if_empty()
+            .extend(path);
+        let mut request = self.http.request(method, url).query(query);
+        if let Some(token) = &self.token {
+            let token = token.resolve().map_err(|error| Failure::Input(error.to_string()))?;
+            request = request.bearer_auth(token.expose_secret());
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let status = response.status();
+        let bytes = response.bytes().await.map_err(|error| self.unreachable(&error))?;
+        if status.is_success() {
+            return serde_json::from_slice(&bytes).map_err(|error| {
+                Failure::Refused(format!(
+                    "{} answers what this program does not understand: {error}",
+                    self.base
+                ))
+            });
+        }
+        Err(refused(status, &bytes))
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> Failure {
+        let why = if error.is_connect() {
+            format!(
+                "nothing answers at {}; start a node (`syncline run`), or name another with --node",
+                self.base
+            )
+        } else if error.is_timeout() {
+            format!("{} did not answer in {TIMEOUT:?}", self.base)
+        } else {
+            format!("{}: {error}", self.base)
+        };
+        Failure::Refused(why)
+    }
+}
+
+/// A problem (RFC 9457) as a sentence.
+fn refused(status: StatusCode, body: &[u8]) -> Failure {
+    let problem: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    let text = |key: &str| problem.get(key).and_then(serde_json::Value::as_str);
+    let said = match (text("title"), text("detail")) {
+        (Some(title), Some(detail)) => format!("{title}: {detail}"),
+        (Some(one), None) | (None, Some(one)) => one.to_owned(),
+        (None, None) => format!("the node answers {status}"),
+    };
+    match status.as_u16() {
+        401 => Failure::Refused(format!("{said}; name a token with --token env:NAME")),
+        400 | 422 => Failure::Input(said),
+        404 | 409 => Failure::Failed(said),
+        _ => Failure::Refused(said),
+    }
+}
