@@ -50,7 +50,7 @@ async fn two_sales_orders_for_one_order_number_are_a_violation() {
     order.ok("erp.create_sales_order", &sales_order("SO-1")).await;
     let violations = world.sandbox.ledger().violations;
     assert_eq!(violations.len(), 1);
-    assert_eq!(violations[0].what, "a second sales order for SO-1");
+    assert_eq!(violations[0].what, "a second salesOrder for SO-1");
 }
 
 #[tokio::test]
