@@ -126,6 +126,8 @@ async fn the_warehouse_says_no_with_status_200() {
     let order = world.order("SO-1");
     let early = order.refused("warehouse.ship", &ship("SO-1")).await;
     assert_eq!(early, "not_reserved: nothing is reserved for SO-1");
+    let nothing = order.refused("warehouse.reserve", &reserve("SO-1", &[])).await;
+    assert_eq!(nothing, "invalid_request: every line needs a sku");
     let partial = order.ok("warehouse.reserve", &reserve("SO-1", &["SKU-1", "BACK-SKU-2"])).await;
     assert_eq!(
         partial.to_json(),
