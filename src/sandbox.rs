@@ -169,7 +169,7 @@ impl Sandbox {
 
     /// Everything applied so far, in numbers.
     pub fn summary(&self) -> Summary {
-        self.ledger().summary()
+        self.desk.state().ledger.summary()
     }
 
     /// Replaces the fault plans of one system; none of them ends its faults.

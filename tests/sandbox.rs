@@ -11,6 +11,8 @@ mod contracts;
 mod faults;
 #[path = "sandbox/ledger.rs"]
 mod ledger;
+#[path = "sandbox/life.rs"]
+mod life;
 #[path = "sandbox/operations.rs"]
 mod operations;
 #[path = "sandbox/webhooks.rs"]

@@ -59,7 +59,8 @@ impl Tokens {
         if !is("grant_type", "client_credentials") {
             return Reply::json(400, json!({"error": "unsupported_grant_type"}));
         }
-        if !is_basic(call) && !(is("client_id", USER) && is("client_secret", SECRET)) {
+        let known = is_basic(call) || (is("client_id", USER) && is("client_secret", SECRET));
+        if !known {
             return Reply::json(401, json!({"error": "invalid_client"}));
         }
         self.issued += 1;

@@ -25,13 +25,53 @@ struct Record {
     closed: bool,
 }
 
+/// All records of one kind.
+#[derive(Debug)]
+struct Records {
+    kind: &'static str,
+    /// Before its number.
+    prefix: &'static str,
+    first: usize,
+    by_id: BTreeMap<String, Record>,
+    /// The first id of each external id.
+    by_external: BTreeMap<String, String>,
+}
+
+impl Records {
+    fn new(kind: &'static str, prefix: &'static str, first: usize) -> Self {
+        Self { kind, prefix, first, by_id: BTreeMap::new(), by_external: BTreeMap::new() }
+    }
+
+    /// Makes one, and answers it; a second one for an external id is made too, and told.
+    fn create(&mut self, external: &str) -> Done {
+        let number = self.first + self.by_id.len();
+        let record = Record {
+            id: number.to_string(),
+            number: format!("{}{number}", self.prefix),
+            external: external.to_owned(),
+            closed: false,
+        };
+        let body = json!({"id": record.id, "tranId": record.number, "externalId": external});
+        let reply = Reply::json(201, body).with("Location", format!("{BASE}/{}/{}", self.kind, record.id));
+        let second = self.by_external.contains_key(external);
+        self.by_external.entry(external.to_owned()).or_insert_with(|| record.id.clone());
+        self.by_id.insert(record.id.clone(), record);
+        Done::applied(reply, external)
+            .violating(second.then(|| format!("a second {} for {external}", self.kind)))
+    }
+
+    fn find(&self, external: &str) -> Option<&Record> {
+        self.by_id.get(self.by_external.get(external)?)
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Erp {
     tokens: Tokens,
     /// Fields of customers, by external id.
     customers: BTreeMap<String, Value>,
-    sales_orders: Vec<Record>,
-    invoices: Vec<Record>,
+    sales_orders: Records,
+    invoices: Records,
 }
 
 impl Erp {
@@ -39,8 +79,8 @@ impl Erp {
         Self {
             tokens: Tokens::new("erp"),
             customers: BTreeMap::new(),
-            sales_orders: Vec::new(),
-            invoices: Vec::new(),
+            sales_orders: Records::new("salesOrder", "SO", 10_001),
+            invoices: Records::new("invoice", "INV", 70_001),
         }
     }
 
@@ -59,7 +99,7 @@ impl Erp {
             return Done::only(self.refuse(400, "Please enter value(s) for: External ID"));
         };
         let entity = call.text("entity.id").unwrap_or_default();
-        if !self.customers.keys().any(|external| customer_id(external) == entity) {
+        if entity.strip_prefix("CUST-").is_none_or(|external| !self.customers.contains_key(external)) {
             return Done::only(self.refuse(400, &format!("Invalid Field Value {entity} for: entity")));
         }
         if call.body.path("item.items").and_then(Value::as_list).is_none_or(<[Value]>::is_empty) {
@@ -70,22 +110,11 @@ impl Erp {
         if let Some(why) = bad_total(call) {
             return Done::only(self.refuse(400, &why));
         }
-        let second = self.sales_orders.iter().any(|record| record.external == external);
-        let n = self.sales_orders.len() + 1;
-        let record = Record {
-            id: (100 + n).to_string(),
-            number: format!("SO{}", 10_000 + n),
-            external: external.clone(),
-            closed: false,
-        };
-        let reply = created(&record, "salesOrder");
-        self.sales_orders.push(record);
-        Done::applied(reply, &*external)
-            .violating(second.then(|| format!("a second sales order for {external}")))
+        self.sales_orders.create(&external)
     }
 
     fn close(&mut self, id: &str) -> Done {
-        let Some(record) = self.sales_orders.iter_mut().find(|record| record.id == id) else {
+        let Some(record) = self.sales_orders.by_id.get_mut(id) else {
             return Done::only(self.refuse(404, &format!("That record does not exist: salesOrder {id}")));
         };
         let altered = !std::mem::replace(&mut record.closed, true);
@@ -94,7 +123,7 @@ impl Erp {
     }
 
     fn create_invoice(&mut self, sales_order: &str, call: &Call) -> Done {
-        let Some(of) = self.sales_orders.iter().find(|record| record.id == sales_order) else {
+        let Some(of) = self.sales_orders.by_id.get(sales_order) else {
             return Done::only(self.refuse(404, &format!("That record does not exist: {sales_order}")));
         };
         if of.closed {
@@ -106,27 +135,18 @@ impl Erp {
         let Some(external) = call.text("externalId") else {
             return Done::only(self.refuse(400, "Please enter value(s) for: External ID"));
         };
-        let second = self.invoices.iter().any(|record| record.external == external);
-        let n = self.invoices.len() + 1;
-        let record = Record {
-            id: (5_000 + n).to_string(),
-            number: format!("INV{}", 70_000 + n),
-            external: external.clone(),
-            closed: false,
-        };
-        let reply = created(&record, "invoice");
-        self.invoices.push(record);
-        Done::applied(reply, &*external).violating(second.then(|| format!("a second invoice {external}")))
+        self.invoices.create(&external)
     }
 
-    fn find(&self, kind: &str, records: &[Record], external: &str) -> Reply {
-        match records.iter().find(|record| record.external == external) {
+    fn find(&self, records: &Records, external: &str) -> Reply {
+        match records.find(external) {
             Some(record) => Reply::json(
                 200,
                 json!({"id": record.id, "tranId": record.number, "externalId": external,
                     "status": {"id": if record.closed { "H" } else { "B" }}}),
             ),
-            None => self.refuse(404, &format!("The record instance does not exist: {kind} eid:{external}")),
+            None => self
+                .refuse(404, &format!("The record instance does not exist: {} eid:{external}", records.kind)),
         }
     }
 }
@@ -134,11 +154,6 @@ impl Erp {
 /// The id by which the ERP knows a customer: the same for ever.
 fn customer_id(external: &str) -> String {
     format!("CUST-{external}")
-}
-
-fn created(record: &Record, kind: &str) -> Reply {
-    Reply::json(201, json!({"id": record.id, "tranId": record.number, "externalId": record.external}))
-        .with("Location", format!("{BASE}/{kind}/{}", record.id))
 }
 
 fn bad_total(call: &Call) -> Option<String> {
@@ -189,8 +204,8 @@ impl System for Erp {
             "create_sales_order" => self.create_sales_order(call),
             "close_sales_order" => self.close(&id),
             "create_invoice" => self.create_invoice(&id, call),
-            "find_sales_order" => Done::only(self.find("salesOrder", &self.sales_orders, external)),
-            _ => Done::only(self.find("invoice", &self.invoices, external)),
+            "find_sales_order" => Done::only(self.find(&self.sales_orders, external)),
+            _ => Done::only(self.find(&self.invoices, external)),
         }
     }
 

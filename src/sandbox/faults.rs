@@ -370,7 +370,7 @@ mod tests {
         for (system, plan, told) in [
             ("tax", Plan::always(Fault::ExpiredToken), "no tokens"),
             ("erp", Plan::always(Fault::Duplicates), "no webhooks"),
-            ("erp", plan.clone().at_rate(2.0), "between 0 and 1"),
+            ("erp", plan.at_rate(2.0), "between 0 and 1"),
             ("erp", Plan::always(Fault::CommitThenStatus { code: 99 }), "no HTTP status"),
         ] {
             assert!(faults.set(system, vec![plan]).unwrap_err().contains(told), "{told}");

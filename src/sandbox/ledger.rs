@@ -166,6 +166,8 @@ struct Known {
 pub(super) struct Ledger {
     seen: Snapshot,
     keys: BTreeMap<(&'static str, &'static str, String), Known>,
+    /// Places of webhooks, by message id.
+    webhooks: BTreeMap<String, usize>,
 }
 
 /// What a system is to do with a request under a key it may know.
@@ -182,6 +184,10 @@ pub(super) enum Before {
 impl Ledger {
     pub(super) fn snapshot(&self) -> Snapshot {
         self.seen.clone()
+    }
+
+    pub(super) fn summary(&self) -> Summary {
+        self.seen.summary()
     }
 
     /// Counts a request, whatever becomes of it.
@@ -226,11 +232,12 @@ impl Ledger {
 
     /// Notes a webhook, or another attempt at one.
     pub(super) fn webhook(&mut self, attempt: &Webhook) {
-        let known = self.seen.webhooks.iter_mut().rfind(|known| known.message_id == attempt.message_id);
-        if let Some(known) = known {
+        let place = self.webhooks.get(&attempt.message_id);
+        if let Some(known) = place.and_then(|place| self.seen.webhooks.get_mut(*place)) {
             known.attempts += attempt.attempts;
             known.accepted += attempt.accepted;
         } else {
+            self.webhooks.insert(attempt.message_id.clone(), self.seen.webhooks.len());
             self.seen.webhooks.push(attempt.clone());
         }
     }

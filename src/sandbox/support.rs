@@ -2,6 +2,8 @@
 //!
 //! A requester at `bounce.example` is refused.
 
+use std::collections::BTreeMap;
+
 use http::Method;
 use serde_json::json;
 
@@ -11,13 +13,14 @@ use super::call::{Call, Done, Kind, Operation, Reply, System};
 #[derive(Debug)]
 struct Ticket {
     id: u64,
-    external: String,
     subject: String,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Support {
-    tickets: Vec<Ticket>,
+    made: u64,
+    /// By external id.
+    tickets: BTreeMap<String, Vec<Ticket>>,
 }
 
 impl Support {
@@ -33,13 +36,15 @@ impl Support {
                 self.refuse(422, &format!("Requester: Email: {requester} is not properly formatted")),
             );
         }
-        let second = !external.is_empty() && self.tickets.iter().any(|ticket| ticket.external == external);
-        let id = 35_000 + u64::try_from(self.tickets.len()).unwrap_or_default();
+        let id = 35_000 + self.made;
+        self.made += 1;
         let reply = Reply::json(
             201,
             json!({"ticket": {"id": id, "external_id": external, "subject": subject, "status": "new"}}),
         );
-        self.tickets.push(Ticket { id, external: external.clone(), subject });
+        let of_order = self.tickets.entry(external.clone()).or_default();
+        of_order.push(Ticket { id, subject });
+        let second = !external.is_empty() && of_order.len() > 1;
         Done::applied(reply.with("x-idempotency-lookup", "miss"), &*external)
             .violating(second.then(|| format!("a second ticket for {external}")))
     }
@@ -47,8 +52,9 @@ impl Support {
     fn find(&self, external: &str) -> Reply {
         let found: Vec<_> = self
             .tickets
-            .iter()
-            .filter(|ticket| ticket.external == external)
+            .get(external)
+            .into_iter()
+            .flatten()
             .map(|ticket| json!({"id": ticket.id, "external_id": external, "subject": ticket.subject}))
             .collect();
         Reply::json(200, json!({"count": found.len(), "tickets": found}))

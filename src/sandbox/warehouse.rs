@@ -35,7 +35,6 @@ enum Stage {
 
 #[derive(Debug)]
 struct Shipment {
-    id: String,
     order: String,
     stage: Stage,
 }
@@ -44,7 +43,10 @@ struct Shipment {
 pub(super) struct Warehouse {
     /// By id; one per order.
     reservations: BTreeMap<String, Reservation>,
-    shipments: Vec<Shipment>,
+    /// By id.
+    shipments: BTreeMap<String, Shipment>,
+    /// Ids of shipments, oldest first, by order.
+    by_order: BTreeMap<String, Vec<String>>,
 }
 
 fn good(result: &serde_json::Value) -> Reply {
@@ -79,14 +81,16 @@ impl Warehouse {
     }
 
     fn release(&mut self, id: &str) -> Done {
+        let order =
+            self.reservations.get(id).map(|reservation| reservation.order.clone()).unwrap_or_default();
+        let has_left = self.has(&order, |stage| stage == Stage::Left);
         let Some(reservation) = self.reservations.get_mut(id) else {
             return Done::only(bad("unknown_reservation", &format!("there is no reservation {id}")));
         };
-        let (order, released) = (reservation.order.clone(), &mut reservation.held);
-        if self.shipments.iter().any(|shipment| shipment.order == order && shipment.stage == Stage::Left) {
+        if has_left {
             return Done::only(bad("already_shipped", &format!("{order} has left the warehouse")));
         }
-        let altered = std::mem::replace(released, Held::Released) != Held::Released;
+        let altered = std::mem::replace(&mut reservation.held, Held::Released) != Held::Released;
         Done::applied(good(&json!({"reservation_id": id, "status": "released"})), order).altered(altered)
     }
 
@@ -96,10 +100,11 @@ impl Warehouse {
         if reserved.is_none_or(|found| found.order != order || found.held != Held::Reserved) {
             return Done::only(bad("not_reserved", &format!("nothing is reserved for {order}")));
         }
-        let second = self.live(&order).is_some();
-        let earlier = self.shipments.iter().filter(|shipment| shipment.order == order).count();
-        let id = format!("SHP-{order}-{}", earlier + 1);
-        self.shipments.push(Shipment { id: id.clone(), order: order.clone(), stage: Stage::Requested });
+        let second = self.has(&order, |stage| stage != Stage::Recalled);
+        let all = self.by_order.entry(order.clone()).or_default();
+        let id = format!("SHP-{order}-{}", all.len() + 1);
+        all.push(id.clone());
+        self.shipments.insert(id.clone(), Shipment { order: order.clone(), stage: Stage::Requested });
         let reply = good(&json!({"shipment_id": id, "status": "requested"}));
         let mut done =
             Done::applied(reply, &*order).violating(second.then(|| format!("a second shipment for {order}")));
@@ -110,7 +115,8 @@ impl Warehouse {
     }
 
     fn recall(&mut self, order: &str) -> Done {
-        let Some(shipment) = self.shipments.iter_mut().rfind(|shipment| shipment.order == order) else {
+        let last = self.by_order.get(order).and_then(|all| all.last());
+        let Some(shipment) = last.and_then(|id| self.shipments.get_mut(id)) else {
             return Done::only(bad("unknown_order", &format!("nothing is to be shipped for {order}")));
         };
         if shipment.stage == Stage::Left {
@@ -120,9 +126,10 @@ impl Warehouse {
         Done::applied(good(&json!({"order_number": order, "status": "recalled"})), order).altered(altered)
     }
 
-    /// The shipment of an order that was not recalled.
-    fn live(&self, order: &str) -> Option<&Shipment> {
-        self.shipments.iter().find(|shipment| shipment.order == order && shipment.stage != Stage::Recalled)
+    /// Whether an order has a shipment at such a stage.
+    fn has(&self, order: &str, such: impl Fn(Stage) -> bool) -> bool {
+        let ids = self.by_order.get(order).into_iter().flatten();
+        ids.filter_map(|id| self.shipments.get(id)).any(|shipment| such(shipment.stage))
     }
 }
 
@@ -168,7 +175,7 @@ impl System for Warehouse {
     }
 
     fn due(&mut self, reference: &str, at: Timestamp) -> Option<serde_json::Value> {
-        let shipment = self.shipments.iter_mut().find(|shipment| shipment.id == reference)?;
+        let shipment = self.shipments.get_mut(reference)?;
         if shipment.stage != Stage::Requested {
             return None;
         }
@@ -179,9 +186,9 @@ impl System for Warehouse {
             "schema_version": 1,
             "data": {
                 "order_number": shipment.order,
-                "shipment_id": shipment.id,
+                "shipment_id": reference,
                 "carrier": "DHL",
-                "tracking_number": format!("JD0{}", shipment.id.trim_start_matches("SHP-")),
+                "tracking_number": format!("JD0{}", reference.trim_start_matches("SHP-")),
             },
         }))
     }

@@ -39,7 +39,7 @@ async fn ledger(State(desk): State<Arc<Desk>>) -> Json<Snapshot> {
 }
 
 async fn summary(State(desk): State<Arc<Desk>>) -> Json<Summary> {
-    Json(desk.state().ledger.snapshot().summary())
+    Json(desk.state().ledger.summary())
 }
 
 async fn reset(State(desk): State<Arc<Desk>>) -> StatusCode {

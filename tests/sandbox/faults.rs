@@ -21,12 +21,12 @@ fn changes(order: &str) -> Vec<(&'static str, String)> {
         ("tax.calculate", tax(order, "P0000000")),
         ("erp.create_sales_order", sales_order(order)),
         ("crm.update_order", status),
-        ("erp.create_invoice", r#"{"external_id":"I-1","sales_order_id":"101","total":1}"#.to_owned()),
+        ("erp.create_invoice", r#"{"external_id":"I-1","sales_order_id":"10001","total":1}"#.to_owned()),
         ("support.create_ticket", ticket(order)),
         ("notify.send", r#"{"to":"a@customer.example","subject":"s","text":"t"}"#.to_owned()),
         ("warehouse.ship", ship(order)),
         ("warehouse.recall", format!(r#"{{"order_number":"{order}"}}"#)),
-        ("erp.close_sales_order", r#"{"id":"101"}"#.to_owned()),
+        ("erp.close_sales_order", r#"{"id":"10001"}"#.to_owned()),
         ("tax.void", format!(r#"{{"code":"{order}"}}"#)),
         ("warehouse.release", format!(r#"{{"reservation_id":"R-{order}"}}"#)),
     ]
@@ -48,7 +48,7 @@ async fn all_once(world: &World, plan: &Plan) {
 
 /// A world that ships too late for anything to leave.
 async fn slow_warehouse() -> World {
-    World::shipping_after(Duration::from_secs(600)).await
+    World::shipping_after(Duration::from_mins(10)).await
 }
 
 #[tokio::test]

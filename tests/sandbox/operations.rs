@@ -93,14 +93,14 @@ async fn the_erp_books_invoices_and_closes() {
     let customer = order.ok("erp.upsert_customer", CUSTOMER).await;
     assert_eq!(customer.to_json(), r#"{"id":"CUST-ACC-1"}"#);
     let booked = order.ok("erp.create_sales_order", &sales_order("SO-1")).await;
-    assert_eq!(booked.to_json(), r#"{"id":"101","number":"SO10001"}"#);
-    let invoice = r#"{"external_id":"SO-1-INV","sales_order_id":"101","total":178.50}"#;
+    assert_eq!(booked.to_json(), r#"{"id":"10001","number":"SO10001"}"#);
+    let invoice = r#"{"external_id":"SO-1-INV","sales_order_id":"10001","total":178.50}"#;
     let invoiced = order.ok("erp.create_invoice", invoice).await;
-    assert_eq!(invoiced.to_json(), r#"{"id":"5001","number":"INV70001"}"#);
+    assert_eq!(invoiced.to_json(), r#"{"id":"70001","number":"INV70001"}"#);
     for _ in 0..2 {
-        order.ok("erp.close_sales_order", r#"{"id":"101"}"#).await;
+        order.ok("erp.close_sales_order", r#"{"id":"10001"}"#).await;
     }
-    let late = r#"{"external_id":"SO-1-INV2","sales_order_id":"101","total":178.50}"#;
+    let late = r#"{"external_id":"SO-1-INV2","sales_order_id":"10001","total":178.50}"#;
     assert!(order.refused("erp.create_invoice", late).await.contains("is closed"));
     assert!(order.refused("erp.close_sales_order", r#"{"id":"9"}"#).await.contains("does not exist"));
     assert_eq!(world.sandbox.ledger().violations, []);
@@ -126,6 +126,8 @@ async fn the_warehouse_says_no_with_status_200() {
     let order = world.order("SO-1");
     let early = order.refused("warehouse.ship", &ship("SO-1")).await;
     assert_eq!(early, "not_reserved: nothing is reserved for SO-1");
+    let nothing = order.refused("warehouse.reserve", &reserve("SO-1", &[])).await;
+    assert_eq!(nothing, "invalid_request: every line needs a sku");
     let partial = order.ok("warehouse.reserve", &reserve("SO-1", &["SKU-1", "BACK-SKU-2"])).await;
     assert_eq!(
         partial.to_json(),

@@ -228,7 +228,7 @@ impl Connectors {
 impl Order<'_> {
     /// Calls `connector.operation` and waits for how it ends.
     pub(crate) async fn call(&self, call: &str, input: &str) -> Outcome {
-        let entity = EntityId::new("order", &*self.key).unwrap();
+        let entity = EntityId::new("order", &self.key).unwrap();
         let effect = self.world.emit(&entity, call, input).await;
         let mut outcomes = self.world.mail.outcomes.subscribe();
         let known = (entity, effect);
