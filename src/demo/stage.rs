@@ -42,7 +42,7 @@ impl Stage {
         let sandbox = Sandbox::start(config).await?;
         let set = [
             format!("http.listen={}", plan.listen),
-            format!("node.data_dir={}", toml_text(&plan.directory.to_string_lossy())),
+            format!("node.data_dir={}", plan.directory.display()),
             "node.name=demo".to_owned(),
             "shutdown.drain_for=5s".to_owned(),
         ];
@@ -127,9 +127,4 @@ impl Stage {
         };
         let _ = tokio::time::timeout(PATIENCE, there).await;
     }
-}
-
-/// A text as the settings read it from the command line, whatever stands in it.
-fn toml_text(text: &str) -> String {
-    format!("{text:?}")
 }
