@@ -110,7 +110,7 @@ fn show(books: &Books, out: &Output) -> Result<(), Failure> {
     );
     let holds = |holds| if holds { "holds" } else { "BROKEN" };
     let checks = table(
-        &["checked against the journal and the systems' ledger", "", ""],
+        &["checked", "", ""],
         books
             .checks
             .iter()

@@ -3,8 +3,8 @@
 use std::fmt::Display;
 use std::io::{ErrorKind, IsTerminal as _, Write as _};
 
-use comfy_table::presets::{NOTHING, UTF8_HORIZONTAL_ONLY};
-use comfy_table::{ContentArrangement, Table};
+use comfy_table::presets::NOTHING;
+use comfy_table::{ContentArrangement, LineStyle, Table, TableStyle};
 use serde::Serialize;
 
 use super::Failure;
@@ -54,13 +54,16 @@ impl Output {
     }
 }
 
+/// A line below the head and nothing else, so that a row can be copied.
+const LINED: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
+
 /// A table with a head.
 pub(super) fn table<R: IntoIterator<Item = String>>(
     head: &[&str],
     rows: impl IntoIterator<Item = R>,
 ) -> String {
     let mut table = Table::new();
-    table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(LINED).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(head.iter().copied());
     for row in rows {
         table.add_row(row);
