@@ -45,7 +45,7 @@ pub fn decide(process: &Process, state: &State, envelope: &Envelope) -> Result<D
         Body::Timer(timer) => draft.timer(timer)?,
         Body::Intervention(intervention) => draft.intervention(intervention)?,
     };
-    draft.take_turns()?;
+    draft.take_turns();
     Ok(draft.into_decision(verdict))
 }
 
@@ -144,7 +144,7 @@ impl<'a> Draft<'a> {
             }
             // What an authentic event says must not be lost because an expression of ours fails on it.
             Err(Rejection::Expression(problem)) if !def.is_command => {
-                return self.park_message(body, problem);
+                return self.park_message(body, &problem);
             }
             Err(rejection) => return Err(rejection),
         };
@@ -183,7 +183,7 @@ impl<'a> Draft<'a> {
         Ok(Verdict::Deferred)
     }
 
-    fn park_message(&mut self, body: &Body, problem: Arc<str>) -> Result<Verdict, Rejection> {
+    fn park_message(&mut self, body: &Body, problem: &str) -> Result<Verdict, Rejection> {
         let verdict = self.defer(body)?;
         let summary = format!("`{}` waits: {problem}", body.name());
         let detail = Value::map([("message", Value::from(&*self.envelope.id))]);
@@ -500,7 +500,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Gives messages that waited their turn, in the order in which they came, as long as one of them has it.
-    fn take_turns(&mut self) -> Result<(), Rejection> {
+    fn take_turns(&mut self) {
         let mut tried_in = None;
         while tried_in.as_ref() != Some(&self.state.status) && self.state.ending.is_none() {
             tried_in = Some(self.state.status.clone());
@@ -524,7 +524,6 @@ impl<'a> Draft<'a> {
                 }
             }
         }
-        Ok(())
     }
 
     /// Whether a waiting message waits for a person.

@@ -188,10 +188,8 @@ impl EffectId {
         if plain && entity.key().len() <= 64 {
             return format!("{}:{}:{self}", entity.kind(), entity.key());
         }
-        use sha2::Digest as _;
-        let digest = sha2::Sha256::digest(entity.to_string().as_bytes());
-        let short: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-        format!("{}:{short}:{self}", entity.kind())
+        let digest = crate::record::Hash::of(entity.to_string().as_bytes()).to_string();
+        format!("{}:{}:{self}", entity.kind(), &digest[..32])
     }
 }
 

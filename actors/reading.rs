@@ -38,13 +38,14 @@ pub fn mapping(item: &Item<'_>, names: &Names) -> Option<Mapping> {
     match &item.node().kind {
         Kind::Text(_) => expr(item, names).map(Mapping::expr),
         Kind::Null => Some(Mapping::literal(Value::Null)),
-        Kind::Bool(_) | Kind::Number(_) => match value(item.node()) {
-            Some(value) => Some(Mapping::literal(value)),
-            None => {
+        Kind::Bool(_) | Kind::Number(_) => {
+            if let Some(value) = value(item.node()) {
+                Some(Mapping::literal(value))
+            } else {
                 item.refuse("the number has too many digits", "write at most 28 digits, or put it in quotes");
                 None
             }
-        },
+        }
         Kind::List(_) => {
             let items: Vec<Option<Mapping>> = item.list()?.iter().map(|item| mapping(item, names)).collect();
             items.into_iter().collect::<Option<Vec<_>>>().map(Mapping::list)

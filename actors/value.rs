@@ -43,7 +43,6 @@ mod exact {
     use rust_decimal::Decimal;
     use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
 
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
     pub(super) fn serialize<S: Serializer>(decimal: &Decimal, serializer: S) -> Result<S::Ok, S::Error> {
         decimal.serialize().serialize(serializer)
     }

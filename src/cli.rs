@@ -120,19 +120,19 @@ pub async fn run(cli: Cli) -> ExitCode {
     let out = Output::new(cli.output == Format::Json);
     let done = match cli.command {
         Command::Run(args) => Box::pin(run::run(args)).await,
-        Command::Lint(args) => lint::run(&args, &out),
-        Command::Test(args) => test::run(&args, &out),
-        Command::Sandbox(args) => sandbox::run(args, &out).await,
-        Command::Demo(args) => Box::pin(demo::run(args, &out)).await,
+        Command::Lint(args) => lint::run(&args, out),
+        Command::Test(args) => test::run(&args, out),
+        Command::Sandbox(args) => sandbox::run(args, out).await,
+        Command::Demo(args) => Box::pin(demo::run(args, out)).await,
         Command::Load(args) => match Box::pin(args.execute()).await {
             Ok(report) => out.text(&report),
             Err(error) => Err(Failure::Input(error.to_string())),
         },
-        Command::Entity(command) => command.run(&out).await,
-        Command::Search(command) => command.run(&out).await,
-        Command::Exceptions(command) => command.run(&out).await,
-        Command::Connectors(command) => command.run(&out).await,
-        Command::Webhook(command) => command.run(&out).await,
+        Command::Entity(command) => command.run(out).await,
+        Command::Search(command) => command.run(out).await,
+        Command::Exceptions(command) => command.run(out).await,
+        Command::Connectors(command) => command.run(out).await,
+        Command::Webhook(command) => command.run(out).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

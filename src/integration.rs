@@ -123,16 +123,16 @@ fn collect(directory: &Path, name: &str, files: &mut Files) -> Result<(), Error>
 
 /// Reads and checks a directory.
 pub fn load(directory: &Path) -> Result<Read, Error> {
-    Ok(read(files(directory)?, &directory.to_string_lossy()))
+    Ok(read(&files(directory)?, &directory.to_string_lossy()))
 }
 
 /// Checks files; `prefix` is put before their names in problems.
-pub fn read(files: Files, prefix: &str) -> Read {
+pub fn read(files: &Files, prefix: &str) -> Read {
     let reader = Reader::default();
     let named = |name: &str| {
         if prefix.is_empty() { name.to_owned() } else { format!("{}/{name}", prefix.trim_end_matches('/')) }
     };
-    let mut loader = Loader { reader: &reader, files: &files, named: &named };
+    let mut loader = Loader { reader: &reader, files, named: &named };
     let integration = loader.all();
     let problems = reader.into_problems();
     let integration = (!problems.is_fatal()).then_some(integration);
@@ -231,7 +231,7 @@ impl<'l> Loader<'l> {
                     &path,
                     "connector",
                     &connector,
-                    connectors.keys().map(|name| &**name).collect(),
+                    &connectors.keys().map(|name| &**name).collect::<Vec<_>>(),
                 );
                 continue;
             };
@@ -242,7 +242,7 @@ impl<'l> Loader<'l> {
                     &path,
                     &what,
                     &operation,
-                    found.operations.keys().map(|name| &**name).collect(),
+                    &found.operations.keys().map(|name| &**name).collect::<Vec<_>>(),
                 );
             }
         }
@@ -275,24 +275,30 @@ impl<'l> Loader<'l> {
     fn check_source(&self, source: &Source, catalog: &Catalog, schemas: &Schemas) {
         for meaning in source.messages.values() {
             for schema in meaning.schemas.values().filter(|schema| !schemas.has(&schema.value)) {
-                self.unknown(&schema.place, &schema.path, "schema", &schema.value, schemas.names().collect());
+                self.unknown(
+                    &schema.place,
+                    &schema.path,
+                    "schema",
+                    &schema.value,
+                    &schemas.names().collect::<Vec<_>>(),
+                );
             }
             for send in &meaning.send {
                 let Some(process) = catalog.newest(&send.process.value) else {
-                    let names = catalog.iter().map(|process| &*process.name).collect();
+                    let names: Vec<_> = catalog.iter().map(|process| &*process.name).collect();
                     self.unknown(
                         &send.process.place,
                         &send.process.path,
                         "process",
                         &send.process.value,
-                        names,
+                        &names,
                     );
                     continue;
                 };
                 let Some(message) = process.messages.get(&*send.name.value) else {
                     let what = format!("message of process `{}`", process.name);
-                    let names = process.messages.keys().map(|name| &**name).collect();
-                    self.unknown(&send.name.place, &send.name.path, &what, &send.name.value, names);
+                    let names: Vec<_> = process.messages.keys().map(|name| &**name).collect();
+                    self.unknown(&send.name.place, &send.name.path, &what, &send.name.value, &names);
                     continue;
                 };
                 if message.is_command != send.is_command {
@@ -312,7 +318,7 @@ impl<'l> Loader<'l> {
         }
     }
 
-    fn unknown(&self, place: &Place, path: &str, what: &str, name: &str, names: Vec<&str>) {
+    fn unknown(&self, place: &Place, path: &str, what: &str, name: &str, names: &[&str]) {
         let fix = match suggest(name, names.iter().copied()) {
             Some(near) => format!("did you mean `{near}`?"),
             None if names.is_empty() => format!("add it: there is no {what} yet"),
@@ -340,7 +346,7 @@ mod tests {
     fn problems(change: impl FnOnce(&mut Files)) -> String {
         let mut files = shipped();
         change(&mut files);
-        read(files, "config").problems.to_string()
+        read(&files, "config").problems.to_string()
     }
 
     #[test]

@@ -259,7 +259,7 @@ impl Node {
         match journal.close().await {
             Ok(()) => tracing::info!(in_time, "stopped"),
             Err(error) => {
-                tracing::error!(%error, "the store could not be closed; it is opened with a repair")
+                tracing::error!(%error, "the store could not be closed; it is opened with a repair");
             }
         }
         in_time

@@ -1,7 +1,5 @@
 //! The demo's story, played whole: the books must balance.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
 use std::sync::Arc;
 
 use syncline::demo::{Plan, play};

@@ -32,7 +32,7 @@ const ORDERS_EACH: u64 = 6;
 const AT_ONCE: usize = 8;
 
 /// For anything that must happen at all.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A node in a process of its own.
 struct Runner {

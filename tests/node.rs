@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use syncline::api::{ExceptionQuery, Intervention, Refusal, Who};
-use syncline::clock::SystemClock;
+use syncline::clock::{Clock as _, SystemClock};
 use syncline::config::Settings;
 use syncline::delivery::wire::HttpWire;
 use syncline::ingress::sign::Signer;
@@ -70,7 +70,7 @@ fn files() -> Files {
 }
 
 async fn start(directory: &Path, files: Files) -> Node {
-    let read = integration::read(files, "");
+    let read = integration::read(&files, "");
     let integration = read.integration.unwrap_or_else(|| panic!("{}", read.problems));
     let set = ["http.listen=127.0.0.1:0".to_owned(), format!("node.data_dir={}", directory.display())];
     let settings = Settings::load(None, [], &set).unwrap();
@@ -95,7 +95,6 @@ async fn send(node: &Node, id: &str, body: &Value) -> u16 {
     headers.insert("webhook-id", id.parse().unwrap());
     let request =
         Request { method: "POST", url: "/hooks/scanner", host: "", headers: &headers, body: body.as_bytes() };
-    use syncline::clock::Clock as _;
     let signed = signer.sign(&request, SystemClock.now().0).unwrap();
     headers.extend(signed.headers);
     let url = format!("http://{}/hooks/scanner", node.address());

@@ -84,8 +84,8 @@ impl<'de> de::Deserializer<'de> for De<'_> {
                 _ => visitor.visit_str(text), // never a float
             },
             Kind::Text(text) => visitor.visit_str(text),
-            Kind::List(items) => visitor.visit_seq(Items { items, next: 0, path: &self.path }),
-            Kind::Map(entries) => visitor.visit_map(Entries { entries, next: 0, path: &self.path }),
+            Kind::List(items) => visitor.visit_seq(Items { rest: items, next: 0, path: &self.path }),
+            Kind::Map(entries) => visitor.visit_map(Entries { rest: entries, next: 0, path: &self.path }),
         };
         self.placed(read)
     }
@@ -114,7 +114,7 @@ impl<'de> de::Deserializer<'de> for De<'_> {
 }
 
 struct Items<'n> {
-    items: &'n [Node],
+    rest: &'n [Node],
     next: usize,
     path: &'n str,
 }
@@ -123,7 +123,7 @@ impl<'de> de::SeqAccess<'de> for Items<'_> {
     type Error = Error;
 
     fn next_element_seed<T: de::DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
-        let Some(node) = self.items.get(self.next) else { return Ok(None) };
+        let Some(node) = self.rest.get(self.next) else { return Ok(None) };
         let path = format!("{}[{}]", self.path, self.next);
         self.next += 1;
         seed.deserialize(De { node, path }).map(Some)
@@ -131,7 +131,7 @@ impl<'de> de::SeqAccess<'de> for Items<'_> {
 }
 
 struct Entries<'n> {
-    entries: &'n [(Key, Node)],
+    rest: &'n [(Key, Node)],
     next: usize,
     path: &'n str,
 }
@@ -140,13 +140,13 @@ impl<'de> de::MapAccess<'de> for Entries<'_> {
     type Error = Error;
 
     fn next_key_seed<K: de::DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
-        let Some((key, _)) = self.entries.get(self.next) else { return Ok(None) };
+        let Some((key, _)) = self.rest.get(self.next) else { return Ok(None) };
         let read = seed.deserialize(key.text.as_str().into_deserializer());
         read.map(Some).map_err(|error: Error| error.at(&key.place, &path_of_key(self.path, &key.text)))
     }
 
     fn next_value_seed<V: de::DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
-        let (key, node) = self.entries.get(self.next).expect("serde asks for a value after its key");
+        let (key, node) = self.rest.get(self.next).expect("serde asks for a value after its key");
         self.next += 1;
         seed.deserialize(De { node, path: path_of_key(self.path, &key.text) })
     }

@@ -1,12 +1,17 @@
 //! What an expression may call besides CEL's own: exact numbers, text, lists.
+#![expect(
+    clippy::needless_pass_by_value,
+    clippy::unnecessary_wraps,
+    reason = "every function has the signature of the table"
+)]
 
 use cel::common::types::{CelBool, CelInt, CelOptional, CelString, DYN_TYPE};
 use cel::common::value::CowVal;
 use cel::{Env, ExecutionError};
 use rust_decimal::{Decimal, RoundingStrategy};
-use sha2::Digest as _;
 
 use super::val::{number, take};
+use crate::record::Hash;
 use crate::value::Value;
 
 type Args<'b, 'v> = Vec<CowVal<'b, 'v>>;
@@ -164,7 +169,7 @@ fn string<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
 fn int<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
     let number = decimal(&args[0], "int")?.trunc();
     let int = i64::try_from(number)
-        .map_err(|_| wrong("int", &Value::Decimal(number), "a number that fits 64 bits"));
+        .map_err(|_too_large| wrong("int", &Value::Decimal(number), "a number that fits 64 bits"));
     int.map(|int| CowVal::owned(CelInt::from(int)))
 }
 
@@ -215,8 +220,7 @@ fn keys<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
 }
 
 fn sha256<'b, 'v>(args: Args<'b, 'v>) -> Answer<'b, 'v> {
-    let digest = sha2::Sha256::digest(text(&args[0], "sha256")?.as_bytes());
-    Ok(text_of(digest.iter().map(|byte| format!("{byte:02x}")).collect()))
+    Ok(text_of(Hash::of(text(&args[0], "sha256")?.as_bytes()).to_string()))
 }
 
 /// All but letters, digits and `-_.~` as percent escapes of their bytes (RFC 3986).

@@ -91,12 +91,11 @@ impl Rewriter<'_> {
             .names
             .iter()
             .chain(self.loops.iter().map(String::as_str).filter(|name| !name.starts_with('@')));
-        Err(match suggest(root, known.clone()) {
-            Some(near) => error.with_hint(format!("did you mean `{near}`?")),
-            None => {
-                let names: Vec<&str> = known.collect();
-                error.with_hint(format!("text goes in single quotes; the names are: {}", names.join(", ")))
-            }
+        Err(if let Some(near) = suggest(root, known.clone()) {
+            error.with_hint(format!("did you mean `{near}`?"))
+        } else {
+            let names: Vec<&str> = known.collect();
+            error.with_hint(format!("text goes in single quotes; the names are: {}", names.join(", ")))
         })
     }
 

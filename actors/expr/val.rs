@@ -62,10 +62,10 @@ pub(super) fn take(found: &dyn Val) -> Result<Value, ExecutionError> {
         return optional.inner().map_or(Ok(Value::Null), take);
     }
     if let Some(map) = found.downcast_ref::<cel::common::types::CelMap<'_>>() {
-        let entry = |(key, value): (&cel::common::types::CelMapKey<'_>, &Box<dyn Val + '_>)| {
-            Ok((take(key.inner())?.to_plain_text(), take(value.as_ref())?))
-        };
-        return map.inner().iter().map(entry).collect::<Result<Vec<_>, ExecutionError>>().map(Value::map);
+        let entries = map.inner().iter();
+        let entries =
+            entries.map(|(key, value)| Ok((take(key.inner())?.to_plain_text(), take(value.as_ref())?)));
+        return entries.collect::<Result<Vec<_>, ExecutionError>>().map(Value::map);
     }
     if let Some(list) = found.as_iterable() {
         let (mut items, mut iter) = (Vec::new(), list.iter());
@@ -347,7 +347,7 @@ impl Indexer for Value {
 }
 
 /// A value inside another. Unlike [`lend`] it may outlive nothing but the other, so text is shared by count, not by reference.
-fn inside<'b, 'v>(value: &'b Value) -> CowVal<'b, 'v> {
+fn inside<'v>(value: &Value) -> CowVal<'_, 'v> {
     match value {
         Value::Text(_) => CowVal::Owned(value.clone_as_boxed()),
         Value::Bool(true) => CowVal::Borrowed(&TRUE),

@@ -113,11 +113,17 @@ impl<'p> Checker<'p> {
     }
 
     fn known_state(&mut self, place: &Place, path: &str, name: &str) {
-        self.known(place, path, "state", name, self.process.states.keys().map(|k| &**k).collect());
+        self.known(place, path, "state", name, &self.process.states.keys().map(|k| &**k).collect::<Vec<_>>());
     }
 
     fn known_effect(&mut self, place: &Place, path: &str, name: &str) {
-        self.known(place, path, "effect", name, self.process.effects.keys().map(|k| &**k).collect());
+        self.known(
+            place,
+            path,
+            "effect",
+            name,
+            &self.process.effects.keys().map(|k| &**k).collect::<Vec<_>>(),
+        );
     }
 
     fn known_trigger(&mut self, place: &Place, path: &str, trigger: &Trigger) {
@@ -129,7 +135,7 @@ impl<'p> Checker<'p> {
                     path,
                     "message",
                     name,
-                    names.chain(["settled", "compensated", "retry"]).collect(),
+                    &names.chain(["settled", "compensated", "retry"]).collect::<Vec<_>>(),
                 );
             }
             Trigger::Effect(name, _) => self.known_effect(place, path, name),
@@ -137,7 +143,7 @@ impl<'p> Checker<'p> {
         }
     }
 
-    fn known(&mut self, place: &Place, path: &str, what: &str, name: &str, names: Vec<&str>) {
+    fn known(&mut self, place: &Place, path: &str, what: &str, name: &str, names: &[&str]) {
         if names.contains(&name) {
             return;
         }
@@ -390,7 +396,13 @@ impl<'p> Checker<'p> {
     }
 
     fn known_field(&mut self, place: &Place, path: &str, name: &str) {
-        self.known(place, path, "field", name, self.process.fields.keys().map(String::as_str).collect());
+        self.known(
+            place,
+            path,
+            "field",
+            name,
+            &self.process.fields.keys().map(String::as_str).collect::<Vec<_>>(),
+        );
     }
 
     fn expression(&mut self, place: &Place, path: &str, expr: &Expr, words: Words) {

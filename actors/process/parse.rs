@@ -156,7 +156,7 @@ impl Parser {
                     then: self.transitions(&item),
                 }),
                 Err(error) => {
-                    reading::refuse(item.reader(), &within, error, "write e.g. `after: {4h: {to: …}}`")
+                    reading::refuse(item.reader(), &within, error, "write e.g. `after: {4h: {to: …}}`");
                 }
             }
         }

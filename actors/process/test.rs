@@ -225,7 +225,7 @@ impl<'a> World<'a> {
             None if class == OutcomeClass::Ok => self.default_answer(name)?,
             None => Value::Null,
         };
-        let detail = get(step, "detail").and_then(text).unwrap_or(class.word());
+        let detail = get(step, "detail").and_then(text).unwrap_or_else(|| class.word());
         self.settle(effect, class, result, detail)
     }
 
@@ -276,7 +276,8 @@ impl<'a> World<'a> {
 
     fn intervene(&mut self, what: &str, step: &Node) -> Result<(), String> {
         let class = get(step, "class").and_then(text);
-        let wanted = |word: &str| class.map_or(word != ExceptionClass::Late.word(), |class| class == word);
+        let wanted =
+            |word: &str| class.map_or_else(|| word != ExceptionClass::Late.word(), |class| class == word);
         let exception =
             self.state.exceptions.values().rev().find(|e| wanted(e.class.word())).map(|e| e.number);
         let exception = exception.ok_or_else(|| "there is no open exception to step in for".to_owned())?;

@@ -1,5 +1,7 @@
 //! What a node is asked about: entities, exceptions, connectors.
 
+use std::fmt::Write as _;
+
 use serde_json::value::RawValue;
 
 use super::Failure;
@@ -130,7 +132,7 @@ pub(super) enum Connectors {
 }
 
 impl Entity {
-    pub(super) async fn run(self, out: &Output) -> Result<(), Failure> {
+    pub(super) async fn run(self, out: Output) -> Result<(), Failure> {
         match self {
             Self::Get { id, to } => {
                 let (kind, key) = split(&id)?;
@@ -163,7 +165,7 @@ impl Entity {
 }
 
 impl Search {
-    pub(super) async fn run(self, out: &Output) -> Result<(), Failure> {
+    pub(super) async fn run(self, out: Output) -> Result<(), Failure> {
         let term = self.term.or(self.correlation).unwrap_or_default();
         let page: Page<String> = Client::new(&self.to)?.get(&["v1", "search"], &[("q", &term)]).await?;
         if page.items.is_empty() && !out.is_json() {
@@ -174,7 +176,7 @@ impl Search {
 }
 
 impl Exceptions {
-    pub(super) async fn run(self, out: &Output) -> Result<(), Failure> {
+    pub(super) async fn run(self, out: Output) -> Result<(), Failure> {
         match self {
             Self::List { kind, class, after, limit, to } => {
                 let limit = limit.to_string();
@@ -200,7 +202,7 @@ impl Exceptions {
 }
 
 impl Connectors {
-    pub(super) async fn run(self, out: &Output) -> Result<(), Failure> {
+    pub(super) async fn run(self, out: Output) -> Result<(), Failure> {
         let (name, verb, reason, to) = match self {
             Self::List { to } => {
                 let page: Page<api::Connector> = Client::new(&to)?.get(&["v1", "connectors"], &[]).await?;
@@ -241,7 +243,7 @@ fn fields(set: &[String]) -> Result<Box<RawValue>, Failure> {
     json(&format!("{{{}}}", members.join(",")))
 }
 
-fn decided(outcome: &Outcome, out: &Output) -> Result<(), Failure> {
+fn decided(outcome: &Outcome, out: Output) -> Result<(), Failure> {
     out.value(outcome, |outcome| {
         format!(
             "{}: {}, now in state {} (record {})",
@@ -268,7 +270,7 @@ fn show(entity: &api::Entity) -> String {
         ("fields", entity.fields.get().to_owned()),
     ]);
     let mut part = |title: &str, text: String| {
-        shown.push_str(&format!("\n\n{title}\n{text}"));
+        let _ = write!(shown, "\n\n{title}\n{text}");
     };
     if !entity.exceptions.is_empty() {
         let rows = entity

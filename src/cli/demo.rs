@@ -32,7 +32,7 @@ pub(super) struct Args {
     listen: SocketAddr,
 }
 
-pub(super) async fn run(args: Args, out: &Output) -> Result<(), Failure> {
+pub(super) async fn run(args: Args, out: Output) -> Result<(), Failure> {
     let (directory, ours) = match &args.data {
         Some(directory) => (directory.clone(), false),
         None => (
@@ -47,7 +47,7 @@ pub(super) async fn run(args: Args, out: &Output) -> Result<(), Failure> {
     // With `--once` any port will do: it must not fail because something listens.
     let listen = if args.once { SocketAddr::new(args.listen.ip(), 0) } else { args.listen };
     let plan = Plan { orders: args.orders, seed: args.seed, directory: directory.clone(), listen };
-    let (tell, bar) = teller(*out);
+    let (tell, bar) = teller(out);
     let played = play(&plan, tell).await;
     bar.finish_and_clear();
     let (stage, books) = played.map_err(|error| Failure::Broken(error.to_string()))?;
@@ -91,7 +91,7 @@ fn teller(out: Output) -> (Tell, ProgressBar) {
     (tell, bar)
 }
 
-fn show(books: &Books, out: &Output) -> Result<(), Failure> {
+fn show(books: &Books, out: Output) -> Result<(), Failure> {
     if out.is_json() {
         let counts: serde_json::Map<_, _> =
             books.rows.iter().map(|(what, count)| (what.trim().to_owned(), json!(count))).collect();

@@ -19,7 +19,7 @@ pub(super) struct Args {
     deny_warnings: bool,
 }
 
-pub(super) fn run(args: &Args, out: &Output) -> Result<(), Failure> {
+pub(super) fn run(args: &Args, out: Output) -> Result<(), Failure> {
     let read = integration::load(&args.directory).map_err(|error| Failure::Input(error.to_string()))?;
     let errors = read.problems.iter().filter(|problem| problem.severity == Severity::Error).count();
     let warnings = read.problems.len() - errors;

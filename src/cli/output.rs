@@ -31,6 +31,7 @@ impl Output {
     }
 
     /// Prints text, with a line break at its end.
+    #[expect(clippy::unused_self, reason = "printing is what an output does, in whichever form")]
     pub(super) fn text(self, text: &str) -> Result<(), Failure> {
         let mut out = std::io::stdout().lock();
         match writeln!(out, "{}", text.trim_end_matches('\n')).and_then(|()| out.flush()) {

@@ -31,7 +31,7 @@ pub(super) struct Args {
     shipping_delay: Duration,
 }
 
-pub(super) async fn run(args: Args, out: &Output) -> Result<(), Failure> {
+pub(super) async fn run(args: Args, out: Output) -> Result<(), Failure> {
     if !args.listen.ip().is_loopback() {
         let why = format!(
             "{} is not a loopback address: the sandbox has no authentication; use 127.0.0.1",

@@ -31,7 +31,7 @@ struct Tested {
     unvisited: Vec<String>,
 }
 
-pub(super) fn run(args: &Args, out: &Output) -> Result<(), Failure> {
+pub(super) fn run(args: &Args, out: Output) -> Result<(), Failure> {
     let read = integration::load(&args.directory).map_err(|error| Failure::Input(error.to_string()))?;
     let Some(integration) = read.integration else {
         let shown = read.problems.render(&read.texts);
@@ -91,7 +91,7 @@ fn subject<'c>(
     }
 }
 
-fn report(tested: &[Tested], out: &Output) -> Result<(), Failure> {
+fn report(tested: &[Tested], out: Output) -> Result<(), Failure> {
     if out.is_json() {
         let all: Vec<Value> = tested.iter().map(as_json).collect();
         return out.value(&all, |_| String::new());

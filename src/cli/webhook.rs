@@ -85,7 +85,7 @@ struct Sender {
 }
 
 impl Webhook {
-    pub(super) async fn run(self, out: &Output) -> Result<(), Failure> {
+    pub(super) async fn run(self, out: Output) -> Result<(), Failure> {
         match self {
             Self::Sign { of, id, at } => {
                 let sender = of.open()?;
@@ -136,7 +136,10 @@ fn secrets(source: &Source) -> Result<Vec<Secret>, Failure> {
         match reference.resolve() {
             Ok(value) => {
                 let secret = Secret::new(&*def.id, value.expose_secret());
-                secrets.push(def.not_after.map_or(secret.clone(), |at| secret.until(at.0)));
+                secrets.push(match def.not_after {
+                    Some(at) => secret.until(at.0),
+                    None => secret,
+                });
             }
             Err(_) if def.optional => {}
             Err(error) => {
@@ -169,7 +172,7 @@ fn time(text: Option<&str>) -> Result<Timestamp, Failure> {
     }
 }
 
-fn show_signed(signed: &Signed, out: &Output) -> Result<(), Failure> {
+fn show_signed(signed: &Signed, out: Output) -> Result<(), Failure> {
     let mut lines: Vec<(String, String)> = signed
         .headers
         .iter()
@@ -204,7 +207,7 @@ impl Sender {
         Ok(Signed { headers, query: signed.query })
     }
 
-    fn verify(&self, headers: &Path, at: Timestamp, out: &Output) -> Result<(), Failure> {
+    fn verify(&self, headers: &Path, at: Timestamp, out: Output) -> Result<(), Failure> {
         let headers = read_headers(headers)?;
         let verifier = Verifier::compile(&self.source.preset.verify, self.secrets.clone())
             .map_err(|mistakes| Failure::Input(mistakes.join("\n")))?;
@@ -237,7 +240,7 @@ impl Sender {
         }
     }
 
-    async fn send(&self, node: &str, id: &str, out: &Output) -> Result<(), Failure> {
+    async fn send(&self, node: &str, id: &str, out: Output) -> Result<(), Failure> {
         let signed = self.sign(id, SystemClock.now())?;
         let url = format!("{}{}", node.trim_end_matches('/'), self.path);
         let mut request = http()?.post(&url).headers(signed.headers).body(self.body.clone());

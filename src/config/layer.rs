@@ -313,9 +313,8 @@ pub(super) fn keys() -> Vec<Vec<String>> {
 fn unknown(key: &[String]) -> String {
     let depth = (1..=key.len()).find(|depth| known(&key[..*depth]).is_none()).unwrap_or(key.len());
     let (above, name) = (&key[..depth - 1], &key[depth - 1]);
-    let siblings = match known(above) {
-        Some(Known::Section(keys)) => keys,
-        _ => return format!("`{}` is a key, not a section", above.join(".")),
+    let Some(Known::Section(siblings)) = known(above) else {
+        return format!("`{}` is a key, not a section", above.join("."));
     };
     let what = if above.is_empty() { "section" } else { "key" };
     let all = keys().into_iter().map(|key| key.join("."));

@@ -58,7 +58,7 @@ impl Stage {
     }
 
     async fn start(settings: &Settings, sandbox: &Sandbox) -> Result<Node, Error> {
-        let read = integration::read(integration::shipped(), "config");
+        let read = integration::read(&integration::shipped(), "config");
         let integration = read.integration.ok_or_else(|| Error::Integration(read.problems.to_string()))?;
         let systems = ["crm", "erp", "tax", "warehouse", "support", "notify"];
         let url = |system: &str| (format!("env:SYNCLINE_{}_URL", system.to_uppercase()), sandbox.url(system));
