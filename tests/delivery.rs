@@ -131,7 +131,7 @@ async fn every_answer_has_its_meaning() {
         ("put", answer(204, ""), Ok, "", 1),
         ("put", answer(404, "no"), Failed, "answered 404: no", 1),
         ("put", answer(302, ""), Failed, "redirects are not followed", 1),
-        ("put", answer(401, ""), Failed, "credentials were refused", 1),
+        ("put", answer(401, ""), Dead, "credentials were refused", 5),
         ("put", answer(408, ""), Dead, "gave up after 5 attempts; it may have been applied", 5),
         ("put", answer(500, "oops"), Dead, "answered 500: oops", 5),
         ("put", answer(425, ""), Dead, "gave up after 5 attempts (", 5),
@@ -645,7 +645,7 @@ async fn a_token_is_fetched_once_for_all_and_replaced_before_it_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn refused_credentials_are_refreshed_once_and_then_it_has_failed() {
+async fn refused_credentials_are_refreshed_once_in_a_round_and_then_it_waits_for_the_next() {
     let world = World::running(&[OAUTH]).await;
     let tokens = oauth(&world, |token| token != "Bearer t1");
     world.emit("SO-1", PUT).await;
@@ -657,8 +657,9 @@ async fn refused_credentials_are_refreshed_once_and_then_it_has_failed() {
     oauth(&world, |_| false);
     world.emit("SO-1", PUT).await;
     let outcome = world.outcome().await;
-    assert_eq!((outcome.class, outcome.status), (OutcomeClass::Failed, Some(401)));
-    assert_eq!(world.vendor.operations(), ["token", "put", "token", "put"]);
+    assert_eq!((outcome.class, outcome.status), (OutcomeClass::Dead, Some(401)));
+    assert!(outcome.detail.contains("the credentials were refused"), "{}", outcome.detail);
+    assert_eq!(world.vendor.operations()[..5], ["token", "put", "token", "put", "put"]);
 }
 
 #[tokio::test(start_paused = true)]

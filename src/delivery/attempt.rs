@@ -41,7 +41,7 @@ pub(super) struct Site {
 #[derive(Debug, Clone)]
 pub(super) struct Work {
     pub(super) row: OutboxRow,
-    /// The credentials were refused once in this round: a second refusal is final.
+    /// The credentials were refused once in this round: after a second refusal it waits.
     pub(super) refused: bool,
 }
 
@@ -52,6 +52,14 @@ impl Work {
 
     pub(super) fn key(&self) -> Key {
         (self.row.entity.clone(), self.row.effect.id)
+    }
+}
+
+/// An ending that tells the status it came with.
+fn with_status(ended: Ended, status: Option<u16>) -> Ended {
+    match ended {
+        Ended::Settled(outcome) => Ended::Settled(Outcome { status, ..outcome }),
+        ended => ended,
     }
 }
 
@@ -225,15 +233,18 @@ impl Site {
         };
         let mut throttled = None;
         // What the contract reads as a final answer is one, whatever its status.
-        let sound = answer.status < 500 || !matches!(shown, Shown::Again(_));
+        let refused = matches!(shown, Shown::Refused { .. }) && (work.refused || !self.authority.renews());
+        let sound = !refused && (answer.status < 500 || !matches!(shown, Shown::Again(_)));
         let ended = match shown {
             Shown::Ok { result, detail } => settle(&work.row, OutcomeClass::Ok, result, &detail),
             Shown::Failed { detail } => settle(&work.row, OutcomeClass::Failed, Value::Null, &detail),
             Shown::Unreadable { detail } => settle(&work.row, OutcomeClass::Dead, Value::Null, &detail),
             Shown::Refused { detail } if work.refused || !self.authority.renews() => {
-                // What was tried before may still have been applied; a refusal now says nothing about that.
-                let class = if before { OutcomeClass::Dead } else { OutcomeClass::Failed };
-                settle(&work.row, class, Value::Null, &format!("the credentials were refused: {detail}"))
+                // It is the connector's trouble, not the entity's: somebody renews the credentials, and all goes on by itself.
+                let attempts = work.row.progress.attempts;
+                let why = format!("the credentials were refused: {detail}");
+                let ended = self.later(&work.row, operation, attempts, before, None, &why).await;
+                with_status(ended, status)
             }
             Shown::Refused { .. } => {
                 self.authority.renounce(token).await;
@@ -247,12 +258,7 @@ impl Site {
                 let ended = self
                     .later(&work.row, operation, attempts, before || uncertain, not_before, &detail)
                     .await;
-                if let Ended::Settled(mut outcome) = ended {
-                    outcome.status = status;
-                    Ended::Settled(outcome)
-                } else {
-                    ended
-                }
+                with_status(ended, status)
             }
         };
         Report { work, ended, sound: Some(sound), throttled }
