@@ -17,6 +17,10 @@ pub const USER: &str = "syncline-sandbox";
 /// Its password, client secret, API key or token.
 pub const SECRET: &str = "sandbox-secret";
 
+/// How long after an expiry no other token of the system expires by a fault: whoever was refused fetches a new one, and that one
+/// works. Two refusals in a row mean wrong credentials to any caller.
+const GRACE: Duration = Duration::from_secs(2);
+
 /// How long a token lasts.
 const LIFE: Duration = Duration::from_mins(30);
 
@@ -39,11 +43,13 @@ pub(super) struct Tokens {
     system: &'static str,
     issued: u64,
     live: BTreeMap<String, Timestamp>,
+    /// When one last expired by a fault.
+    expired: Option<Timestamp>,
 }
 
 impl Tokens {
     pub(super) fn new(system: &'static str) -> Self {
-        Self { system, issued: 0, live: BTreeMap::new() }
+        Self { system, issued: 0, live: BTreeMap::new(), expired: None }
     }
 
     /// Answers a token request.
@@ -75,10 +81,13 @@ impl Tokens {
         shown(call).and_then(|token| self.live.get(token)).is_some_and(|end| *end > call.at)
     }
 
-    /// Ends the token that the call shows.
+    /// Ends the token that the call shows, unless one has just ended.
     pub(super) fn expire(&mut self, call: &Call) {
-        if let Some(token) = shown(call) {
-            self.live.remove(token);
+        if self.expired.is_none_or(|at| call.at.since(at) >= GRACE)
+            && let Some(token) = shown(call)
+            && self.live.remove(token).is_some()
+        {
+            self.expired = Some(call.at);
         }
     }
 }

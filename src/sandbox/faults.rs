@@ -96,7 +96,7 @@ pub enum Fault {
     },
     /// The connection is cut, and nothing applied.
     CutBefore,
-    /// The token has expired: 401 until a new one is fetched.
+    /// The token has expired: 401 until a new one is fetched. The new one works for two seconds at least.
     ExpiredToken,
     /// Requests above the limit are answered with 429.
     RateLimit {

@@ -134,6 +134,16 @@ async fn an_expired_token_is_fetched_anew() {
 }
 
 #[tokio::test]
+async fn a_token_that_expires_under_many_calls_at_once_refuses_none_of_them_for_good() {
+    let world = World::new().await;
+    world.faults("crm", Plan::always(Fault::ExpiredToken).at_rate(0.3));
+    let orders: Vec<_> = (0..60).map(|n| world.order(&format!("SO-{n}"))).collect();
+    let read = |order| async move { Order::ok(order, "crm.get_account", r#"{"account_id":"ACC-1"}"#).await };
+    futures::future::join_all(orders.iter().map(read)).await;
+    assert!(world.requests("crm.token") >= 2, "at least one expired");
+}
+
+#[tokio::test]
 async fn a_system_that_names_a_time_is_left_alone_until_then() {
     let world = World::new().await;
     let wait = |retry_after| Plan::always(Fault::Status { code: 429, retry_after }).times(1);
