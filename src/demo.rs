@@ -94,7 +94,7 @@ pub async fn play(plan: &Plan, tell: Tell) -> Result<(Stage, Books), Error> {
     let scene = |text: &str| tell(Progress::Scene(text.to_owned()));
     let stage = Arc::new(Stage::open(plan).await?);
     let story = Story::new(plan.orders, plan.seed);
-    let driver = Arc::new(Driver::new(stage.clone(), story.webhooks(), tell.clone())?);
+    let driver = Arc::new(Driver::new(stage.clone(), story.webhooks() + drive::NOISE, tell.clone())?);
     trouble(&stage)?;
     scene(&format!(
         "{} orders, {} webhooks, six systems that fail now and then",

@@ -383,7 +383,8 @@ impl Site {
             return Ended::Settled(self.held(&row, detail));
         }
         let now = self.outside.clock.now();
-        let settled_at = operation.probe.as_ref().filter(|_| uncertain).map(|probe| now.plus(probe.after));
+        let asks = uncertain && operation.uncertain != Uncertain::Resend;
+        let settled_at = operation.probe.as_ref().filter(|_| asks).map(|probe| now.plus(probe.after));
         let not_before = not_before.max(settled_at);
         let next = {
             let mut rng = self.rng.lock().expect("no holder panics");

@@ -256,9 +256,19 @@ async fn deliveries(books: &mut Books, operate: &Arc<dyn Operate>) -> Result<(),
     for name in ["dead_letter", "failure", "compensation", "mapping", "poison"] {
         dead += operate.exceptions(&class(name)).await?.items.len() as u64;
     }
+    books.rows.push(("calls made again", retries(&operate.metrics().await)));
     books.rows.push(("dead letters and failed calls", dead));
     let waiting: u64 =
         operate.connectors().await?.items.iter().filter_map(|connector| connector.waiting).sum();
     books.check("nothing is left to send", waiting == 0, format!("{waiting} effects wait in the store"));
     Ok(())
+}
+
+/// Attempts beyond the first of each effect, by the node's own metrics of this process.
+fn retries(metrics: &str) -> u64 {
+    let sum = |name: &str| -> u64 {
+        let samples = metrics.lines().filter(|line| line.starts_with(name));
+        samples.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+    };
+    sum("syncline_effect_attempts_total{").saturating_sub(sum("syncline_effects_total{"))
 }

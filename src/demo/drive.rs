@@ -24,6 +24,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Attempts before a sender gives up.
 const ATTEMPTS_MAX: u32 = 120;
 
+/// Authentic messages that break their schema; as many come from strangers.
+pub(super) const NOISE: u64 = 5;
+
 /// The senders.
 pub(super) struct Driver {
     pub(super) stage: Arc<Stage>,
@@ -108,7 +111,7 @@ impl Driver {
     /// are acknowledged, since they are authentic.
     pub(super) async fn noise(&self, seed: u64) -> Vec<String> {
         let mut acks = Vec::new();
-        for number in 0..5 {
+        for number in 0..NOISE {
             let body = json!({"type": "opportunity.confirmed", "data": {"Id": number}}).to_string();
             let forged =
                 self.stranger.send_bytes("crm", Bytes::from(body.clone()), &format!("forged_{number}")).await;
