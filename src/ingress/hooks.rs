@@ -78,7 +78,7 @@ async fn serve(ingress: &Ingress, source: &str, request: HttpRequest<Body>) -> R
 fn only_post() -> Problem {
     Problem::new(
         StatusCode::METHOD_NOT_ALLOWED,
-        "method",
+        "method-not-allowed",
         "The method is not allowed",
         "webhooks are sent by POST",
     )
