@@ -139,6 +139,8 @@ pub struct Journal {
     pub store: Store,
     /// Its file; relative to `node.data_dir`. See [`Settings::journal_path`].
     pub path: PathBuf,
+    /// Memory for pages of it.
+    pub cache: ByteSize,
 }
 
 /// The stores there are.

@@ -108,7 +108,9 @@ impl Ground {
         let directory = &settings.node.data_dir;
         std::fs::create_dir_all(directory)
             .map_err(|error| Error::Directory { path: directory.clone(), error })?;
-        let journal = Redb::open(settings.journal_path(), redb::Options::default())?;
+        let options =
+            redb::Options { cache_bytes: settings.journal.cache.bytes(), ..redb::Options::default() };
+        let journal = Redb::open(settings.journal_path(), options)?;
         Ok(Self {
             integration,
             journal: Arc::new(journal),
