@@ -27,11 +27,11 @@ impl Timestamp {
     }
 }
 
-/// RFC 3339 in UTC, with milliseconds where there are any.
+/// RFC 3339 in UTC with three digits of milliseconds, so that times line up and sort as text.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let at = jiff::Timestamp::from_millisecond(self.0).unwrap_or(jiff::Timestamp::MAX);
-        write!(f, "{at}")
+        write!(f, "{at:.3}")
     }
 }
 
@@ -42,7 +42,7 @@ mod tests {
     #[test]
     fn a_timestamp_reads_as_it_is_written() {
         let at = Timestamp::parse("2026-11-23T11:00:00.250+01:00").expect("RFC 3339");
-        assert_eq!(at.to_string(), "2026-11-23T10:00:00.25Z");
+        assert_eq!(at.to_string(), "2026-11-23T10:00:00.250Z");
         assert_eq!(Timestamp::parse(&at.to_string()), Some(at));
         assert_eq!(Timestamp::parse("yesterday"), None);
     }

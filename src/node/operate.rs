@@ -53,7 +53,11 @@ impl api::Operate for Operator {
             return Err(unknown(id));
         }
         let next = (records.len() == limit).then(|| records.last().map(|last| (last.seq + 1).to_string()));
-        Ok(Page { items: records.iter().map(view::entry).collect(), next: next.flatten() })
+        let names = view::names(&self.state(id).await?, &records);
+        Ok(Page {
+            items: records.iter().map(|record| view::entry(record, &names)).collect(),
+            next: next.flatten(),
+        })
     }
 
     async fn entities(

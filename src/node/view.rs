@@ -1,6 +1,7 @@
 //! Entities, records and exceptions as the operations API shows them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use syncline_actors::decision::{self, Change, Verdict};
 use syncline_actors::entity::State;
@@ -111,7 +112,21 @@ pub(super) fn connector(status: &ConnectorStatus) -> api::Connector {
     }
 }
 
-pub(super) fn entry(record: &Record) -> api::Entry {
+/// The names of effects, by id: a record of an outcome holds only the id.
+pub(super) type Names = BTreeMap<EffectId, Arc<str>>;
+
+/// The names of all effects that `state` and `records` know.
+pub(super) fn names(state: &State, records: &[Record]) -> Names {
+    let pending = state.pending.values().chain(state.parked.values());
+    let emitted = records.iter().flat_map(|record| &record.changes).filter_map(|change| match change {
+        Change::Emitted(effect) | Change::Reissued(effect) => Some(effect),
+        _ => None,
+    });
+    let steps = state.steps.iter().map(|step| (step.effect, step.name.clone()));
+    pending.chain(emitted).map(|effect| (effect.id, effect.name.clone())).chain(steps).collect()
+}
+
+pub(super) fn entry(record: &Record, names: &Names) -> api::Entry {
     let envelope = &record.envelope;
     api::Entry {
         seq: record.seq,
@@ -119,14 +134,14 @@ pub(super) fn entry(record: &Record) -> api::Entry {
         source: envelope.source.to_string(),
         message_id: envelope.id.to_string(),
         kind: kind(&envelope.body).to_owned(),
-        name: name(&envelope.body),
+        name: name(&envelope.body, names),
         verdict: record.answer.verdict.word().to_owned(),
         problem: match &record.answer.verdict {
             Verdict::Rejected(rejection) => Some(rejection.to_string()),
             _ => None,
         },
         status: record.answer.status.to_string(),
-        changes: record.changes.iter().map(sentence).collect(),
+        changes: record.changes.iter().map(|change| sentence(change, names)).collect(),
         data: envelope.body.data().map(raw),
         correlation_id: envelope.correlation_id.to_string(),
         causation_id: envelope.causation_id.as_deref().map(str::to_owned),
@@ -146,11 +161,11 @@ fn kind(body: &Body) -> &'static str {
 }
 
 /// What happened, as short as a name.
-fn name(body: &Body) -> String {
+fn name(body: &Body, names: &Names) -> String {
     match body {
         Body::Command(command) => command.name.to_string(),
         Body::Event(event) => event.name.to_string(),
-        Body::Outcome(outcome) => format!("effect {} {}", outcome.effect, outcome.class.word()),
+        Body::Outcome(outcome) => format!("{} {}", effect(outcome.effect, names), outcome.class.word()),
         Body::Timer(timer) => format!("timer {}", timer.name),
         Body::Intervention(by) => {
             let what = if matches!(by.action, Action::Retry { .. }) { "retried" } else { "resolved" };
@@ -159,7 +174,15 @@ fn name(body: &Body) -> String {
     }
 }
 
-fn sentence(change: &Change) -> String {
+/// An effect by id and name.
+fn effect(id: EffectId, names: &Names) -> String {
+    match names.get(&id) {
+        Some(name) => format!("effect {id} {name}"),
+        None => format!("effect {id}"),
+    }
+}
+
+fn sentence(change: &Change, names: &Names) -> String {
     let preview = |value: &Value| value.preview(PREVIEW);
     match change {
         Change::Began { version } => format!("began on version {version}"),
@@ -168,8 +191,8 @@ fn sentence(change: &Change) -> String {
         Change::Emitted(effect) => {
             format!("effect {} {}: {}.{}", effect.id, effect.name, effect.connector, effect.operation)
         }
-        Change::Settled { effect, class, .. } => format!("effect {effect} {}", class.word()),
-        Change::CalledOff { effect } => format!("effect {effect} called off"),
+        Change::Settled { effect: id, class, .. } => format!("{} {}", effect(*id, names), class.word()),
+        Change::CalledOff { effect: id } => format!("{} called off", effect(*id, names)),
         Change::Reissued(effect) => format!("effect {} {} tried again", effect.id, effect.name),
         Change::TimerSet { name, due } => format!("timer {name} set for {due}"),
         Change::TimerCleared { name } => format!("timer {name} cleared"),
