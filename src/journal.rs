@@ -110,7 +110,7 @@ pub struct DedupKey {
 pub enum Appended {
     /// It is durable.
     Written,
-    /// One of its keys is known: nothing was written. The first answer to it.
+    /// One of its keys is known: no record was written. The first answer to it.
     Duplicate(Answer),
 }
 
@@ -202,6 +202,8 @@ pub trait Journal: std::fmt::Debug + Send + Sync + 'static {
     async fn release(&self, grants: &[Grant]) -> Result<(), Error>;
 
     /// Writes a record with all that belongs to it. Checks, in this order: the epoch, the deduplication keys, sequence and hash.
+    /// When a business key is known and the message's own id is not, the id is kept with that answer, so that the same message gets
+    /// the same answer for as long as its id is remembered, whatever becomes of the entity.
     async fn append(&self, append: Append) -> Result<Appended, Error>;
     /// Everything needed to rebuild an entity; empty if it has no record.
     async fn load(&self, entity: &EntityId) -> Result<Loaded, Error>;

@@ -149,7 +149,16 @@ pub(crate) async fn a_business_key_counts_whatever_the_message_id(journal: Share
     chain.put(&journal, append).await;
     let mut again = chain.next("m2", 9_000_000, vec![]);
     again.dedup.push(key("business:order.confirmed", "SO-1", None));
-    assert_eq!(journal.append(again).await.unwrap(), Appended::Duplicate(answer));
+    assert_eq!(journal.append(again).await.unwrap(), Appended::Duplicate(answer.clone()));
+    // The same message once more, when the entity has no use for its business key any more.
+    let without = chain.next("m2", 9_000_001, vec![]);
+    assert_eq!(journal.append(without).await.unwrap(), Appended::Duplicate(answer));
+    let mut reused = chain.next("m1", 500, vec![]);
+    reused.dedup.push(key("business:order.confirmed", "SO-2", None));
+    assert!(matches!(journal.append(reused).await, Ok(Appended::Duplicate(_))));
+    let mut free = chain.next("m5", 2, vec![]);
+    free.dedup.push(key("business:order.confirmed", "SO-2", None));
+    chain.put(&journal, free).await; // a message known by its id claims no further key
     let mut other = chain.next("m3", 2, vec![]);
     other.dedup.push(key("business:order.cancelled", "SO-1", None));
     chain.put(&journal, other).await;

@@ -45,8 +45,11 @@ fn check(tables: &mut Tables, shard: ShardId, held: Epoch) -> Result<(), Failure
 pub(super) fn append(tables: &mut Tables, prepared: &Prepared) -> Result<Appended, Failure> {
     let append = &prepared.append;
     check(tables, append.entity.shard(), append.epoch)?;
-    for row in &prepared.dedup {
+    for (place, row) in prepared.dedup.iter().enumerate() {
         if let Some(answer) = known(tables, &row.key, append.at)? {
+            if place > 0 {
+                remember(tables, &prepared.dedup[0].with_answer(&answer))?;
+            }
             return Ok(Appended::Duplicate(rows::read_answer(&answer)?));
         }
     }
