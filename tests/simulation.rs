@@ -119,3 +119,28 @@ fn the_same_seed_gives_the_same_trace() {
         assert_eq!(one.hash, other.hash, "seed {seed}: one trace is longer");
     }
 }
+
+/// How many seeds a planted bug may take to be found.
+const FOUND_WITHIN: u64 = 100;
+
+#[test]
+fn every_planted_bug_is_found() {
+    let next = AtomicU64::new(0);
+    let missed = Mutex::new(Vec::new());
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some(bug) = Bug::ALL.get(usize::try_from(next.fetch_add(1, Ordering::Relaxed)).unwrap()) {
+                    let found = (0..FOUND_WITHIN).map(|seed| run(seed, Some(*bug), Show::Tail)).find_map(|report| Some((report.seed, report.violation?)));
+                    match found {
+                        Some((seed, how)) => println!("{bug:?} is found by seed {seed}: {how}"),
+                        None => missed.lock().unwrap().push(*bug),
+                    }
+                }
+            });
+        }
+    });
+    let missed = missed.into_inner().unwrap();
+    assert!(missed.is_empty(), "{FOUND_WITHIN} seeds do not find {missed:?}");
+}

@@ -46,8 +46,8 @@ impl Temper {
     fn new(seed: u64) -> Self {
         let mut chance = Chance::new(seed, "temper");
         Self {
-            crash: chance.one(&[0, 20, 100, 300]),
-            crashes_max: chance.within(1, 8),
+            crash: chance.one(&[0, 100, 400, 1_500]),
+            crashes_max: chance.within(1, 12),
             store: chance.one(&[0, 2, 10, 30]),
             vendor: chance.one(&[0, 150, 350, 500]),
             network: chance.one(&[0, 50, 200]),

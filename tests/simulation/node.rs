@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use syncline::delivery::contract::{self, Connector};
+use syncline::delivery::wire::Wire;
 use syncline::delivery::{self, Delivery, MailboxError, Outside, Unobserved};
 use syncline::host::{self, Decide, Hints, Host, HostConfig, Lane, Means, Observer, Reply};
 use syncline::journal::SharedJournal;
@@ -19,6 +20,7 @@ use syncline_actors::outbox::{OutboxRow, TimerRow};
 use syncline_actors::process::{Catalog, parse};
 use tokio::task::JoinHandle;
 
+use crate::bugs::{Bug, Crossed, Planted};
 use crate::ground::{Ground, Life};
 use crate::store::Store;
 use crate::vendor::Line;
@@ -33,6 +35,7 @@ pub(crate) struct Running {
     host: Host,
     hints: Arc<Switchboard>,
     timers: JoinHandle<()>,
+    bug: Option<Bug>,
 }
 
 /// What a host sends to those who wait for work.
@@ -116,6 +119,7 @@ impl Observer for Watch {
 /// The host as drivers speak to it, as long as the incarnation lives.
 #[derive(Debug)]
 struct Mailbox {
+    ground: Arc<Ground>,
     host: Host,
     life: Arc<Life>,
 }
@@ -132,6 +136,10 @@ impl Mailbox {
 #[async_trait]
 impl delivery::Mailbox for Mailbox {
     async fn settle(&self, envelope: Envelope) -> Result<(), MailboxError> {
+        let ground = &self.ground;
+        if ground.bug.is_some_and(|bug| bug.drops_outcome(ground, &envelope.subject, &envelope.id)) {
+            return Ok(());
+        }
         match self.take(envelope).await {
             Ok(_) => Ok(()),
             Err(host::Error::NotOwner { .. }) => Err(MailboxError::NotOwned),
@@ -144,6 +152,26 @@ impl delivery::Mailbox for Mailbox {
 impl timer::Mailbox for Mailbox {
     async fn deliver(&self, envelope: Envelope) -> Result<(), Box<dyn Display + Send>> {
         self.take(envelope).await.map(drop).map_err(|error| Box::new(error) as Box<dyn Display + Send>)
+    }
+}
+
+fn journal(store: Store, hints: &Arc<Switchboard>) -> SharedJournal {
+    match store.ground.bug {
+        Some(bug) => Arc::new(Planted {
+            bug,
+            store,
+            hints: hints.clone(),
+            unwritten: Arc::default(),
+            loads: Mutex::default(),
+        }),
+        None => Arc::new(store),
+    }
+}
+
+fn wire(line: Line) -> Arc<dyn Wire> {
+    match line.ground.bug {
+        Some(bug) => Arc::new(Crossed { bug, wire: line, calls: Mutex::default() }),
+        None => Arc::new(line),
     }
 }
 
@@ -196,12 +224,10 @@ fn panics(ground: &Ground) -> bool {
 impl Running {
     /// Starts everything, in the node's order.
     pub(crate) async fn start(ground: &Arc<Ground>, life: Arc<Life>) -> Result<Self, String> {
-        let store = |hangs| -> SharedJournal {
-            Arc::new(Store { ground: ground.clone(), life: life.clone(), hangs })
-        };
         let waker = Waker::default();
         let hints =
             Arc::new(Switchboard { life: life.clone(), delivery: Mutex::default(), timers: waker.clone() });
+        let store = |hangs| journal(Store { ground: ground.clone(), life: life.clone(), hangs }, &hints);
         let means = Means {
             catalog: catalog(),
             journal: store(true),
@@ -213,13 +239,17 @@ impl Running {
                 resident: AtomicUsize::new(0),
             }),
         };
-        let host = Host::start(config(ground, &life), means).await.map_err(|error| error.to_string())?;
-        let mailbox = Arc::new(Mailbox { host: host.clone(), life: life.clone() });
+        let mut config = config(ground, &life);
+        if let Some(bug) = ground.bug {
+            config = bug.in_config(config);
+        }
+        let host = Host::start(config, means).await.map_err(|error| error.to_string())?;
+        let mailbox = Arc::new(Mailbox { ground: ground.clone(), host: host.clone(), life: life.clone() });
         let epochs = host.clone();
         let outside = Outside {
             journal: store(false),
             mailbox: mailbox.clone(),
-            wire: Arc::new(Line { ground: ground.clone(), life: life.clone() }),
+            wire: wire(Line { ground: ground.clone(), life: life.clone() }),
             clock: Arc::new(ground.clock),
             epochs: Arc::new(move |shard| epochs.epoch(shard)),
             observer: Arc::new(Unobserved),
@@ -231,11 +261,15 @@ impl Running {
         let timers =
             Timers::new(timer::Config::default(), store(false), mailbox, Arc::new(ground.clock), waker);
         let timers = tokio::spawn(timers.run(std::future::pending()));
-        Ok(Self { life, host, hints, timers })
+        Ok(Self { life, host, hints, timers, bug: ground.bug })
     }
 
     pub(crate) async fn deliver(&self, envelope: Envelope, lane: Lane) -> Result<Reply, host::Error> {
-        self.host.deliver(envelope, lane).await
+        let answer = self.host.deliver(envelope, lane).await;
+        match self.bug {
+            Some(bug) => bug.in_answer(answer),
+            None => answer,
+        }
     }
 
     pub(crate) fn host(&self) -> &Host {

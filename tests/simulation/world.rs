@@ -39,13 +39,18 @@ pub(crate) fn run(seed: u64, bug: Option<Bug>, show: Show) -> Report {
         let _in_time = runtime.enter();
         Ground::new(seed, bug, show)
     };
-    runtime.block_on(async {
-        tokio::select! {
-            biased;
-            () = ground.until_violated() => {}
-            () = live(&ground) => {}
-        }
-    });
+    let lived = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = ground.until_violated() => {}
+                () = live(&ground) => {}
+            }
+        });
+    }));
+    if lived.is_err() {
+        ground.violated("the world itself panics; the message is above".to_owned());
+    }
     ground.set_node(None);
     let report = |trace: &Trace| Report {
         seed,
@@ -96,7 +101,13 @@ async fn keep(ground: Arc<Ground>) {
                 tokio::select! {
                     biased;
                     () = life.until_over() => {}
-                    () = lifetime_over(&ground, lifetime) => stop(&ground, &running).await,
+                    () = lifetime_over(&ground, lifetime) => {
+                        if ground.chance("end", |chance| chance.per_mille(300)) {
+                            leave_behind(&ground, running);
+                            continue;
+                        }
+                        stop(&ground, &running).await;
+                    }
                 }
                 ground.set_node(None);
                 running.crash().await;
@@ -115,6 +126,17 @@ async fn lifetime_over(ground: &Ground, lifetime: Duration) {
     if ground.is_quiet() {
         std::future::pending::<()>().await;
     }
+}
+
+/// Begins the next node while the old one does not know yet that it is not wanted any more.
+fn leave_behind(ground: &Arc<Ground>, running: Arc<Running>) {
+    ground.count("two nodes at once");
+    ground.line("a node is left behind");
+    let pause = ground.chance("left behind", |chance| chance.millis(100, 8_000));
+    tokio::spawn(async move {
+        tokio::time::sleep(pause).await;
+        running.crash().await;
+    });
 }
 
 /// Ends a node in order, while its clients go on; a crash may come in between.
@@ -354,6 +376,7 @@ async fn last_look(ground: &Arc<Ground>) {
     let checked = ground.notes().check(&ground.book());
     ground.check(checked);
     store_is_the_book(ground).await;
+    overdue(ground);
     let outbox = outbox(ground).await;
     let (ledger, book) = (ground.ledger(), ground.book());
     for (key, known) in &book.effects {
@@ -374,6 +397,18 @@ async fn last_look(ground: &Arc<Ground>) {
     }
     for key in ledger.keys().filter(|key| !book.effects.contains_key(*key)) {
         ground.violated(format!("I8: {key} was applied, and no record has emitted it"));
+    }
+}
+
+/// A timer that runs by its entity's records is not long overdue, whatever the store lists.
+fn overdue(ground: &Ground) {
+    let now = ground.now();
+    let book = ground.book();
+    let timers = book.entities.iter().flat_map(|(id, kept)| kept.state.timers.iter().map(move |timer| (id, timer)));
+    for (id, (name, (_, due))) in timers {
+        if now.since(*due) > Duration::from_secs(10) {
+            ground.violated(format!("I10: {name} of {id} was due at {due} and has not fired at {now}"));
+        }
     }
 }
 
