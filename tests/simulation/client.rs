@@ -56,8 +56,8 @@ pub(crate) struct Notes {
     highest: BTreeMap<EntityId, u64>,
     /// Messages that are sent and not acknowledged.
     pub(crate) open: u64,
-    /// Accepted from outside and not answered, by entity.
-    accepted: BTreeMap<EntityId, usize>,
+    /// Accepted from outside and not answered, by incarnation and entity.
+    accepted: BTreeMap<(u64, EntityId), usize>,
 }
 
 #[derive(Debug)]
@@ -247,25 +247,25 @@ async fn take_in(ground: &Arc<Ground>, node: &crate::node::Running, op: &Op) -> 
     if let Ok(answer) = tokio::time::timeout(Duration::from_millis(1), &mut asked).await {
         return answer;
     }
-    let _accepted = (op.lane == Lane::Outside).then(|| Accepted::new(ground.clone(), &op.entity));
+    let _accepted = (op.lane == Lane::Outside).then(|| Accepted::new(ground.clone(), node.life.number, &op.entity));
     asked.await
 }
 
-struct Accepted(Arc<Ground>, EntityId);
+struct Accepted(Arc<Ground>, (u64, EntityId));
 
 impl Accepted {
-    fn new(ground: Arc<Ground>, entity: &EntityId) -> Self {
+    fn new(ground: Arc<Ground>, by: u64, entity: &EntityId) -> Self {
+        let key = (by, entity.clone());
         let mut notes = ground.notes();
-        let accepted = notes.accepted.entry(entity.clone()).or_default();
+        let accepted = notes.accepted.entry(key.clone()).or_default();
         *accepted += 1;
         let (accepted, most) = (*accepted, ground.temper.entity_in_flight_max);
         drop(notes);
         if accepted > most {
-            ground.violated(format!(
-                "I13: {accepted} messages wait in the mailbox of {entity}, at most {most} may"
-            ));
+            ground
+                .violated(format!("I13: {accepted} messages wait in the mailbox of {entity}, at most {most} may"));
         }
-        Self(ground, entity.clone())
+        Self(ground, key)
     }
 }
 

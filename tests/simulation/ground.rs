@@ -80,6 +80,7 @@ pub(crate) struct Ground {
     /// No more faults.
     quiet: AtomicBool,
     crashes: AtomicU64,
+    lives: AtomicU64,
     violation: Mutex<Option<String>>,
     violated: Flag,
 }
@@ -104,6 +105,7 @@ impl Ground {
             node: Mutex::default(),
             quiet: AtomicBool::new(false),
             crashes: AtomicU64::new(0),
+            lives: AtomicU64::new(0),
             violation: Mutex::default(),
             violated: Flag::default(),
         })
@@ -208,6 +210,8 @@ impl Ground {
 #[derive(Debug)]
 pub(crate) struct Life {
     ground: Arc<Ground>,
+    /// Which incarnation it is.
+    pub(crate) number: u64,
     over: Flag,
 }
 
@@ -239,7 +243,8 @@ impl Flag {
 
 impl Life {
     pub(crate) fn new(ground: Arc<Ground>) -> Arc<Self> {
-        Arc::new(Self { ground, over: Flag::default() })
+        let number = ground.lives.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Self { ground, number, over: Flag::default() })
     }
 
     pub(crate) fn is_over(&self) -> bool {

@@ -1,7 +1,7 @@
 //! One incarnation of the node: the real host, timers and deliveries over what the world lets them reach.
 
 use std::fmt::Display;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use syncline::timer::{self, Timers, Waker};
 use syncline_actors::decide::decide;
 use syncline_actors::document::Reader;
 use syncline_actors::envelope::Envelope;
-use syncline_actors::id::{EffectId, EntityId, NodeId};
+use syncline_actors::id::{EffectId, EntityId, NodeId, ShardId};
 use syncline_actors::outbox::{OutboxRow, TimerRow};
 use syncline_actors::process::{Catalog, parse};
 use tokio::task::JoinHandle;
@@ -78,6 +78,8 @@ struct Watch {
     ground: Arc<Ground>,
     life: Arc<Life>,
     resident: AtomicUsize,
+    /// A shard was lost to another node: its entities leave without a word, and the count means nothing any more.
+    lost: AtomicBool,
 }
 
 impl Watch {
@@ -89,7 +91,8 @@ impl Watch {
 impl Observer for Watch {
     fn activated(&self, _: &str) {
         let resident = self.resident.fetch_add(1, Ordering::Relaxed) + 1;
-        if resident > self.ground.temper.resident_max && !self.life.is_over() {
+        let counts = !self.life.is_over() && !self.lost.load(Ordering::Relaxed);
+        if resident > self.ground.temper.resident_max && counts {
             self.ground.violated(format!(
                 "I13: {resident} entities are in memory, at most {} may",
                 self.ground.temper.resident_max
@@ -109,6 +112,12 @@ impl Observer for Watch {
         self.left();
         self.ground.count("panic");
         self.ground.line(&format!("an entity of {kind} panics"));
+    }
+
+    fn fenced(&self, shard: ShardId) {
+        self.lost.store(true, Ordering::Relaxed);
+        self.ground.count("shard lost");
+        self.ground.line(&format!("shard {shard} is lost"));
     }
 
     fn broken(&self, entity: &EntityId, problem: &str) {
@@ -237,6 +246,7 @@ impl Running {
                 ground: ground.clone(),
                 life: life.clone(),
                 resident: AtomicUsize::new(0),
+                lost: AtomicBool::new(false),
             }),
         };
         let mut config = config(ground, &life);
