@@ -131,8 +131,12 @@ fn every_planted_bug_is_found() {
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                while let Some(bug) = Bug::ALL.get(usize::try_from(next.fetch_add(1, Ordering::Relaxed)).unwrap()) {
-                    let found = (0..FOUND_WITHIN).map(|seed| run(seed, Some(*bug), Show::Tail)).find_map(|report| Some((report.seed, report.violation?)));
+                while let Some(bug) =
+                    Bug::ALL.get(usize::try_from(next.fetch_add(1, Ordering::Relaxed)).unwrap())
+                {
+                    let found = (0..FOUND_WITHIN)
+                        .map(|seed| run(seed, Some(*bug), Show::Tail))
+                        .find_map(|report| Some((report.seed, report.violation?)));
                     match found {
                         Some((seed, how)) => println!("{bug:?} is found by seed {seed}: {how}"),
                         None => missed.lock().unwrap().push(*bug),

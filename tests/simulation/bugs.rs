@@ -238,7 +238,12 @@ impl Journal for Planted {
         self.store.load(entity).await
     }
 
-    async fn save_snapshot(&self, epoch: Epoch, entity: &EntityId, mut snapshot: Snapshot) -> Result<(), Error> {
+    async fn save_snapshot(
+        &self,
+        epoch: Epoch,
+        entity: &EntityId,
+        mut snapshot: Snapshot,
+    ) -> Result<(), Error> {
         if self.bug == Bug::SnapshotOffByOne {
             snapshot.frame = self.one_short(entity, snapshot.seq);
         }
@@ -276,7 +281,12 @@ impl Journal for Planted {
     async fn records(&self, entity: &EntityId, from: u64, limit: usize) -> Result<Vec<Bytes>, Error> {
         self.store.records(entity, from, limit).await
     }
-    async fn due_effects(&self, connector: &str, now: Timestamp, limit: usize) -> Result<Vec<OutboxRow>, Error> {
+    async fn due_effects(
+        &self,
+        connector: &str,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<OutboxRow>, Error> {
         self.store.due_effects(connector, now, limit).await
     }
     async fn next_effect(&self, connector: &str, now: Timestamp) -> Result<Option<Timestamp>, Error> {

@@ -247,7 +247,8 @@ async fn take_in(ground: &Arc<Ground>, node: &crate::node::Running, op: &Op) -> 
     if let Ok(answer) = tokio::time::timeout(Duration::from_millis(1), &mut asked).await {
         return answer;
     }
-    let _accepted = (op.lane == Lane::Outside).then(|| Accepted::new(ground.clone(), node.life.number, &op.entity));
+    let _accepted =
+        (op.lane == Lane::Outside).then(|| Accepted::new(ground.clone(), node.life.number, &op.entity));
     asked.await
 }
 
@@ -262,8 +263,9 @@ impl Accepted {
         let (accepted, most) = (*accepted, ground.temper.entity_in_flight_max);
         drop(notes);
         if accepted > most {
-            ground
-                .violated(format!("I13: {accepted} messages wait in the mailbox of {entity}, at most {most} may"));
+            ground.violated(format!(
+                "I13: {accepted} messages wait in the mailbox of {entity}, at most {most} may"
+            ));
         }
         Self(ground, key)
     }

@@ -404,7 +404,8 @@ async fn last_look(ground: &Arc<Ground>) {
 fn overdue(ground: &Ground) {
     let now = ground.now();
     let book = ground.book();
-    let timers = book.entities.iter().flat_map(|(id, kept)| kept.state.timers.iter().map(move |timer| (id, timer)));
+    let timers =
+        book.entities.iter().flat_map(|(id, kept)| kept.state.timers.iter().map(move |timer| (id, timer)));
     for (id, (name, (_, due))) in timers {
         if now.since(*due) > Duration::from_secs(10) {
             ground.violated(format!("I10: {name} of {id} was due at {due} and has not fired at {now}"));

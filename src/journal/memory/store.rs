@@ -13,7 +13,7 @@ use syncline_actors::time::Timestamp;
 use super::{Audit, Written};
 use crate::journal::{
     Append, Appended, Compacted, DedupKey, Depth, Error, ExceptionFilter, Grant, Head, Loaded, Snapshot,
-    changed_definition, merge, passes,
+    call_off, changed_definition, merge, passes,
 };
 
 /// An effect's place among those due: equal times in the order of shards, entities and effects.
@@ -168,8 +168,7 @@ impl Store {
         }
         for effect in rows.called_off {
             if let Some(mut row) = self.effect(entity, effect) {
-                row.progress.called_off = true;
-                row.progress.due = row.progress.due.min(at);
+                call_off(&mut row.progress, at);
                 self.put_effect(entity, effect, Some(row));
             }
         }

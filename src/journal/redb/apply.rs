@@ -8,7 +8,9 @@ use syncline_actors::time::Timestamp;
 use super::Failure;
 use super::rows::{self, DedupRow, EffectRow, Prepared, StoredEffect, StoredHead};
 use super::tables::{Name, Tables};
-use crate::journal::{Appended, Compacted, Error, Grant, Snapshot, changed_definition, keys, merge};
+use crate::journal::{
+    Appended, Compacted, Error, Grant, Snapshot, call_off, changed_definition, keys, merge,
+};
 
 /// Rows that one transaction of a compaction throws away at most, so that appends do not wait long.
 const COMPACTED_MAX: usize = 2_048;
@@ -122,8 +124,7 @@ fn write_rows(tables: &mut Tables, prepared: &Prepared) -> Result<(), Failure> {
     }
     for key in &prepared.called_off {
         if let Some(mut effect) = effect(tables, key)? {
-            effect.progress.called_off = true;
-            effect.progress.due = effect.progress.due.min(prepared.append.at);
+            call_off(&mut effect.progress, prepared.append.at);
             rewrite(tables, key, &effect)?;
         }
     }
