@@ -187,7 +187,7 @@ async fn deliver(ground: &Arc<Ground>, op: &Op, floor: u64) -> Outcome {
         ground.count("client: lost patience");
         return Outcome::Lost;
     };
-    node.bounds(ground);
+    node.bounds();
     match answer {
         Ok(reply) => {
             tokio::select! {

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,7 +10,7 @@ use syncline::delivery::contract::{self, Connector};
 use syncline::delivery::wire::Wire;
 use syncline::delivery::{self, Delivery, MailboxError, Outside, Unobserved};
 use syncline::host::{self, Decide, Hints, Host, HostConfig, Lane, Means, Observer, Reply};
-use syncline::journal::SharedJournal;
+use syncline::journal::{Journal as _, SharedJournal};
 use syncline::timer::{self, Timers, Waker};
 use syncline_actors::decide::decide;
 use syncline_actors::document::Reader;
@@ -18,9 +18,10 @@ use syncline_actors::envelope::Envelope;
 use syncline_actors::id::{EffectId, EntityId, NodeId, ShardId};
 use syncline_actors::outbox::{OutboxRow, TimerRow};
 use syncline_actors::process::{Catalog, parse};
+use syncline_actors::time::Timestamp;
 use tokio::task::JoinHandle;
 
-use crate::bugs::{Bug, Crossed, Planted};
+use crate::bugs::{Crossed, Planted};
 use crate::ground::{Ground, Life};
 use crate::store::Store;
 use crate::vendor::Line;
@@ -35,7 +36,7 @@ pub(crate) struct Running {
     host: Host,
     hints: Arc<Switchboard>,
     timers: JoinHandle<()>,
-    bug: Option<Bug>,
+    ground: Arc<Ground>,
 }
 
 /// What a host sends to those who wait for work.
@@ -184,7 +185,8 @@ fn wire(line: Line) -> Arc<dyn Wire> {
     }
 }
 
-fn catalog() -> Catalog {
+/// Read once: every incarnation runs the same.
+static CATALOG: LazyLock<Catalog> = LazyLock::new(|| {
     const TEXT: &str = include_str!("order.yaml");
     let reader = Reader::default();
     let node = reader.read("order.yaml", TEXT).expect("it is YAML");
@@ -193,14 +195,13 @@ fn catalog() -> Catalog {
     let mut catalog = Catalog::default();
     catalog.add(process.expect("it has no problems"));
     catalog
-}
+});
 
-fn connectors() -> Vec<Connector> {
+static CONNECTORS: LazyLock<Vec<Connector>> = LazyLock::new(|| {
     let texts = include_str!("connectors.yaml").split("\n---\n");
-    texts
-        .map(|text| contract::read("connectors.yaml", text).unwrap_or_else(|why| panic!("{why:#?}")))
-        .collect()
-}
+    let read = |text| contract::read("connectors.yaml", text).unwrap_or_else(|why| panic!("{why:#?}"));
+    texts.map(read).collect()
+});
 
 fn config(ground: &Arc<Ground>, life: &Arc<Life>) -> HostConfig {
     let temper = &ground.temper;
@@ -238,7 +239,7 @@ impl Running {
             Arc::new(Switchboard { life: life.clone(), delivery: Mutex::default(), timers: waker.clone() });
         let store = |hangs| journal(Store { ground: ground.clone(), life: life.clone(), hangs }, &hints);
         let means = Means {
-            catalog: catalog(),
+            catalog: CATALOG.clone(),
             journal: store(true),
             clock: Arc::new(ground.clock),
             hints: hints.clone(),
@@ -266,19 +267,33 @@ impl Running {
             seed: ground.seed,
         };
         let delivery =
-            Delivery::start(connectors(), &|_| None, outside).map_err(|error| error.to_string())?;
+            Delivery::start(CONNECTORS.clone(), &|_| None, outside).map_err(|error| error.to_string())?;
         *hints.delivery.lock().unwrap() = Some(Arc::new(delivery));
         let timers =
             Timers::new(timer::Config::default(), store(false), mailbox, Arc::new(ground.clock), waker);
         let timers = tokio::spawn(timers.run(std::future::pending()));
-        Ok(Self { life, host, hints, timers, bug: ground.bug })
+        Ok(Self { life, host, hints, timers, ground: ground.clone() })
     }
 
     pub(crate) async fn deliver(&self, envelope: Envelope, lane: Lane) -> Result<Reply, host::Error> {
         let answer = self.host.deliver(envelope, lane).await;
-        match self.bug {
+        match self.ground.bug {
             Some(bug) => bug.in_answer(answer),
             None => answer,
+        }
+    }
+
+    /// Throws away what is past its time.
+    pub(crate) async fn compact(&self) {
+        let ground = &self.ground;
+        let now = ground.now();
+        let ended_before = Timestamp(now.0 - 5_000);
+        let store = Store { ground: self.ground.clone(), life: self.life.clone(), hangs: false };
+        if let Ok(compacted) = store.compact(now, ended_before).await {
+            if compacted.records > 0 {
+                ground.count("compaction of records");
+                ground.line(&format!("{} records are only in snapshots now", compacted.records));
+            }
         }
     }
 
@@ -287,7 +302,8 @@ impl Running {
     }
 
     /// The host keeps to its limits.
-    pub(crate) fn bounds(&self, ground: &Ground) {
+    pub(crate) fn bounds(&self) {
+        let ground = &self.ground;
         let (stats, temper) = (self.host.stats(), &ground.temper);
         if stats.resident > temper.resident_max || stats.bytes_in_flight > temper.bytes_in_flight_max as usize
         {

@@ -3,15 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use syncline::codec;
 use syncline::host::Lane;
-use syncline::journal::{ExceptionFilter, Journal as _};
+use syncline::journal::{ExceptionFilter, Journal as _, Loaded};
 use syncline_actors::decision::{ExceptionClass, Verdict};
+use syncline_actors::entity::State;
 use syncline_actors::envelope::{Action, Body, Command, Event, Intervention, OutcomeClass};
 use syncline_actors::id::EntityId;
 use syncline_actors::outbox::ExceptionRow;
 use syncline_actors::value::Value;
 
+use crate::book::Kept;
 use crate::bugs::Bug;
 use crate::chance::{Chance, Show, Trace};
 use crate::client::{Op, perform};
@@ -68,6 +72,7 @@ async fn live(ground: &Arc<Ground>) {
     plan(ground, &mut chance);
     tokio::spawn(trouble_systems(ground.clone()));
     tokio::spawn(operate(ground.clone()));
+    tokio::spawn(tidy_up(ground.clone()));
     tokio::time::sleep(chance.millis(40_000, 90_000)).await;
     ground.be_quiet();
     if tokio::time::timeout(Duration::from_mins(30), settle(ground)).await.is_err() {
@@ -147,6 +152,21 @@ async fn stop(ground: &Ground, running: &Running) {
         biased;
         () = running.life.until_over() => {}
         drained = running.drain() => ground.line(&format!("the node has drained: {drained}")),
+    }
+}
+
+/// Has the store throw away what is past its time, now and then.
+async fn tidy_up(ground: Arc<Ground>) {
+    loop {
+        let pause = ground.chance("tidy", |chance| chance.millis(5_000, 30_000));
+        tokio::time::sleep(pause).await;
+        if let Some(node) = ground.node() {
+            tokio::select! {
+                biased;
+                () = node.life.until_over() => {}
+                () = node.compact() => {}
+            }
+        }
     }
 }
 
@@ -425,24 +445,38 @@ async fn outbox(ground: &Ground) -> std::collections::BTreeSet<String> {
 
 /// What the store holds is what has landed, and its snapshots with their tails give what the records give from empty.
 async fn store_is_the_book(ground: &Ground) {
-    let audit = ground.memory.audit();
-    let entities: Vec<_> = audit.records.keys().cloned().collect();
-    if entities.len() != ground.book().entities.len() {
-        ground.violated("I1: the store holds other entities than have landed".to_owned());
-    }
+    let entities: Vec<_> = ground.book().entities.keys().cloned().collect();
     for entity in entities {
         let loaded = ground.memory.load(&entity).await.expect("the store itself never fails");
-        let mut state: syncline_actors::entity::State = match &loaded.snapshot {
-            Some(snapshot) => codec::decode_state(&snapshot.frame).expect("it was checked when it was kept"),
-            None => syncline_actors::entity::State::default(),
-        };
-        for frame in &loaded.tail {
-            state.fold(&codec::decode_record(frame).expect("it was checked when it landed"));
-        }
+        let stored =
+            ground.memory.records(&entity, 1, usize::MAX).await.expect("the store itself never fails");
         let book = ground.book();
-        let folded = book.entities.get(&entity).map(|kept| codec::encode_state(&kept.state));
-        if folded != Some(codec::encode_state(&state)) {
-            ground.violated(format!("I7: {entity} from its snapshot is not what its records give"));
-        }
+        let checked = is_kept(&entity, &book.entities[&entity], &loaded, &stored);
+        drop(book);
+        ground.check(checked);
+    }
+}
+
+fn is_kept(entity: &EntityId, kept: &Kept, loaded: &Loaded, stored: &[Bytes]) -> Result<(), String> {
+    let decode = |frame: &Bytes| codec::decode_record(frame).map_err(|why| format!("I4: {entity}: {why}"));
+    let stored = stored.iter().map(decode).collect::<Result<Vec<_>, _>>()?;
+    let folded = loaded.snapshot.as_ref().map_or(0, |snapshot| snapshot.seq);
+    // Compaction takes records that are in a snapshot, from the first on.
+    let gone = kept.records.len().checked_sub(stored.len()).filter(|gone| *gone as u64 <= folded);
+    if gone.is_none_or(|gone| kept.records[gone..] != stored[..]) {
+        let (landed, stored) = (kept.records.len(), stored.len());
+        return Err(format!("I1: of {landed} records of {entity} the store has {stored}, or others"));
+    }
+    let mut state = State::default();
+    if let Some(snapshot) = &loaded.snapshot {
+        state = codec::decode_state(&snapshot.frame).map_err(|why| format!("I7: {entity}: {why}"))?;
+    }
+    for frame in &loaded.tail {
+        state.fold(&decode(frame)?);
+    }
+    if codec::encode_state(&state) == codec::encode_state(&kept.state) {
+        Ok(())
+    } else {
+        Err(format!("I7: {entity} from its snapshot is not what its records give"))
     }
 }
