@@ -110,7 +110,7 @@ pub struct DedupKey {
 pub enum Appended {
     /// It is durable.
     Written,
-    /// One of its keys is known: nothing was written. The first answer to it.
+    /// One of its keys is known: no record was written. The first answer to it.
     Duplicate(Answer),
 }
 
@@ -202,6 +202,8 @@ pub trait Journal: std::fmt::Debug + Send + Sync + 'static {
     async fn release(&self, grants: &[Grant]) -> Result<(), Error>;
 
     /// Writes a record with all that belongs to it. Checks, in this order: the epoch, the deduplication keys, sequence and hash.
+    /// When a business key is known and the message's own id is not, the id is kept with that answer, so that the same message gets
+    /// the same answer for as long as its id is remembered, whatever becomes of the entity.
     async fn append(&self, append: Append) -> Result<Appended, Error>;
     /// Everything needed to rebuild an entity; empty if it has no record.
     async fn load(&self, entity: &EntityId) -> Result<Loaded, Error>;
@@ -211,7 +213,8 @@ pub trait Journal: std::fmt::Debug + Send + Sync + 'static {
     /// the entity's records, or of another history.
     async fn save_snapshot(&self, epoch: Epoch, entity: &EntityId, snapshot: Snapshot) -> Result<(), Error>;
 
-    /// Effects of `connector` due at `now`, the longest due first, at most `limit`. One that is called off is due at once.
+    /// Effects of `connector` due at `now`, the longest due first, at most `limit`. One that is called off is due at once, or, where
+    /// an attempt may still be under way, when its pause is over.
     async fn due_effects(
         &self,
         connector: &str,
@@ -264,12 +267,20 @@ pub trait Journal: std::fmt::Debug + Send + Sync + 'static {
     }
 }
 
+/// Notes at `at` that an effect is called off. It is looked at at once, unless an attempt may still be under way: then nobody can
+/// know yet what came of it, and it keeps to its pause.
+fn call_off(progress: &mut Progress, at: Timestamp) {
+    progress.called_off = true;
+    if !progress.uncertain {
+        progress.due = progress.due.min(at);
+    }
+}
+
 /// What is kept of an effect's `stored` progress when an attempt has shown `shown`: that it was called off, and, when the attempt
-/// did not know of it, the earlier time, so that it is looked at soon.
+/// did not know of it and has left no doubt, the earlier time, so that it is looked at soon.
 fn merge(stored: &Progress, mut shown: Progress) -> Progress {
     if stored.called_off && !shown.called_off {
-        shown.called_off = true;
-        shown.due = shown.due.min(stored.due);
+        call_off(&mut shown, stored.due);
     }
     shown
 }

@@ -426,6 +426,32 @@ async fn what_is_called_off_while_uncertain_is_looked_up() {
     }
 }
 
+/// A system may apply a call a while after the connection was cut: before that a probe finds nothing, and means nothing.
+#[tokio::test(start_paused = true)]
+async fn what_is_called_off_while_uncertain_is_not_looked_up_too_early() {
+    for told in [true, false] {
+        let mut world = World::running(&[&erp()]).await;
+        let mut tried_at = None;
+        world.vendor.behave(move |call| {
+            let since = call.at - *tried_at.get_or_insert(call.at);
+            let found = if since > 900 { r#"{"items":["N-1"]}"# } else { r#"{"items":[]}"# };
+            (ms(10), if since == 0 { lost() } else { answer(200, found) })
+        });
+        let row = world.emit("SO-1", CREATE).await.remove(0);
+        world.vendor.called(1).await;
+        tokio::time::sleep(ms(100)).await;
+        if told {
+            world.call_off(&row).await;
+        } else {
+            world.crash();
+            world.call_off(&row).await;
+            world.start().await;
+        }
+        assert_eq!(world.outcome().await.class, OutcomeClass::Ok, "told {told}");
+        assert_eq!(world.vendor.operations(), ["create", "create probe"]);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_called_off_in_flight_tells_what_really_happened() {
     for (given, class) in [

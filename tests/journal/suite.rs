@@ -149,7 +149,16 @@ pub(crate) async fn a_business_key_counts_whatever_the_message_id(journal: Share
     chain.put(&journal, append).await;
     let mut again = chain.next("m2", 9_000_000, vec![]);
     again.dedup.push(key("business:order.confirmed", "SO-1", None));
-    assert_eq!(journal.append(again).await.unwrap(), Appended::Duplicate(answer));
+    assert_eq!(journal.append(again).await.unwrap(), Appended::Duplicate(answer.clone()));
+    // The same message once more, when the entity has no use for its business key any more.
+    let without = chain.next("m2", 9_000_001, vec![]);
+    assert_eq!(journal.append(without).await.unwrap(), Appended::Duplicate(answer));
+    let mut reused = chain.next("m1", 500, vec![]);
+    reused.dedup.push(key("business:order.confirmed", "SO-2", None));
+    assert!(matches!(journal.append(reused).await, Ok(Appended::Duplicate(_))));
+    let mut free = chain.next("m5", 2, vec![]);
+    free.dedup.push(key("business:order.confirmed", "SO-2", None));
+    chain.put(&journal, free).await; // a message known by its id claims no further key
     let mut other = chain.next("m3", 2, vec![]);
     other.dedup.push(key("business:order.cancelled", "SO-1", None));
     chain.put(&journal, other).await;
@@ -262,12 +271,21 @@ pub(crate) async fn progress_is_kept_and_does_not_undo_a_call_off(journal: Share
             vec![Change::CalledOff { effect: effect(0) }, Change::CalledOff { effect: effect(1) }],
         )
         .await;
+    // The one without an attempt is due at once; the other may still be under way, and keeps to its pause.
     let due = journal.due_effects("erp", at(50), 9).await.unwrap();
+    assert!(due.len() == 1 && due[0].effect.id == effect(1) && due[0].progress.called_off, "{due:?}");
+    assert_eq!(journal.due_effects("erp", at(59), 9).await.unwrap().len(), 1);
+    let due = journal.due_effects("erp", at(60), 9).await.unwrap();
     assert!(due.len() == 2 && due.iter().all(|row| row.progress.called_off), "{due:?}");
     // An attempt that began before tells nothing of it.
-    assert!(journal.progress(epoch, &chain.entity, effect(0), seen(90)).await.unwrap());
-    let row = &journal.outbox_of(&chain.entity).await.unwrap()[0];
-    assert!(row.progress.called_off && row.progress.attempts == 3 && row.progress.due == at(50), "{row:?}");
+    let certain = Progress { uncertain: false, ..seen(600) };
+    for (shown, stays) in [(seen(90), 90), (certain, 50)] {
+        let n = u16::from(!shown.uncertain);
+        assert!(journal.progress(epoch, &chain.entity, effect(n), shown).await.unwrap());
+        let row = &journal.outbox_of(&chain.entity).await.unwrap()[usize::from(n)];
+        let Progress { due, attempts, called_off, .. } = row.progress;
+        assert_eq!((due, attempts, called_off), (at(stays), 3, true), "{row:?}");
+    }
     let knowing = Progress { called_off: true, ..seen(90) };
     assert!(journal.progress(epoch, &chain.entity, effect(0), knowing.clone()).await.unwrap());
     assert_eq!(journal.outbox_of(&chain.entity).await.unwrap()[0].progress, knowing);

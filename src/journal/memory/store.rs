@@ -13,7 +13,7 @@ use syncline_actors::time::Timestamp;
 use super::{Audit, Written};
 use crate::journal::{
     Append, Appended, Compacted, DedupKey, Depth, Error, ExceptionFilter, Grant, Head, Loaded, Snapshot,
-    changed_definition, merge, passes,
+    call_off, changed_definition, merge, passes,
 };
 
 /// An effect's place among those due: equal times in the order of shards, entities and effects.
@@ -67,11 +67,16 @@ impl Entity {
         self.head.as_ref().map_or(NOWHERE, |head| (head.seq, head.hash))
     }
 
-    fn known(&self, keys: &[DedupKey], at: Timestamp) -> Option<Answer> {
-        keys.iter().find_map(|key| {
+    /// The first of `keys` that is known, by its place, and the answer to it.
+    fn known(&self, keys: &[DedupKey], at: Timestamp) -> Option<(usize, Answer)> {
+        keys.iter().enumerate().find_map(|(place, key)| {
             let (expires, answer) = self.dedup.get(&(key.scope.clone(), key.id.clone()))?;
-            expires.is_none_or(|expires| expires >= at).then(|| answer.clone())
+            expires.is_none_or(|expires| expires >= at).then(|| (place, answer.clone()))
         })
+    }
+
+    fn remember(&mut self, key: &DedupKey, answer: &Answer) {
+        self.dedup.insert((key.scope.clone(), key.id.clone()), (key.expires, answer.clone()));
     }
 }
 
@@ -108,11 +113,16 @@ impl Store {
 
     pub(super) fn append(&mut self, append: Append) -> Result<Appended, Error> {
         self.check(append.entity.shard(), append.epoch)?;
-        let entity = self.entities.get(&append.entity);
-        if let Some(answer) = entity.and_then(|entity| entity.known(&append.dedup, append.at)) {
+        let entity = self.entities.get_mut(&append.entity);
+        if let Some(entity) = entity
+            && let Some((place, answer)) = entity.known(&append.dedup, append.at)
+        {
+            if place > 0 {
+                entity.remember(&append.dedup[0], &answer);
+            }
             return Ok(Appended::Duplicate(answer));
         }
-        let (seq, hash) = entity.map_or(NOWHERE, Entity::position);
+        let (seq, hash) = self.entities.get(&append.entity).map_or(NOWHERE, Entity::position);
         if append.seq != seq + 1 || append.prev != hash {
             let expected = append.seq.saturating_sub(1);
             return Err(Error::Conflict { entity: append.entity, expected, found: seq });
@@ -135,7 +145,7 @@ impl Store {
             updated_at: append.at,
         });
         for key in &append.dedup {
-            entity.dedup.insert((key.scope.clone(), key.id.clone()), (key.expires, append.answer.clone()));
+            entity.remember(key, &append.answer);
         }
         self.write_rows(&append.entity, append.rows, append.at);
         self.audit.records.entry(append.entity).or_default().push(Written {
@@ -158,8 +168,7 @@ impl Store {
         }
         for effect in rows.called_off {
             if let Some(mut row) = self.effect(entity, effect) {
-                row.progress.called_off = true;
-                row.progress.due = row.progress.due.min(at);
+                call_off(&mut row.progress, at);
                 self.put_effect(entity, effect, Some(row));
             }
         }

@@ -8,7 +8,9 @@ use syncline_actors::time::Timestamp;
 use super::Failure;
 use super::rows::{self, DedupRow, EffectRow, Prepared, StoredEffect, StoredHead};
 use super::tables::{Name, Tables};
-use crate::journal::{Appended, Compacted, Error, Grant, Snapshot, changed_definition, keys, merge};
+use crate::journal::{
+    Appended, Compacted, Error, Grant, Snapshot, call_off, changed_definition, keys, merge,
+};
 
 /// Rows that one transaction of a compaction throws away at most, so that appends do not wait long.
 const COMPACTED_MAX: usize = 2_048;
@@ -45,8 +47,11 @@ fn check(tables: &mut Tables, shard: ShardId, held: Epoch) -> Result<(), Failure
 pub(super) fn append(tables: &mut Tables, prepared: &Prepared) -> Result<Appended, Failure> {
     let append = &prepared.append;
     check(tables, append.entity.shard(), append.epoch)?;
-    for row in &prepared.dedup {
+    for (place, row) in prepared.dedup.iter().enumerate() {
         if let Some(answer) = known(tables, &row.key, append.at)? {
+            if place > 0 {
+                remember(tables, &prepared.dedup[0].with_answer(&answer))?;
+            }
             return Ok(Appended::Duplicate(rows::read_answer(&answer)?));
         }
     }
@@ -119,8 +124,7 @@ fn write_rows(tables: &mut Tables, prepared: &Prepared) -> Result<(), Failure> {
     }
     for key in &prepared.called_off {
         if let Some(mut effect) = effect(tables, key)? {
-            effect.progress.called_off = true;
-            effect.progress.due = effect.progress.due.min(prepared.append.at);
+            call_off(&mut effect.progress, prepared.append.at);
             rewrite(tables, key, &effect)?;
         }
     }

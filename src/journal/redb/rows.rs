@@ -35,6 +35,13 @@ pub(super) struct DedupRow {
     pub(super) expires: Option<Timestamp>,
 }
 
+impl DedupRow {
+    /// The same key with the answer in `frame`.
+    pub(super) fn with_answer(&self, frame: &[u8]) -> Self {
+        Self { key: self.key.clone(), value: dedup_value(self.expires, frame), expires: self.expires }
+    }
+}
+
 /// An effect that waits: where it is kept, when it is due, and the value.
 #[derive(Debug)]
 pub(super) struct EffectRow {
