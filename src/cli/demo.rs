@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::Failure;
-use super::output::{Output, note, table};
+use super::output::{Output, note};
 use super::run::stopped;
 use crate::clock::{Clock as _, SystemClock};
 use crate::demo::{Books, Plan, Progress, Stage, Tell, play};
@@ -104,12 +104,12 @@ fn show(books: &Books, out: Output) -> Result<(), Failure> {
             String::new()
         });
     }
-    let counts = table(
+    let counts = out.table(
         &["counted", ""],
         books.rows.iter().map(|(what, count)| [(*what).to_owned(), format!("{count:>6}")]),
     );
     let holds = |holds| if holds { "holds" } else { "BROKEN" };
-    let checks = table(
+    let checks = out.table(
         &["checked", "", ""],
         books
             .checks

@@ -8,9 +8,9 @@ use secrecy::ExposeSecret as _;
 use serde_json::json;
 use syncline_actors::time::Timestamp;
 
-use super::client::http;
+use super::client::{http, unreachable};
 use super::lint::plural;
-use super::output::{Output, table};
+use super::output::Output;
 use super::{Failure, config_dir};
 use crate::clock::{Clock as _, SystemClock};
 use crate::ingress::sign::{Signed, Signer, identity_headers};
@@ -226,7 +226,7 @@ impl Sender {
                     "FAILED"
                 }
             };
-            table(
+            out.table(
                 &["step", "", ""],
                 steps.iter().map(|step| [step.name.to_owned(), word(step).to_owned(), step.detail.clone()]),
             )
@@ -248,9 +248,7 @@ impl Sender {
             request = request.query(&[(name.as_str(), value.expose_secret())]);
         }
         let response = request.header("content-type", "application/json").send().await;
-        let response = response.map_err(|error| {
-            Failure::Refused(format!("nothing answers at {url} ({error}); start a node with `syncline run`"))
-        })?;
+        let response = response.map_err(|error| unreachable(node, &error))?;
         let status = response.status();
         let body = response.text().await.unwrap_or_default();
         out.value(&json!({"id": id, "status": status.as_u16(), "body": body}), |_| {
