@@ -7,7 +7,14 @@ use super::output::Output;
 use super::{Failure, show};
 use crate::api::{self, Intervention, Outcome, Page, Reason};
 
+const LOOK: &str = "\
+Examples:
+  syncline entity list order --limit 20
+  syncline entity get order/SO-1001
+  syncline entity timeline order/SO-1001 -o json";
+
 #[derive(Debug, clap::Subcommand)]
+#[command(after_help = LOOK)]
 pub(super) enum Entity {
     /// An entity as it stands.
     Get {
@@ -53,7 +60,15 @@ pub(super) struct Search {
     to: To,
 }
 
+const DECIDE: &str = "\
+Examples:
+  syncline exceptions list --class hold
+  syncline exceptions retry 'order/SO-1001#32' --reason 'account corrected' --set account_id=ACC-2
+  syncline exceptions resolve 'order/SO-1001#96' --reason 'booked by hand' --result '{\"id\": \"901\"}'
+Quote an id: a shell takes what follows `#` for a comment.";
+
 #[derive(Debug, clap::Subcommand)]
+#[command(after_help = DECIDE)]
 pub(super) enum Exceptions {
     /// What waits for a person.
     List {
@@ -100,7 +115,14 @@ pub(super) enum Exceptions {
     },
 }
 
+const STEER: &str = "\
+Examples:
+  syncline connectors list
+  syncline connectors pause erp --reason 'maintenance until six'
+  syncline connectors resume erp --reason 'maintenance is over'";
+
 #[derive(Debug, clap::Subcommand)]
+#[command(after_help = STEER)]
 pub(super) enum Connectors {
     /// All connectors with what waits for them.
     List {

@@ -11,6 +11,9 @@ use super::{Failure, config_dir, test};
 use crate::integration;
 
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  syncline lint config\n  syncline lint config --deny-warnings -o json      for a pipeline"
+)]
 pub(super) struct Args {
     /// The integration: the directory that has `processes/`, `sources/`, `connectors/` and `schemas/`.
     #[arg(default_value_os_t = config_dir())]

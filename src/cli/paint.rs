@@ -35,9 +35,9 @@ impl Style {
         match self {
             Self::Bold => cell.add_attribute(Attribute::Bold),
             Self::Dim => cell.add_attribute(Attribute::Dim),
-            Self::Good => cell.fg(Color::Green),
-            Self::Odd => cell.fg(Color::Yellow),
-            Self::Bad => cell.fg(Color::Red),
+            Self::Good => cell.fg(Color::DarkGreen),
+            Self::Odd => cell.fg(Color::DarkYellow),
+            Self::Bad => cell.fg(Color::DarkRed),
         }
     }
 }

@@ -35,7 +35,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         .map_err(|error| Failure::Input(error.to_string()))?;
     telemetry::log::start(settings.log).map_err(|error| Failure::Broken(error.to_string()))?;
     let integration = integration(&settings)?;
-    let node = start(&settings, integration).await.map_err(not_started)?;
+    let node = start(&settings, integration).await.map_err(|error| Failure::Broken(error.to_string()))?;
     stopped().await?;
     let drain = node.stop();
     tokio::select! {
@@ -70,15 +70,6 @@ fn integration(settings: &Settings) -> Result<Integration, Failure> {
 async fn start(settings: &Settings, integration: Integration) -> Result<Node, node::Error> {
     let ground = Ground::of_machine(settings, integration)?;
     Box::pin(Node::start(settings, ground)).await
-}
-
-/// Most of what keeps a node from starting is put right by whoever typed the command.
-fn not_started(error: node::Error) -> Failure {
-    let said = error.to_string();
-    match error {
-        node::Error::Journal(_) | node::Error::Host(_) | node::Error::Wire(_) => Failure::Broken(said),
-        _ => Failure::Input(said),
-    }
 }
 
 /// Until the process is asked to stop.

@@ -32,7 +32,7 @@ pub(super) fn entity(entity: &Entity, out: Output) -> String {
         let _ = write!(shown, "\n\n{}\n{text}", out.paint(Style::Bold, title));
     };
     if !entity.exceptions.is_empty() {
-        part("Waits for a person", exception_table(&entity.exceptions, out));
+        part("Waits for a person", exception_list(&entity.exceptions, out));
     }
     if !entity.pending.is_empty() {
         part("On its way", pending(&entity.pending, out));
@@ -72,14 +72,14 @@ fn fields(fields: &RawValue) -> Vec<(String, String)> {
 /// What happened, a block for each record.
 pub(super) fn timeline(page: &Page<Entry>, id: &str, out: Output) -> String {
     let mut shown = out.paint(Style::Bold, id);
-    let mut status = "";
+    let mut before = None;
     for entry in &page.items {
-        let moved = if entry.status == status {
+        let moved = if before == Some(&entry.status) {
             String::new()
         } else {
             format!("  → {}", out.paint(tone(&entry.status).unwrap_or(Style::Bold), &entry.status))
         };
-        status = &entry.status;
+        before = Some(&entry.status);
         let verdict = out.paint(tone(&entry.verdict).unwrap_or(Style::Bold), &entry.verdict);
         let _ = write!(
             shown,
@@ -92,7 +92,8 @@ pub(super) fn timeline(page: &Page<Entry>, id: &str, out: Output) -> String {
         if let Some(problem) = &entry.problem {
             let _ = write!(shown, "\n     {}", out.paint(Style::Bad, problem));
         }
-        for change in &entry.changes {
+        let told = [entry.name.clone(), format!("entered {}", entry.status)];
+        for change in entry.changes.iter().filter(|change| !told.contains(change)) {
             let style = if change.starts_with("exception ") { Style::Odd } else { Style::Dim };
             let _ = write!(shown, "\n     {}", out.paint(style, change));
         }
@@ -114,21 +115,26 @@ pub(super) fn exceptions(page: &Page<Exception>, out: Output) -> String {
     if page.items.is_empty() {
         return "nothing waits for a person".to_owned();
     }
-    with_next(exception_table(&page.items, out), page.next.as_deref(), "--after")
+    let shown = exception_list(&page.items, out);
+    let shown = with_next(shown, page.next.as_deref(), "--after");
+    let how = "Decide with: syncline exceptions retry|resolve ID --reason WHY";
+    format!("{shown}\n\n{}", out.paint(Style::Dim, how))
 }
 
-fn exception_table(exceptions: &[Exception], out: Output) -> String {
-    let rows = exceptions.iter().map(|exception| {
-        let since = exception.opened_at.as_deref().map(from_now).unwrap_or_default();
-        [
-            exception.id.clone(),
-            exception.class.clone(),
-            exception.owner.clone(),
-            since,
-            exception.summary.clone(),
-        ]
-    });
-    out.table(&["exception", "class", "owner", "since", "what"], rows)
+/// A block for each, so that ids stand whole however narrow the terminal is.
+fn exception_list(exceptions: &[Exception], out: Output) -> String {
+    let width =
+        |of: fn(&Exception) -> &str| exceptions.iter().map(|e| of(e).chars().count()).max().unwrap_or(0);
+    let (id, class) = (width(|e| &e.id), width(|e| &e.class));
+    let block = |exception: &Exception| {
+        let head = out.paint(Style::Bold, &format!("{:id$}", exception.id));
+        let tone = tone(&exception.class).unwrap_or(Style::Odd);
+        let class = out.paint(tone, &format!("{:class$}", exception.class));
+        let since =
+            exception.opened_at.as_deref().map(|at| format!(", {}", from_now(at))).unwrap_or_default();
+        format!("{head}  {class}  {}{since}\n    {}", exception.owner, exception.summary)
+    };
+    exceptions.iter().map(block).collect::<Vec<_>>().join("\n")
 }
 
 /// Connectors in a list.

@@ -9,12 +9,14 @@ use syncline_actors::document::{Node, Place, Problem, Problems, Reader, suggest}
 use syncline_actors::process::test::{self, CaseResult, Failure as Failed};
 use syncline_actors::process::{Catalog, Process};
 
+use super::lint::plural;
 use super::output::Output;
 use super::paint::Style;
 use super::{Failure, config_dir, differ};
 use crate::integration;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  syncline test config\n  syncline test config --filter 'tax engine'")]
 pub(super) struct Args {
     /// The integration: the directory that has `processes/` with its `*.test.yaml`.
     #[arg(default_value_os_t = config_dir())]
@@ -151,7 +153,7 @@ fn report(tested: &[Tested], out: Output) -> Result<(), Failure> {
         }
         text.push('\n');
     }
-    let summary = format!("{passed} passed, {failed} failed");
+    let summary = format!("{} passed, {failed} failed", plural(passed, "case"));
     let style = if failed == 0 { Style::Good } else { Style::Bad };
     text.push_str(&out.paint(style, &summary));
     if failed > 0 {

@@ -19,7 +19,16 @@ use crate::ingress::verify::{Request, Secret, Step, Verifier};
 use crate::integration;
 use crate::secret::SecretRef;
 
+const EXAMPLES: &str = "\
+Examples:
+  syncline webhook send --source crm --body order.json --id msg_1 --count 2     the second is a duplicate
+  syncline webhook sign --source crm --body order.json > headers.txt
+  curl -H @headers.txt --data-binary @order.json http://127.0.0.1:7171/hooks/crm
+  syncline webhook verify --source crm --headers headers.txt --body order.json  why it is refused
+Secrets are read as config/sources/*.yaml says, e.g. from SYNCLINE_CRM_SECRET.";
+
 #[derive(Debug, clap::Subcommand)]
+#[command(after_help = EXAMPLES)]
 pub(super) enum Webhook {
     /// Print the headers that the source's sender would send.
     Sign {

@@ -79,7 +79,7 @@ fn a_directory_without_an_integration_is_wrong_input() {
 fn the_shipped_cases_pass() {
     let ran = syncline(["test", "config"]).run().ended(0);
     assert!(ran.out.contains("\n  ok    an invoiced order is not cancelled\n"), "{}", ran.out);
-    assert!(ran.out.contains("18 passed, 0 failed"), "{}", ran.out);
+    assert!(ran.out.contains("18 cases passed, 0 failed"), "{}", ran.out);
     let files = syncline(["test", "config", "-o", "json"]).run().ended(0).json();
     assert_eq!(files[0]["file"], "config/processes/order.test.yaml");
     assert_eq!(files[0]["cases"].as_array().unwrap().len(), 18);
@@ -96,7 +96,7 @@ fn a_broken_expectation_shows_where_and_what_differs() {
         "order.test.yaml:47:9: when check_account.ok\n",
         "- state: \"custmer\"\n",
         "+ state: \"customer\"\n",
-        "17 passed, 1 failed",
+        "17 cases passed, 1 failed",
     ] {
         assert!(ran.out.contains(said), "{said:?} is not in\n{}", ran.out);
     }
@@ -108,7 +108,7 @@ fn a_broken_expectation_shows_where_and_what_differs() {
 #[test]
 fn a_filter_picks_cases_and_one_that_picks_none_is_wrong_input() {
     let ran = syncline(["test", "config", "--filter", "tax engine"]).run().ended(0);
-    assert!(ran.out.contains("2 passed, 0 failed"), "{}", ran.out);
+    assert!(ran.out.contains("2 cases passed, 0 failed"), "{}", ran.out);
     let ran = syncline(["test", "config", "--filter", "zebra"]).run().ended(2);
     assert!(ran.err.contains("no case has `zebra` in its name"), "{}", ran.err);
 }

@@ -53,7 +53,7 @@ fn a_node_serves_until_it_is_told_to_stop_and_then_drains() {
 fn a_port_that_is_in_use_is_told() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let listen = format!("http.listen={}", taken.local_addr().unwrap());
-    let ran = node(&Copy::new(), &[&listen]).run().ended(2);
+    let ran = node(&Copy::new(), &[&listen]).run().ended(4);
     assert!(
         ran.err.contains("is in use") && ran.err.contains("set http.listen to another port"),
         "{}",
@@ -78,7 +78,7 @@ fn secrets_that_are_not_there_are_told_all_at_once() {
         .env("SYNCLINE_CRM_SECRET", "")
         .env("SYNCLINE_WAREHOUSE_SECRET", "")
         .run()
-        .ended(2);
+        .ended(4);
     for said in ["env:SYNCLINE_CRM_SECRET", "env:SYNCLINE_WAREHOUSE_SECRET", "sources/crm.yaml:10:"] {
         assert!(ran.err.contains(said), "{said}: {}", ran.err);
     }
