@@ -35,18 +35,20 @@ pub(super) async fn receive(
 ) -> Response {
     match serve(&ingress, &source, request).await {
         Ok(response) => response,
-        Err(problem) => challenged(problem),
+        Err(problem) => told(problem),
     }
 }
 
 /// Every 401 names a way to authenticate, the same for all sources: senders that wait to be asked (Zuora) then send it.
-fn challenged(problem: Problem) -> Response {
-    let unauthenticated = problem.status() == StatusCode::UNAUTHORIZED;
+fn told(problem: Problem) -> Response {
+    let header = match problem.status() {
+        StatusCode::UNAUTHORIZED => Some((header::WWW_AUTHENTICATE, "Basic realm=\"syncline\"")),
+        StatusCode::METHOD_NOT_ALLOWED => Some((header::ALLOW, "POST")),
+        _ => None,
+    };
     let mut response = problem.into_response();
-    if unauthenticated {
-        response
-            .headers_mut()
-            .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"syncline\""));
+    if let Some((name, value)) = header {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     response
 }
@@ -58,6 +60,11 @@ async fn serve(ingress: &Ingress, source: &str, request: HttpRequest<Body>) -> R
         Method::POST => {}
         Method::OPTIONS => return allow(door, &parts),
         _ => return Err(only_post()),
+    }
+    if let Some(encoding) =
+        parts.headers.get(header::CONTENT_ENCODING).filter(|encoding| *encoding != "identity")
+    {
+        return Err(compressed(encoding));
     }
     let body = ingress.read(&parts.headers, body).await?;
     let Some(door) = door else {
@@ -82,6 +89,12 @@ fn only_post() -> Problem {
         "The method is not allowed",
         "webhooks are sent by POST",
     )
+}
+
+/// Said before anything is known of the sender: unpacked bodies are not bounded, and nobody could read them in quarantine.
+fn compressed(encoding: &HeaderValue) -> Problem {
+    let detail = format!("the body is encoded as {encoding:?}: send it as it is");
+    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "encoding", "The body is compressed", detail)
 }
 
 fn verify(door: &Door, parts: &Parts, body: &[u8], now: Timestamp) -> Result<Verified, Refusal> {
