@@ -34,7 +34,7 @@ use output::Output;
 #[derive(Debug, Parser)]
 #[command(name = "syncline", version, propagate_version = true, after_help = EXAMPLES)]
 pub struct Cli {
-    /// How results are printed.
+    /// How results are printed: for people or for programs.
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
     output: Format,
     #[command(subcommand)]
@@ -53,9 +53,8 @@ Examples:
 /// How results are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// For people.
+    // For people, and for programs. No documentation: clap would turn one line of every help into eight.
     Table,
-    /// For programs.
     Json,
 }
 

@@ -64,8 +64,7 @@ const DECIDE: &str = "\
 Examples:
   syncline exceptions list --class hold
   syncline exceptions retry 'order/SO-1001#32' --reason 'account corrected' --set account_id=ACC-2
-  syncline exceptions resolve 'order/SO-1001#96' --reason 'booked by hand' --result '{\"id\": \"901\"}'
-Quote an id: a shell takes what follows `#` for a comment.";
+  syncline exceptions resolve 'order/SO-1001#96' --reason 'booked by hand' --result '{\"id\": \"901\"}'";
 
 #[derive(Debug, clap::Subcommand)]
 #[command(after_help = DECIDE)]

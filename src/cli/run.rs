@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Failure, output};
 use crate::config::{Settings, environment};
@@ -10,11 +10,17 @@ use crate::integration::{self, Integration};
 use crate::node::{self, Ground, Node};
 use crate::telemetry;
 
+const SETTINGS: &str = "\
+Settings: the file, then SYNCLINE_<SECTION>__<KEY> in the environment, then --set; the last one counts.
+The first signal (SIGTERM, Ctrl-C) drains the node, a second one stops it at once; nothing acknowledged is lost.
+
+Examples:
+  syncline run --print-defaults                       every setting with its default, explained
+  syncline run --config /etc/syncline.toml
+  syncline run --set http.listen=127.0.0.1:8080 --set log.format=json";
+
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Settings: the file, then SYNCLINE_<SECTION>__<KEY> in the environment, then --set. All of them with their\n\
-                        defaults: `syncline run --print-defaults`."
-)]
+#[command(after_help = SETTINGS)]
 pub(super) struct Args {
     /// A file of settings (TOML); only what differs from the defaults.
     #[arg(long, value_name = "FILE", env = "SYNCLINE_CONFIG")]
@@ -35,15 +41,18 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         .map_err(|error| Failure::Input(error.to_string()))?;
     telemetry::log::start(settings.log).map_err(|error| Failure::Broken(error.to_string()))?;
     let integration = integration(&settings)?;
-    let node = start(&settings, integration).await.map_err(|error| Failure::Broken(error.to_string()))?;
-    stopped().await?;
-    let drain = node.stop();
+    // Before the node says that it is ready, so that no signal finds nobody listening.
+    let mut signals = Signals::listen()?;
+    let node = tokio::select! {
+        started = start(&settings, integration) => started.map_err(|error| Failure::Broken(error.to_string()))?,
+        () = signals.next() => return Ok(()),
+    };
+    signals.next().await;
     tokio::select! {
-        in_time = drain => {
+        in_time = node.stop() => {
             if in_time { Ok(()) } else { Err(Failure::Failed("not everything ended in time; nothing acknowledged is lost".to_owned())) }
         }
-        again = stopped() => {
-            again?;
+        () = signals.next() => {
             Err(Failure::Failed("stopped at once; nothing acknowledged is lost".to_owned()))
         }
     }
@@ -72,14 +81,31 @@ async fn start(settings: &Settings, integration: Integration) -> Result<Node, no
     Box::pin(Node::start(settings, ground)).await
 }
 
+/// What asks the process to stop, from when it is made.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Failure> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| Failure::Broken(format!("cannot listen for signals: {error}")))
+        };
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    /// Until the next one.
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
 /// Until the process is asked to stop.
 pub(super) async fn stopped() -> Result<(), Failure> {
-    let listen =
-        |kind| signal(kind).map_err(|error| Failure::Broken(format!("cannot listen for signals: {error}")));
-    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+    Signals::listen()?.next().await;
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! `run`: how it starts, how it does not, and how it ends.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
 use std::process::{Child, Stdio};
 
 use super::program::{Copy, Line, syncline};
@@ -16,8 +17,29 @@ fn node(copy: &Copy, set: &[&str]) -> Line {
     syncline(words).env("SYNCLINE_CRM_SECRET", SECRET).env("SYNCLINE_WAREHOUSE_SECRET", SECRET)
 }
 
+/// A process that does not outlive its test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Running {
+    fn code(&mut self) -> Option<i32> {
+        self.0.wait().unwrap().code()
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.0.id().to_string();
+        assert!(std::process::Command::new("kill").args([name, &id]).status().unwrap().success());
+    }
+}
+
 /// Starts it and waits until it says that it is ready; the log goes on in the reader.
-fn started(line: Line) -> (Child, BufReader<std::process::ChildStderr>, String) {
+fn started(line: Line) -> (Running, BufReader<std::process::ChildStderr>, String) {
     let mut child = line.command().stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let mut log = BufReader::new(child.stderr.take().unwrap());
     let mut line = String::new();
@@ -26,12 +48,7 @@ fn started(line: Line) -> (Child, BufReader<std::process::ChildStderr>, String) 
         assert_ne!(log.read_line(&mut line).unwrap(), 0, "it ended before it was ready");
     }
     let address = line.split("address=").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
-    (child, log, address)
-}
-
-fn signal(child: &Child, name: &str) {
-    let sent = std::process::Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
-    assert!(sent.success());
+    (Running(child), log, address)
 }
 
 #[test]
@@ -42,11 +59,34 @@ fn a_node_serves_until_it_is_told_to_stop_and_then_drains() {
         let node = format!("http://{address}");
         let listed = syncline(["connectors", "list", "-o", "json", "--node", &node]).run().ended(0).json();
         assert_eq!(listed["items"].as_array().unwrap().len(), 6, "{listed}");
-        signal(&child, name);
+        child.signal(name);
         let said: Vec<String> = log.lines().map(|line| line.unwrap()).collect();
-        assert_eq!(child.wait().unwrap().code(), Some(0), "{said:?}");
+        assert_eq!(child.code(), Some(0), "{said:?}");
         assert!(said.iter().any(|line| line.contains("stopped in_time=true")), "{said:?}");
     }
+}
+
+/// A request that does not end keeps the node from draining.
+#[test]
+fn a_second_signal_ends_a_node_that_is_still_draining() {
+    let copy = Copy::new();
+    let (mut child, log, address) =
+        started(node(&copy, &["http.request_timeout=10m", "shutdown.drain_for=10m"]));
+    let mut slow = TcpStream::connect(&address).unwrap();
+    slow.write_all(b"POST /hooks/crm HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{").unwrap();
+    // Connections are taken in turn: when a later one is answered, this one is there.
+    syncline(["connectors", "list", "--node", &format!("http://{address}")]).run().ended(0);
+    child.signal("-TERM");
+    let mut said = Vec::new();
+    for line in log.lines().map(|line| line.unwrap()) {
+        if line.contains("stopping") {
+            child.signal("-INT");
+        }
+        said.push(line);
+    }
+    assert_eq!(child.code(), Some(1), "{said:?}");
+    assert_eq!(said.last().unwrap(), "error: stopped at once; nothing acknowledged is lost");
+    assert!(!said.iter().any(|line| line.contains("in_time")), "{said:?}");
 }
 
 #[test]
