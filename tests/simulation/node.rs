@@ -237,7 +237,7 @@ impl Running {
         let waker = Waker::default();
         let hints =
             Arc::new(Switchboard { life: life.clone(), delivery: Mutex::default(), timers: waker.clone() });
-        let store = |hangs| journal(Store { ground: ground.clone(), life: life.clone(), hangs }, &hints);
+        let store = |hangs| journal(Store::new(ground.clone(), life.clone(), hangs), &hints);
         let means = Means {
             catalog: CATALOG.clone(),
             journal: store(true),
@@ -288,7 +288,7 @@ impl Running {
         let ground = &self.ground;
         let now = ground.now();
         let ended_before = Timestamp(now.0 - 5_000);
-        let store = Store { ground: self.ground.clone(), life: self.life.clone(), hangs: false };
+        let store = Store::new(self.ground.clone(), self.life.clone(), false);
         if let Ok(compacted) = store.compact(now, ended_before).await {
             if compacted.records > 0 {
                 ground.count("compaction of records");
