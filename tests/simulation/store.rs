@@ -166,7 +166,8 @@ impl Journal for Store {
         let entity = append.entity.clone();
         if !self.doubtful.lock().unwrap().insert(entity.clone()) {
             let seq = append.seq;
-            self.ground.violated(format!("{entity}#{seq} is appended after an unknown outcome, without a replay"));
+            self.ground
+                .violated(format!("{entity}#{seq} is appended after an unknown outcome, without a replay"));
         }
         let outcome = self.write("append", land(self.ground.clone(), append)).await;
         if outcome.is_ok() {
