@@ -58,6 +58,7 @@ const HAPPENS: &[&str] = &[
     "passivated",
     "restart in order",
     "shard lost",
+    "slow inside",
     "snapshot",
     "store: read failed",
     "store: write done, answer lost",

@@ -135,7 +135,13 @@ struct Mailbox {
 }
 
 impl Mailbox {
+    /// At times a message is long under way, and others overtake it.
     async fn take(&self, envelope: Envelope) -> Result<Reply, host::Error> {
+        if self.ground.trouble("slow inside", self.ground.temper.network) {
+            let pause = self.ground.chance("slow inside pause", |chance| chance.millis(0, 5_000));
+            self.ground.count("slow inside");
+            tokio::time::sleep(pause).await;
+        }
         self.life.alive().await;
         let answer = self.host.deliver(envelope, Lane::Inside).await;
         self.life.alive().await;
