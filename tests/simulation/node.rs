@@ -10,7 +10,7 @@ use syncline::delivery::contract::{self, Connector};
 use syncline::delivery::wire::Wire;
 use syncline::delivery::{self, Delivery, MailboxError, Outside, Unobserved};
 use syncline::host::{self, Decide, Hints, Host, HostConfig, Lane, Means, Observer, Reply};
-use syncline::journal::{Journal as _, SharedJournal};
+use syncline::journal::{Compacted, Journal as _, SharedJournal};
 use syncline::timer::{self, Timers, Waker};
 use syncline_actors::decide::decide;
 use syncline_actors::document::Reader;
@@ -295,11 +295,9 @@ impl Running {
         let now = ground.now();
         let ended_before = Timestamp(now.0 - 5_000);
         let store = Store::new(self.ground.clone(), self.life.clone(), false);
-        if let Ok(compacted) = store.compact(now, ended_before).await {
-            if compacted.records > 0 {
-                ground.count("compaction of records");
-                ground.line(&format!("{} records are only in snapshots now", compacted.records));
-            }
+        if let Ok(Compacted { records: 1.., .. }) = store.compact(now, ended_before).await {
+            ground.count("compaction of records");
+            ground.line("records are only in snapshots now");
         }
     }
 
