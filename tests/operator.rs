@@ -121,7 +121,13 @@ impl Runner {
 
     fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
-        assert!(std::process::Command::new("kill").args([name, &id]).status().unwrap().success());
+        assert!(
+            std::process::Command::new("sh")
+                .args(["-c", &format!("kill {name} {id}")])
+                .status()
+                .unwrap()
+                .success()
+        );
     }
 }
 
