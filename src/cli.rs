@@ -11,10 +11,14 @@
 mod ask;
 mod client;
 mod demo;
+mod differ;
+mod json;
 mod lint;
 mod output;
+mod paint;
 mod run;
 mod sandbox;
+mod show;
 mod test;
 mod webhook;
 
@@ -23,6 +27,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::load;
 use output::Output;
 
 /// Keeps business processes in step across SaaS and ERP systems.
@@ -67,7 +72,7 @@ enum Command {
     /// See it work: node, simulated systems, orders and trouble; then the books.
     Demo(demo::Args),
     /// Send signed webhooks at a steady rate and measure.
-    Load(crate::load::Args),
+    Load(load::Args),
     /// Look at entities.
     #[command(subcommand)]
     Entity(ask::Entity),
@@ -124,10 +129,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Test(args) => test::run(&args, out),
         Command::Sandbox(args) => sandbox::run(args, out).await,
         Command::Demo(args) => Box::pin(demo::run(args, out)).await,
-        Command::Load(args) => match Box::pin(args.execute()).await {
-            Ok(report) => out.text(&report),
-            Err(error) => Err(Failure::Input(error.to_string())),
-        },
+        Command::Load(args) => load(args, out).await,
         Command::Entity(command) => command.run(out).await,
         Command::Search(command) => command.run(out).await,
         Command::Exceptions(command) => command.run(out).await,
@@ -140,6 +142,16 @@ pub async fn run(cli: Cli) -> ExitCode {
             output::problem(&failure.to_string());
             ExitCode::from(failure.code())
         }
+    }
+}
+
+async fn load(mut args: load::Args, out: Output) -> Result<(), Failure> {
+    args.json |= out.is_json();
+    match Box::pin(args.execute()).await {
+        Ok(report) => out.text(&report),
+        Err(error @ load::Error::Unreachable(..)) => Err(Failure::Refused(error.to_string())),
+        Err(error @ load::Error::Worker(_)) => Err(Failure::Broken(error.to_string())),
+        Err(error) => Err(Failure::Input(error.to_string())),
     }
 }
 

@@ -11,5 +11,8 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return syncline::cli::failed(&format!("the runtime cannot be started: {error}")),
     };
-    runtime.block_on(run(cli))
+    let code = runtime.block_on(run(cli));
+    // Whatever still runs has had its time to end, or is to be left at once: nothing waits for it.
+    runtime.shutdown_background();
+    code
 }

@@ -1,15 +1,20 @@
 //! What a node is asked about: entities, exceptions, connectors.
 
-use std::fmt::Write as _;
-
 use serde_json::value::RawValue;
 
-use super::Failure;
 use super::client::{Client, To};
-use super::output::{Output, facts, table};
+use super::output::Output;
+use super::{Failure, show};
 use crate::api::{self, Intervention, Outcome, Page, Reason};
 
+const LOOK: &str = "\
+Examples:
+  syncline entity list order --limit 20
+  syncline entity get order/SO-1001
+  syncline entity timeline order/SO-1001 -o json";
+
 #[derive(Debug, clap::Subcommand)]
+#[command(after_help = LOOK)]
 pub(super) enum Entity {
     /// An entity as it stands.
     Get {
@@ -55,7 +60,15 @@ pub(super) struct Search {
     to: To,
 }
 
+const DECIDE: &str = "\
+Examples:
+  syncline exceptions list --class hold
+  syncline exceptions retry 'order/SO-1001#32' --reason 'account corrected' --set account_id=ACC-2
+  syncline exceptions resolve 'order/SO-1001#96' --reason 'booked by hand' --result '{\"id\": \"901\"}'
+Quote an id: a shell takes what follows `#` for a comment.";
+
 #[derive(Debug, clap::Subcommand)]
+#[command(after_help = DECIDE)]
 pub(super) enum Exceptions {
     /// What waits for a person.
     List {
@@ -102,7 +115,14 @@ pub(super) enum Exceptions {
     },
 }
 
+const STEER: &str = "\
+Examples:
+  syncline connectors list
+  syncline connectors pause erp --reason 'maintenance until six'
+  syncline connectors resume erp --reason 'maintenance is over'";
+
 #[derive(Debug, clap::Subcommand)]
+#[command(after_help = STEER)]
 pub(super) enum Connectors {
     /// All connectors with what waits for them.
     List {
@@ -137,7 +157,7 @@ impl Entity {
             Self::Get { id, to } => {
                 let (kind, key) = split(&id)?;
                 let entity: api::Entity = Client::new(&to)?.get(&["v1", "entities", kind, key], &[]).await?;
-                out.value(&entity, show)
+                out.value(&entity, |entity| show::entity(entity, out))
             }
             Self::Timeline { id, from, to } => {
                 let (kind, key) = split(&id)?;
@@ -145,20 +165,14 @@ impl Entity {
                 let path = ["v1", "entities", kind, key, "timeline"];
                 let page: Page<api::Entry> =
                     Client::new(&to)?.get(&path, &[("from", &from), ("limit", "1000")]).await?;
-                out.value(&page, |page| timeline(page, &id))
+                out.value(&page, |page| show::timeline(page, &id, out))
             }
             Self::List { kind, after, limit, to } => {
                 let limit = limit.to_string();
                 let mut query = vec![("limit", limit.as_str())];
                 query.extend(after.as_deref().map(|after| ("after", after)));
                 let page: Page<api::Head> = Client::new(&to)?.get(&["v1", "entities", &kind], &query).await?;
-                out.value(&page, |page| {
-                    let rows = page.items.iter().map(|head| {
-                        [head.id.clone(), head.status.clone(), head.seq.to_string(), head.updated_at.clone()]
-                    });
-                    let shown = table(&["entity", "state", "records", "changed"], rows);
-                    with_next(shown, page.next.as_deref(), "--after")
-                })
+                out.value(&page, |page| show::heads(page, out))
             }
         }
     }
@@ -166,12 +180,16 @@ impl Entity {
 
 impl Search {
     pub(super) async fn run(self, out: Output) -> Result<(), Failure> {
-        let term = self.term.or(self.correlation).unwrap_or_default();
-        let page: Page<String> = Client::new(&self.to)?.get(&["v1", "search"], &[("q", &term)]).await?;
+        let (parameter, term) = match self.correlation {
+            Some(correlation) => ("correlation", correlation),
+            None => ("q", self.term.unwrap_or_default()),
+        };
+        let page: Page<String> = Client::new(&self.to)?.get(&["v1", "search"], &[(parameter, &term)]).await?;
         if page.items.is_empty() && !out.is_json() {
             return Err(Failure::Failed(format!("nothing belongs to `{term}`")));
         }
-        out.value(&page, |page| page.items.join("\n"))
+        out.value(&page, |page| page.items.join("\n"))?;
+        if page.items.is_empty() { Err(Failure::Told) } else { Ok(()) }
     }
 }
 
@@ -185,7 +203,7 @@ impl Exceptions {
                 query
                     .extend(optional.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?))));
                 let page: Page<api::Exception> = Client::new(&to)?.get(&["v1", "exceptions"], &query).await?;
-                out.value(&page, exceptions)
+                out.value(&page, |page| show::exceptions(page, out))
             }
             Self::Retry { id, reason, set, to } => {
                 let set = if set.is_empty() { None } else { Some(fields(&set)?) };
@@ -206,14 +224,14 @@ impl Connectors {
         let (name, verb, reason, to) = match self {
             Self::List { to } => {
                 let page: Page<api::Connector> = Client::new(&to)?.get(&["v1", "connectors"], &[]).await?;
-                return out.value(&page, |page| connectors(&page.items));
+                return out.value(&page, |page| show::connectors(&page.items, out));
             }
             Self::Pause { name, reason, to } => (name, "pause", reason, to),
             Self::Resume { name, reason, to } => (name, "resume", reason, to),
         };
         let path = ["v1", "connectors", &name, verb];
         let connector: api::Connector = Client::new(&to)?.post(&path, &Reason { reason }).await?;
-        out.value(&connector, |connector| connectors(std::slice::from_ref(connector)))
+        out.value(&connector, |connector| show::connectors(std::slice::from_ref(connector), out))
     }
 }
 
@@ -244,121 +262,6 @@ fn fields(set: &[String]) -> Result<Box<RawValue>, Failure> {
 }
 
 fn decided(outcome: &Outcome, out: Output) -> Result<(), Failure> {
-    out.value(outcome, |outcome| {
-        format!(
-            "{}: {}, now in state {} (record {})",
-            outcome.entity, outcome.verdict, outcome.status, outcome.seq
-        )
-    })
-}
-
-fn show(entity: &api::Entity) -> String {
-    let mut shown = facts(&[
-        ("entity", entity.id.clone()),
-        ("state", format!("{} since {}", entity.status, entity.since)),
-        ("ended", entity.ending.clone().unwrap_or_default()),
-        ("version", entity.version.to_string()),
-        ("records", entity.seq.to_string()),
-        ("flow", entity.correlation_id.clone()),
-        ("reached", entity.reached.join(", ")),
-        ("missed", entity.missed.join(", ")),
-        ("waiting", entity.waiting.join(", ")),
-        (
-            "timers",
-            entity.timers.iter().map(|(name, due)| format!("{name} at {due}")).collect::<Vec<_>>().join(", "),
-        ),
-        ("fields", entity.fields.get().to_owned()),
-    ]);
-    let mut part = |title: &str, text: String| {
-        let _ = write!(shown, "\n\n{title}\n{text}");
-    };
-    if !entity.exceptions.is_empty() {
-        let rows = entity
-            .exceptions
-            .iter()
-            .map(|e| [e.id.clone(), e.class.clone(), e.owner.clone(), e.summary.clone()]);
-        part("waits for a person", table(&["exception", "class", "owner", "what"], rows));
-    }
-    if !entity.pending.is_empty() {
-        let rows = entity.pending.iter().map(|effect| {
-            let call = format!("{}.{}", effect.connector, effect.operation);
-            [
-                effect.name.clone(),
-                call,
-                effect.attempts.to_string(),
-                effect.due.clone().unwrap_or_default(),
-                effect.last.clone(),
-            ]
-        });
-        part("on its way", table(&["effect", "call", "attempts", "due", "last answer"], rows));
-    }
-    if !entity.steps.is_empty() {
-        let rows = entity.steps.iter().map(|step| {
-            let undone = if step.undone { "undone" } else { "" };
-            [step.name.clone(), undone.to_owned(), step.result.get().to_owned()]
-        });
-        part("done", table(&["step", "", "result"], rows));
-    }
-    shown
-}
-
-fn timeline(page: &Page<api::Entry>, id: &str) -> String {
-    let rows = page.items.iter().map(|entry| {
-        let verdict = match &entry.problem {
-            Some(problem) => format!("{}: {problem}", entry.verdict),
-            None => entry.verdict.clone(),
-        };
-        [
-            entry.seq.to_string(),
-            entry.at.clone(),
-            entry.source.clone(),
-            entry.name.clone(),
-            verdict,
-            entry.changes.join("\n"),
-        ]
-    });
-    let shown = table(&["#", "at", "from", "message", "verdict", "what changed"], rows);
-    with_next(format!("{id}\n{shown}"), page.next.as_deref(), "--from")
-}
-
-fn exceptions(page: &Page<api::Exception>) -> String {
-    if page.items.is_empty() {
-        return "nothing waits for a person".to_owned();
-    }
-    let rows = page.items.iter().map(|exception| {
-        let since = exception.opened_at.clone().unwrap_or_default();
-        [
-            exception.id.clone(),
-            exception.class.clone(),
-            exception.owner.clone(),
-            since,
-            exception.summary.clone(),
-        ]
-    });
-    with_next(table(&["exception", "class", "owner", "since", "what"], rows), page.next.as_deref(), "--after")
-}
-
-fn connectors(items: &[api::Connector]) -> String {
-    let rows = items.iter().map(|connector| {
-        let state =
-            if connector.paused { "paused".to_owned() } else { format!("breaker {}", connector.breaker) };
-        let waiting = connector.waiting.map_or_else(|| "?".to_owned(), |waiting| waiting.to_string());
-        let oldest = connector.oldest.clone().unwrap_or_default();
-        [
-            connector.name.clone(),
-            connector.title.clone(),
-            state,
-            connector.in_flight.to_string(),
-            waiting,
-            oldest,
-        ]
-    });
-    table(&["connector", "system", "state", "calls", "waiting", "oldest"], rows)
-}
-
-fn with_next(shown: String, next: Option<&str>, option: &str) -> String {
-    match next {
-        Some(next) => format!("{shown}\nmore: {option} {next}"),
-        None => shown,
-    }
+    out.value(outcome, |outcome| show::outcome(outcome, out))?;
+    if outcome.verdict == "rejected" { Err(Failure::Told) } else { Ok(()) }
 }

@@ -25,7 +25,7 @@ pub(super) struct To {
         global = true
     )]
     node: String,
-    /// The bearer token, by reference: `env:NAME` or `file:/path`.
+    /// The bearer token, by reference: `env:NAME` or `file:/path`. Without it, the token in `SYNCLINE_TOKEN` if there is one.
     #[arg(long, value_name = "REF", env = "SYNCLINE_TOKEN_REF", global = true)]
     token: Option<SecretRef>,
 }
@@ -47,6 +47,12 @@ pub(super) fn http() -> Result<reqwest::Client, Failure> {
     client.build().map_err(|error| Failure::Broken(format!("cannot set up HTTP: {error}")))
 }
 
+/// The token that the environment has for whoever uses this program.
+fn own_token() -> Option<SecretRef> {
+    let name = "SYNCLINE_TOKEN";
+    std::env::var_os(name).filter(|token| !token.is_empty()).map(|_token| SecretRef::Env(name.to_owned()))
+}
+
 impl Client {
     pub(super) fn new(to: &To) -> Result<Self, Failure> {
         let base = Url::parse(&to.node)
@@ -55,7 +61,8 @@ impl Client {
             .ok_or_else(|| {
                 Failure::Input(format!("`{}` is no address: write --node http://127.0.0.1:7171", to.node))
             })?;
-        Ok(Self { http: http()?, base, token: to.token.clone() })
+        let token = to.token.clone().or_else(own_token);
+        Ok(Self { http: http()?, base, token })
     }
 
     /// `path` are the parts of the URL's path; each is escaped.
@@ -95,9 +102,9 @@ impl Client {
         if let Some(body) = body {
             request = request.json(body);
         }
-        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let response = request.send().await.map_err(|error| unreachable(self.base.as_str(), &error))?;
         let status = response.status();
-        let bytes = response.bytes().await.map_err(|error| self.unreachable(&error))?;
+        let bytes = response.bytes().await.map_err(|error| unreachable(self.base.as_str(), &error))?;
         if status.is_success() {
             return serde_json::from_slice(&bytes).map_err(|error| {
                 Failure::Refused(format!(
@@ -108,20 +115,22 @@ impl Client {
         }
         Err(refused(status, &bytes))
     }
+}
 
-    fn unreachable(&self, error: &reqwest::Error) -> Failure {
-        let why = if error.is_connect() {
-            format!(
-                "nothing answers at {}; start a node (`syncline run`), or name another with --node",
-                self.base
-            )
-        } else if error.is_timeout() {
-            format!("{} did not answer in {TIMEOUT:?}", self.base)
-        } else {
-            format!("{}: {error}", self.base)
-        };
-        Failure::Refused(why)
+/// Why there is no answer from `at`, and what to do.
+pub(super) fn unreachable(at: &str, error: &reqwest::Error) -> Failure {
+    if error.is_timeout() {
+        return Failure::Refused(format!("{at} did not answer in {} seconds", TIMEOUT.as_secs()));
     }
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    if error.is_connect() {
+        let fix = "start a node (`syncline run`), or name another with --node";
+        return Failure::Refused(format!("nothing answers at {at} ({cause}); {fix}"));
+    }
+    Failure::Refused(format!("{at}: {cause}"))
 }
 
 /// A problem (RFC 9457) as a sentence.

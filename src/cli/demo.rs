@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::Failure;
-use super::output::{Output, note, table};
+use super::output::{Output, note};
 use super::run::stopped;
 use crate::clock::{Clock as _, SystemClock};
 use crate::demo::{Books, Plan, Progress, Stage, Tell, play};
@@ -104,12 +104,12 @@ fn show(books: &Books, out: Output) -> Result<(), Failure> {
             String::new()
         });
     }
-    let counts = table(
+    let counts = out.table(
         &["counted", ""],
         books.rows.iter().map(|(what, count)| [(*what).to_owned(), format!("{count:>6}")]),
     );
     let holds = |holds| if holds { "holds" } else { "BROKEN" };
-    let checks = table(
+    let checks = out.table(
         &["checked", "", ""],
         books
             .checks
@@ -121,6 +121,7 @@ fn show(books: &Books, out: Output) -> Result<(), Failure> {
 
 fn endpoints(stage: &Stage, directory: &Path) {
     let (node, sandbox) = (stage.node_address(), stage.sandbox_address());
+    let to = if node.port() == 7171 { String::new() } else { format!(" --node http://{node}") };
     note(format_args!(
         "\nStill running; Ctrl-C ends it.\n\
          \x20 exceptions   http://{node}/\n\
@@ -129,7 +130,8 @@ fn endpoints(stage: &Stage, directory: &Path) {
          \x20 ledger       http://{sandbox}/ledger/summary\n\
          \x20 faults       http://{sandbox}/faults\n\
          \x20 store        {}\n\
-         \n  Try: syncline exceptions list    syncline entity timeline order/SO-000001",
+         \n  Try: syncline exceptions list{to}\n\
+         \x20      syncline entity timeline order/SO-000001{to}",
         directory.display()
     ));
 }

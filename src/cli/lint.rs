@@ -6,10 +6,14 @@ use serde_json::json;
 use syncline_actors::document::Severity;
 
 use super::output::Output;
-use super::{Failure, config_dir};
+use super::paint::Style;
+use super::{Failure, config_dir, test};
 use crate::integration;
 
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  syncline lint config\n  syncline lint config --deny-warnings -o json      for a pipeline"
+)]
 pub(super) struct Args {
     /// The integration: the directory that has `processes/`, `sources/`, `connectors/` and `schemas/`.
     #[arg(default_value_os_t = config_dir())]
@@ -21,8 +25,13 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, out: Output) -> Result<(), Failure> {
     let read = integration::load(&args.directory).map_err(|error| Failure::Input(error.to_string()))?;
-    let errors = read.problems.iter().filter(|problem| problem.severity == Severity::Error).count();
-    let warnings = read.problems.len() - errors;
+    let mut problems = read.problems;
+    problems.extend(test::problems(
+        &read.texts,
+        read.integration.as_ref().map(|integration| &integration.catalog),
+    ));
+    let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
+    let warnings = problems.len() - errors;
     if out.is_json() {
         let problem = |problem: &syncline_actors::document::Problem| {
             json!({
@@ -35,18 +44,45 @@ pub(super) fn run(args: &Args, out: Output) -> Result<(), Failure> {
                 "fix": problem.fix,
             })
         };
-        out.value(&read.problems.iter().map(problem).collect::<Vec<_>>(), |_| String::new())?;
+        out.value(&problems.iter().map(problem).collect::<Vec<_>>(), |_| String::new())?;
     } else {
         let files = plural(read.texts.len(), "file");
         let summary = match (errors, warnings) {
-            (0, 0) => format!("{files} checked, no problems"),
-            _ => format!("{}, {} in {files}", plural(errors, "error"), plural(warnings, "warning")),
+            (0, 0) => out.paint(Style::Good, &format!("{files} checked, no problems")),
+            (0, _) => out.paint(Style::Odd, &format!("0 errors, {} in {files}", plural(warnings, "warning"))),
+            _ => {
+                let counts = format!("{}, {}", plural(errors, "error"), plural(warnings, "warning"));
+                out.paint(Style::Bad, &format!("{counts} in {files}"))
+            }
         };
-        let shown = read.problems.render(&read.texts);
-        out.text(&if shown.is_empty() { summary } else { format!("{}\n\n{summary}", shown.trim_end()) })?;
+        let shown = painted(&problems.render(&read.texts), out);
+        out.text(&if shown.is_empty() { summary } else { format!("{shown}\n\n{summary}") })?;
     }
     let fails = errors > 0 || (args.deny_warnings && warnings > 0);
     if fails { Err(Failure::Told) } else { Ok(()) }
+}
+
+/// Problems as they are rendered, in colour: places, carets and fixes stand out.
+fn painted(shown: &str, out: Output) -> String {
+    let line = |line: &str| match line.strip_prefix("    ") {
+        None => match line.split_once("  ") {
+            Some((place, rest)) => match rest.strip_prefix("warning: ") {
+                Some(rest) => {
+                    format!("{}  {} {rest}", out.paint(Style::Bold, place), out.paint(Style::Odd, "warning:"))
+                }
+                None => format!("{}  {}", out.paint(Style::Bold, place), out.paint(Style::Bad, rest)),
+            },
+            None => line.to_owned(),
+        },
+        Some(rest) if rest.starts_with("fix: ") => {
+            format!("    {} {}", out.paint(Style::Good, "fix:"), &rest["fix: ".len()..])
+        }
+        Some(rest) if rest.trim_start().starts_with('|') && rest.ends_with('^') => {
+            format!("    {}{}", &rest[..rest.len() - 1], out.paint(Style::Bad, "^"))
+        }
+        Some(rest) => format!("    {rest}"),
+    };
+    shown.trim_end().lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
 pub(super) fn plural(count: usize, what: &str) -> String {

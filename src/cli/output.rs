@@ -4,20 +4,22 @@ use std::fmt::Display;
 use std::io::{ErrorKind, IsTerminal as _, Write as _};
 
 use comfy_table::presets::NOTHING;
-use comfy_table::{ContentArrangement, LineStyle, Table, TableStyle};
+use comfy_table::{Cell, ContentArrangement, LineStyle, Table, TableStyle};
 use serde::Serialize;
 
-use super::Failure;
+use super::paint::{Style, is_colourful, painted, tone};
+use super::{Failure, json};
 
 /// Where results go, and in which form.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Output {
     json: bool,
+    colour: bool,
 }
 
 impl Output {
     pub(super) fn new(json: bool) -> Self {
-        Self { json }
+        Self { json, colour: !json && is_colourful(&std::io::stdout()) }
     }
 
     /// Whether programs read it.
@@ -48,44 +50,74 @@ impl Output {
         table: impl FnOnce(&T) -> String,
     ) -> Result<(), Failure> {
         if self.json {
-            let text = serde_json::to_string_pretty(value);
-            return self.text(&text.map_err(|error| Failure::Broken(error.to_string()))?);
+            let text = serde_json::to_string(value).map_err(|error| Failure::Broken(error.to_string()))?;
+            return self.text(&json::indented(&text));
         }
         self.text(&table(value))
     }
+
+    /// The text in a style, where there are colours.
+    pub(super) fn paint(self, style: Style, text: &str) -> String {
+        if self.colour { painted(style, text) } else { text.to_owned() }
+    }
+
+    /// A table with a head. Words that say how something is have their colour.
+    pub(super) fn table<R: IntoIterator<Item = String>>(
+        self,
+        head: &[&str],
+        rows: impl IntoIterator<Item = R>,
+    ) -> String {
+        let mut table = Table::new();
+        table.load_style(LINED).set_content_arrangement(ContentArrangement::Dynamic);
+        table.set_header(head.iter().map(|name| self.cell(*name, Some(Style::Bold))));
+        for row in rows {
+            table.add_row(row.into_iter().map(|text| {
+                let style = tone(&text);
+                self.cell(text, style)
+            }));
+        }
+        trimmed(&table)
+    }
+
+    /// Names and values, one a line.
+    pub(super) fn facts<N: Into<String>>(self, facts: impl IntoIterator<Item = (N, String)>) -> String {
+        let mut table = Table::new();
+        table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+        for (name, value) in facts {
+            if !value.is_empty() {
+                let style = tone(&value);
+                table.add_row([self.cell(name.into(), Some(Style::Dim)), self.cell(value, style)]);
+            }
+        }
+        trimmed(&table)
+    }
+
+    fn cell(self, text: impl Into<String>, style: Option<Style>) -> Cell {
+        let cell = Cell::new(text.into());
+        match style.filter(|_| self.colour) {
+            Some(style) => style.cell(cell),
+            None => cell,
+        }
+    }
+}
+
+/// Without white space at the ends of lines, so that a row can be copied.
+fn trimmed(table: &Table) -> String {
+    table.to_string().lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
 }
 
 /// A line below the head and nothing else, so that a row can be copied.
 const LINED: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
-/// A table with a head.
-pub(super) fn table<R: IntoIterator<Item = String>>(
-    head: &[&str],
-    rows: impl IntoIterator<Item = R>,
-) -> String {
-    let mut table = Table::new();
-    table.load_style(LINED).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(head.iter().copied());
-    for row in rows {
-        table.add_row(row);
-    }
-    table.to_string()
-}
-
-/// Names and values, one a line.
-pub(super) fn facts(facts: &[(&str, String)]) -> String {
-    let mut table = Table::new();
-    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    for (name, value) in facts.iter().filter(|(_, value)| !value.is_empty()) {
-        table.add_row([*name, value]);
-    }
-    table.to_string().lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
-}
-
 /// Says what went wrong, on standard error. Nothing for an empty text.
 pub(super) fn problem(text: &str) {
     if !text.is_empty() {
-        note(format_args!("error: {text}"));
+        let word = if is_colourful(&std::io::stderr()) {
+            painted(Style::Bad, "error:")
+        } else {
+            "error:".to_owned()
+        };
+        note(format_args!("{word} {text}"));
     }
 }
 

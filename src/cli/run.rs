@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Failure, output};
-use crate::config::Settings;
+use crate::config::{Settings, environment};
 use crate::integration::{self, Integration};
-use crate::node::{Ground, Node};
+use crate::node::{self, Ground, Node};
 use crate::telemetry;
 
 #[derive(Debug, clap::Args)]
@@ -31,7 +31,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     if args.print_defaults {
         return output::Output::new(false).text(crate::config::DEFAULT);
     }
-    let settings = Settings::load(args.config.as_deref(), variables(), &args.set)
+    let settings = Settings::load(args.config.as_deref(), environment(), &args.set)
         .map_err(|error| Failure::Input(error.to_string()))?;
     telemetry::log::start(settings.log).map_err(|error| Failure::Broken(error.to_string()))?;
     let integration = integration(&settings)?;
@@ -47,14 +47,6 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
             Err(Failure::Failed("stopped at once; nothing acknowledged is lost".to_owned()))
         }
     }
-}
-
-/// The environment's settings. `SYNCLINE_CONFIG` is the command line's.
-fn variables() -> impl Iterator<Item = (String, String)> {
-    let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-        Some((name.into_string().ok()?, value.into_string().ok()?))
-    };
-    std::env::vars_os().filter_map(text)
 }
 
 fn integration(settings: &Settings) -> Result<Integration, Failure> {
@@ -75,7 +67,7 @@ fn integration(settings: &Settings) -> Result<Integration, Failure> {
     }
 }
 
-async fn start(settings: &Settings, integration: Integration) -> Result<Node, crate::node::Error> {
+async fn start(settings: &Settings, integration: Integration) -> Result<Node, node::Error> {
     let ground = Ground::of_machine(settings, integration)?;
     Box::pin(Node::start(settings, ground)).await
 }

@@ -5,16 +5,18 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use syncline_actors::document::Reader;
-use syncline_actors::process::test::{self, CaseResult};
+use syncline_actors::document::{Node, Place, Problem, Problems, Reader, suggest};
+use syncline_actors::process::test::{self, CaseResult, Failure as Failed};
 use syncline_actors::process::{Catalog, Process};
 
 use super::lint::plural;
 use super::output::Output;
-use super::{Failure, config_dir};
+use super::paint::Style;
+use super::{Failure, config_dir, differ};
 use crate::integration;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  syncline test config\n  syncline test config --filter 'tax engine'")]
 pub(super) struct Args {
     /// The integration: the directory that has `processes/` with its `*.test.yaml`.
     #[arg(default_value_os_t = config_dir())]
@@ -39,56 +41,89 @@ pub(super) fn run(args: &Args, out: Output) -> Result<(), Failure> {
             "the integration has mistakes, so nothing was tested:\n\n{shown}"
         )));
     };
-    let tests: BTreeMap<_, _> = read.texts.iter().filter(|(name, _)| name.ends_with(".test.yaml")).collect();
-    if tests.is_empty() {
+    let reader = Reader::default();
+    let mut tested: Vec<Tested> = files(&read.texts)
+        .filter_map(|(file, text)| one(file, text, &integration.catalog, &reader))
+        .collect();
+    let problems = reader.into_problems();
+    if problems.is_fatal() {
+        return Err(Failure::Input(format!("the tests cannot be read:\n\n{}", problems.render(&read.texts))));
+    }
+    if tested.is_empty() {
         let why = format!("{} has no processes/*.test.yaml", args.directory.display());
         return Err(Failure::Input(why));
     }
-    let reader = Reader::default();
-    let mut tested = Vec::new();
-    for (file, text) in tests {
-        tested.extend(one(file, text, &integration.catalog, &reader, args.filter.as_deref()));
-    }
-    let problems = reader.into_problems();
-    if problems.is_fatal() {
-        return Err(Failure::Input(problems.render(&read.texts)));
+    if let Some(filter) = &args.filter {
+        pick(&mut tested, filter)?;
     }
     report(&tested, out)?;
     let failed = tested.iter().flat_map(|tested| &tested.results).any(|result| result.failure.is_some());
     if failed { Err(Failure::Told) } else { Ok(()) }
 }
 
-fn one(file: &str, text: &str, catalog: &Catalog, reader: &Reader, filter: Option<&str>) -> Option<Tested> {
+/// The files of given/when/then.
+fn files(texts: &BTreeMap<String, String>) -> impl Iterator<Item = (&String, &String)> {
+    texts.iter().filter(|(name, _)| name.ends_with(".test.yaml"))
+}
+
+/// What is wrong with the test files as files, for `lint`; which process they are about is looked at once there are any.
+pub(super) fn problems(texts: &BTreeMap<String, String>, catalog: Option<&Catalog>) -> Problems {
+    let reader = Reader::default();
+    for (file, text) in files(texts) {
+        if let (Some(node), Some(catalog)) = (reader.read(file, text), catalog) {
+            subject(file, &node, catalog, &reader);
+        }
+    }
+    reader.into_problems()
+}
+
+fn one(file: &str, text: &str, catalog: &Catalog, reader: &Reader) -> Option<Tested> {
     let node = reader.read(file, text)?;
     let process = subject(file, &node, catalog, reader)?;
-    let mut results = test::run(&node, process);
+    let results = test::run(&node, process);
     let unvisited = test::unvisited(process, &results).into_iter().map(str::to_owned).collect();
-    results.retain(|result| filter.is_none_or(|filter| result.name.contains(filter)));
     Some(Tested { file: file.to_owned(), results, unvisited })
 }
 
-fn subject<'c>(
-    file: &str,
-    node: &syncline_actors::document::Node,
-    catalog: &'c Catalog,
-    reader: &Reader,
-) -> Option<&'c Process> {
-    use syncline_actors::document::{Place, Problem};
-    let refuse = |message: String, fix: &str| {
-        reader.note(Problem::error(Place::start_of(file), "process", message).fix(fix));
+/// The process that a file tests.
+fn subject<'c>(file: &str, node: &Node, catalog: &'c Catalog, reader: &Reader) -> Option<&'c Process> {
+    let place = node.get("process").map_or_else(|| Place::start_of(file), |node| node.place.clone());
+    let refuse = |message: String, fix: String| {
+        reader.note(Problem::error(place, "process", message).fix(fix));
         None
     };
     let Some((name, version)) = test::subject(node) else {
-        return refuse("nothing says which process is tested".to_owned(), "write `process: NAME` at the top");
+        let message = "nothing says which process is tested".to_owned();
+        return refuse(message, "write `process: NAME` at the top".to_owned());
     };
     let found = match version {
         Some(version) => catalog.version(&name, version),
         None => catalog.newest(&name),
     };
-    match found {
-        Some(process) => Some(process),
-        None => refuse(format!("there is no such process `{name}`"), "correct `process:` or `version:`"),
+    if let Some(process) = found {
+        return Some(process);
     }
+    let names: Vec<&str> = catalog.iter().map(|process| &*process.name).collect();
+    let fix = match suggest(&name, names.iter().copied()) {
+        Some(near) if near != name => format!("did you mean `{near}`?"),
+        _ => format!("correct `process:` or `version:`; there are: {}", names.join(", ")),
+    };
+    refuse(format!("there is no such process `{name}`"), fix)
+}
+
+/// Leaves the cases whose name contains `filter`, in whichever case.
+fn pick(tested: &mut Vec<Tested>, filter: &str) -> Result<(), Failure> {
+    let wanted = filter.to_lowercase();
+    for tested in &mut *tested {
+        tested.results.retain(|result| result.name.to_lowercase().contains(&wanted));
+    }
+    tested.retain(|tested| !tested.results.is_empty());
+    if tested.is_empty() {
+        return Err(Failure::Input(format!(
+            "no case has `{filter}` in its name; without --filter all are run"
+        )));
+    }
+    Ok(())
 }
 
 fn report(tested: &[Tested], out: Output) -> Result<(), Failure> {
@@ -99,33 +134,40 @@ fn report(tested: &[Tested], out: Output) -> Result<(), Failure> {
     let mut text = String::new();
     let (mut passed, mut failed) = (0, 0);
     for tested in tested {
-        let _ = writeln!(text, "{}", tested.file);
+        let _ = writeln!(text, "{}", out.paint(Style::Bold, &tested.file));
         for result in &tested.results {
             match &result.failure {
                 None => {
                     passed += 1;
-                    let _ = writeln!(text, "  ok    {}", result.name);
+                    let _ = writeln!(text, "  {}    {}", out.paint(Style::Good, "ok"), result.name);
                 }
                 Some(failure) => {
                     failed += 1;
-                    let _ = writeln!(
-                        text,
-                        "  FAIL  {}\n        {}: {}",
-                        result.name, failure.place, failure.step
-                    );
-                    for line in &failure.differences {
-                        let _ = writeln!(text, "          {line}");
-                    }
+                    failure_of(result, failure, out, &mut text);
                 }
             }
         }
         if !tested.unvisited.is_empty() {
-            let _ = writeln!(text, "  no case comes to: {}", tested.unvisited.join(", "));
+            let states = tested.unvisited.join(", ");
+            let _ = writeln!(text, "  {} {states}", out.paint(Style::Odd, "no case comes to:"));
         }
         text.push('\n');
     }
-    let _ = write!(text, "{} passed, {failed} failed", plural(passed, "case"));
+    let summary = format!("{} passed, {failed} failed", plural(passed, "case"));
+    let style = if failed == 0 { Style::Good } else { Style::Bad };
+    text.push_str(&out.paint(style, &summary));
+    if failed > 0 {
+        text.push_str("   (- expected, + found)");
+    }
     out.text(&text)
+}
+
+fn failure_of(result: &CaseResult, failure: &Failed, out: Output, text: &mut String) {
+    let word = out.paint(Style::Bad, "FAIL");
+    let _ = writeln!(text, "  {word}  {}\n        {}: {}", result.name, failure.place, failure.step);
+    for line in differ::shown(&failure.differences, out) {
+        let _ = writeln!(text, "          {line}");
+    }
 }
 
 fn as_json(tested: &Tested) -> Value {

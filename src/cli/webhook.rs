@@ -8,9 +8,9 @@ use secrecy::ExposeSecret as _;
 use serde_json::json;
 use syncline_actors::time::Timestamp;
 
-use super::client::http;
+use super::client::{http, unreachable};
 use super::lint::plural;
-use super::output::{Output, table};
+use super::output::Output;
 use super::{Failure, config_dir};
 use crate::clock::{Clock as _, SystemClock};
 use crate::ingress::sign::{Signed, Signer, identity_headers};
@@ -19,7 +19,16 @@ use crate::ingress::verify::{Request, Secret, Step, Verifier};
 use crate::integration;
 use crate::secret::SecretRef;
 
+const EXAMPLES: &str = "\
+Examples:
+  syncline webhook send --source crm --body order.json --id msg_1 --count 2     the second is a duplicate
+  syncline webhook sign --source crm --body order.json > headers.txt
+  curl -H @headers.txt --data-binary @order.json http://127.0.0.1:7171/hooks/crm
+  syncline webhook verify --source crm --headers headers.txt --body order.json  why it is refused
+Secrets are read as config/sources/*.yaml says, e.g. from SYNCLINE_CRM_SECRET.";
+
 #[derive(Debug, clap::Subcommand)]
+#[command(after_help = EXAMPLES)]
 pub(super) enum Webhook {
     /// Print the headers that the source's sender would send.
     Sign {
@@ -226,7 +235,7 @@ impl Sender {
                     "FAILED"
                 }
             };
-            table(
+            out.table(
                 &["step", "", ""],
                 steps.iter().map(|step| [step.name.to_owned(), word(step).to_owned(), step.detail.clone()]),
             )
@@ -248,9 +257,7 @@ impl Sender {
             request = request.query(&[(name.as_str(), value.expose_secret())]);
         }
         let response = request.header("content-type", "application/json").send().await;
-        let response = response.map_err(|error| {
-            Failure::Refused(format!("nothing answers at {url} ({error}); start a node with `syncline run`"))
-        })?;
+        let response = response.map_err(|error| unreachable(node, &error))?;
         let status = response.status();
         let body = response.text().await.unwrap_or_default();
         out.value(&json!({"id": id, "status": status.as_u16(), "body": body}), |_| {

@@ -1,0 +1,209 @@
+//! What a node answers, as a person likes to read it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde_json::value::RawValue;
+use syncline_actors::time::Timestamp;
+
+use super::json::spaced;
+use super::output::Output;
+use super::paint::{Style, tone};
+use crate::api::{Connector, Entity, Entry, Exception, Head, Outcome, Page, Pending};
+use crate::clock::{Clock as _, SystemClock};
+
+/// An entity with all that belongs to it.
+pub(super) fn entity(entity: &Entity, out: Output) -> String {
+    let status = out.paint(tone(&entity.status).unwrap_or(Style::Bold), &entity.status);
+    let mut shown = format!("{}  {status}\n\n", out.paint(Style::Bold, &entity.id));
+    let timers = entity.timers.iter().map(|(name, due)| format!("{name} {}", from_now(due)));
+    shown.push_str(&out.facts([
+        ("since", format!("{} ({})", time(&entity.since), from_now(&entity.since))),
+        ("ended", entity.ending.clone().unwrap_or_default()),
+        ("began", format!("{}, on version {}", time(&entity.began_at), entity.version)),
+        ("records", entity.seq.to_string()),
+        ("flow", entity.correlation_id.clone()),
+        ("reached", entity.reached.join(", ")),
+        ("missed", entity.missed.join(", ")),
+        ("deferred", entity.waiting.join(", ")),
+        ("timers", timers.collect::<Vec<_>>().join("\n")),
+    ]));
+    let mut part = |title: &str, text: String| {
+        let _ = write!(shown, "\n\n{}\n{text}", out.paint(Style::Bold, title));
+    };
+    if !entity.exceptions.is_empty() {
+        part("Waits for a person", exception_list(&entity.exceptions, out));
+    }
+    if !entity.pending.is_empty() {
+        part("On its way", pending(&entity.pending, out));
+    }
+    if !entity.steps.is_empty() {
+        let rows = entity.steps.iter().map(|step| {
+            let word = if step.undone { "undone" } else { "ok" };
+            [step.name.clone(), word.to_owned(), spaced(step.result.get())]
+        });
+        part("Done", out.table(&["step", "", "result"], rows));
+    }
+    part("Fields", out.facts(fields(&entity.fields)));
+    shown
+}
+
+fn pending(pending: &[Pending], out: Output) -> String {
+    let rows = pending.iter().map(|effect| {
+        let call = format!("{}.{}", effect.connector, effect.operation);
+        let due = effect.due.as_deref().map(from_now).unwrap_or_default();
+        [effect.name.clone(), call, effect.attempts.to_string(), due, effect.last.clone()]
+    });
+    out.table(&["effect", "call", "attempts", "due", "last answer"], rows)
+}
+
+/// Fields and their values; of a list, one element a line.
+fn fields(fields: &RawValue) -> Vec<(String, String)> {
+    let members: BTreeMap<String, &RawValue> = serde_json::from_str(fields.get()).unwrap_or_default();
+    let value = |value: &RawValue| match serde_json::from_str::<Vec<&RawValue>>(value.get()) {
+        Ok(items) if items.iter().any(|item| item.get().starts_with('{')) => {
+            items.iter().map(|item| spaced(item.get())).collect::<Vec<_>>().join("\n")
+        }
+        _ => spaced(value.get()),
+    };
+    members.into_iter().map(|(name, raw)| (name, value(raw))).collect()
+}
+
+/// What happened, a block for each record.
+pub(super) fn timeline(page: &Page<Entry>, id: &str, out: Output) -> String {
+    let mut shown = out.paint(Style::Bold, id);
+    let mut before = None;
+    for entry in &page.items {
+        let moved = if before == Some(&entry.status) {
+            String::new()
+        } else {
+            format!("  → {}", out.paint(tone(&entry.status).unwrap_or(Style::Bold), &entry.status))
+        };
+        before = Some(&entry.status);
+        let verdict = out.paint(tone(&entry.verdict).unwrap_or(Style::Bold), &entry.verdict);
+        let _ = write!(
+            shown,
+            "\n\n{:>3}  {}  {} from {}  {verdict}{moved}",
+            entry.seq,
+            time(&entry.at),
+            out.paint(Style::Bold, &entry.name),
+            entry.source
+        );
+        if let Some(problem) = &entry.problem {
+            let _ = write!(shown, "\n     {}", out.paint(Style::Bad, problem));
+        }
+        let told = [entry.name.clone(), format!("entered {}", entry.status)];
+        for change in entry.changes.iter().filter(|change| !told.contains(change)) {
+            let style = if change.starts_with("exception ") { Style::Odd } else { Style::Dim };
+            let _ = write!(shown, "\n     {}", out.paint(style, change));
+        }
+    }
+    with_next(shown, page.next.as_deref(), "--from")
+}
+
+/// Entities in a list.
+pub(super) fn heads(page: &Page<Head>, out: Output) -> String {
+    let rows = page
+        .items
+        .iter()
+        .map(|head| [head.id.clone(), head.status.clone(), head.seq.to_string(), time(&head.updated_at)]);
+    with_next(out.table(&["entity", "state", "records", "changed"], rows), page.next.as_deref(), "--after")
+}
+
+/// Exceptions in a list.
+pub(super) fn exceptions(page: &Page<Exception>, out: Output) -> String {
+    if page.items.is_empty() {
+        return "nothing waits for a person".to_owned();
+    }
+    let shown = exception_list(&page.items, out);
+    let shown = with_next(shown, page.next.as_deref(), "--after");
+    let how = "Decide with: syncline exceptions retry|resolve ID --reason WHY";
+    format!("{shown}\n\n{}", out.paint(Style::Dim, how))
+}
+
+/// A block for each, so that ids stand whole however narrow the terminal is.
+fn exception_list(exceptions: &[Exception], out: Output) -> String {
+    let width =
+        |of: fn(&Exception) -> &str| exceptions.iter().map(|e| of(e).chars().count()).max().unwrap_or(0);
+    let (id, class) = (width(|e| &e.id), width(|e| &e.class));
+    let block = |exception: &Exception| {
+        let head = out.paint(Style::Bold, &format!("{:id$}", exception.id));
+        let tone = tone(&exception.class).unwrap_or(Style::Odd);
+        let class = out.paint(tone, &format!("{:class$}", exception.class));
+        let since =
+            exception.opened_at.as_deref().map(|at| format!(", {}", from_now(at))).unwrap_or_default();
+        format!("{head}  {class}  {}{since}\n    {}", exception.owner, exception.summary)
+    };
+    exceptions.iter().map(block).collect::<Vec<_>>().join("\n")
+}
+
+/// Connectors in a list.
+pub(super) fn connectors(connectors: &[Connector], out: Output) -> String {
+    let rows = connectors.iter().map(|connector| {
+        let state = match connector.breaker.as_str() {
+            _ if connector.paused => "paused".to_owned(),
+            _ if connector.throttled_until.is_some() => "throttled".to_owned(),
+            "closed" => "running".to_owned(),
+            other => format!("breaker {other}"),
+        };
+        let waiting = connector.waiting.map_or_else(|| "?".to_owned(), |waiting| waiting.to_string());
+        let oldest = connector.oldest.as_deref().map(from_now).unwrap_or_default();
+        let calls = connector.in_flight.to_string();
+        [connector.name.clone(), connector.title.clone(), state, calls, waiting, oldest]
+    });
+    out.table(&["connector", "system", "state", "calls", "waiting", "oldest"], rows)
+}
+
+/// What a decision led to.
+pub(super) fn outcome(outcome: &Outcome, out: Output) -> String {
+    let verdict = out.paint(tone(&outcome.verdict).unwrap_or(Style::Bold), &outcome.verdict);
+    let why = outcome.problem.as_deref().map(|problem| format!(": {problem}")).unwrap_or_default();
+    format!("{}: {verdict}{why}; now in state {} (record {})", outcome.entity, outcome.status, outcome.seq)
+}
+
+fn with_next(shown: String, next: Option<&str>, option: &str) -> String {
+    match next {
+        Some(next) => format!("{shown}\n\nThere are more: add {option} {next}"),
+        None => shown,
+    }
+}
+
+/// A time as people write it.
+fn time(text: &str) -> String {
+    text.replacen('T', " ", 1)
+}
+
+/// How far a time is from now: `12m ago`, `in 3h`.
+fn from_now(text: &str) -> String {
+    Timestamp::parse(text).map_or_else(|| text.to_owned(), |at| distance(at.0 - SystemClock.now().0))
+}
+
+fn distance(ms: i64) -> String {
+    let seconds = ms.unsigned_abs() / 1000;
+    let span = match seconds {
+        0 => return "now".to_owned(),
+        1..=119 => format!("{seconds}s"),
+        120..=7199 => format!("{}m", seconds / 60),
+        7200..=172_799 => format!("{}h", seconds / 3600),
+        _ => format!("{}d", seconds / 86_400),
+    };
+    if ms < 0 { format!("{span} ago") } else { format!("in {span}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_distance_in_time_has_one_unit() {
+        let shown = [0, -999, -1_000, 119_999, -120_000, -7_200_000, 172_799_999, 172_800_000].map(distance);
+        assert_eq!(shown, ["now", "now", "1s ago", "in 119s", "2m ago", "2h ago", "in 47h", "in 2d"]);
+    }
+
+    #[test]
+    fn a_list_of_maps_has_a_line_for_each() {
+        let raw = RawValue::from_string(r#"{"b":[{"q":1.0},{"q":2}],"a":["x","y"]}"#.to_owned()).unwrap();
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(fields(&raw), [pair("a", r#"["x", "y"]"#), pair("b", "{\"q\": 1.0}\n{\"q\": 2}")]);
+    }
+}
