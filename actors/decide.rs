@@ -1,7 +1,7 @@
 //! The heart: what an entity answers to a message.
 //!
 //! A decision is a value computed from what has happened. Nothing here waits, sends, stores, looks at a clock or throws a die:
-//! `envelope.at` is now. The [`Draft`] is a copy of the state on which each change is applied as it is decided, so that what
+//! `envelope.at` is now. The draft is a copy of the state on which each change is applied as it is decided, so that what
 //! comes later in a transition sees what came earlier.
 
 use std::sync::Arc;
