@@ -170,6 +170,14 @@ impl Expr {
         }
     }
 
+    /// Whether it can be true or false: one that looks at nothing is tried.
+    ///
+    /// # Errors
+    /// As [`Expr::eval_bool`].
+    pub fn check_bool(&self) -> Result<(), ExprError> {
+        if self.0.references.is_empty() { self.eval_bool(&Scope::new()).map(|_| ()) } else { Ok(()) }
+    }
+
     /// As it was written.
     pub fn source(&self) -> &str {
         &self.0.source

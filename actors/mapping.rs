@@ -70,6 +70,21 @@ impl Mapping {
         Self(Kind::Each(Box::new(Each { list, name: name.to_owned(), filter, map })))
     }
 
+    /// What it always gives, as [`Value::kind_name`]; none where that depends on what an expression gives.
+    pub fn kind_name(&self) -> Option<&'static str> {
+        match &self.0 {
+            Kind::Literal(value) => Some(value.kind_name()),
+            Kind::List(_) | Kind::Each(_) => Some("list"),
+            Kind::Map(_) => Some("map"),
+            Kind::Expr(_) | Kind::Optional(_) => None,
+        }
+    }
+
+    /// The expression, if it is nothing else.
+    pub fn as_expr(&self) -> Option<&Expr> {
+        if let Kind::Expr(expr) = &self.0 { Some(expr) } else { None }
+    }
+
     /// What it gives in `scope`.
     ///
     /// # Errors

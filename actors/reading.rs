@@ -32,6 +32,16 @@ pub fn expr(item: &Item<'_>, names: &Names) -> Option<Expr> {
     }
 }
 
+/// Compiles an expression that must be true or false, as far as that shows before it runs.
+pub fn guard(item: &Item<'_>, names: &Names) -> Option<Expr> {
+    let guard = expr(item, names)?;
+    if let Err(error) = guard.check_bool() {
+        item.refuse(error.to_string(), "compare something: `order.total > 100`, `status == 200`");
+        return None;
+    }
+    Some(guard)
+}
+
 /// Compiles a mapping: text is an expression, maps and lists are structure, `{each, as, where, map}` goes through a list. A key
 /// that ends in `?` may be absent. Numbers, booleans and null stand for themselves.
 pub fn mapping(item: &Item<'_>, names: &Names) -> Option<Mapping> {
@@ -70,7 +80,7 @@ fn each(item: &Item<'_>, names: &Names) -> Option<Mapping> {
     let list = fields.required("each").and_then(|item| expr(&item, names));
     let name = fields.text("as");
     let inner = name.as_ref().map(|name| names.and(&name.value));
-    let filter = fields.optional("where").zip(inner.as_ref()).map(|(item, inner)| expr(&item, inner));
+    let filter = fields.optional("where").zip(inner.as_ref()).map(|(item, inner)| guard(&item, inner));
     let map = fields.required("map").zip(inner.as_ref()).and_then(|(item, inner)| mapping(&item, inner));
     fields.finish();
     let filter = match filter {

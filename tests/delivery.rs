@@ -13,6 +13,7 @@ use std::time::Duration;
 use syncline::clock::Clock as _;
 use syncline::delivery::{Breakers, MailboxError};
 use syncline::journal::Journal as _;
+use syncline::journal::memory::FaultAction;
 use syncline_actors::envelope::{Outcome, OutcomeClass};
 use syncline_actors::value::Value;
 use world::{World, answer, answer_with, lost, ms, unsent};
@@ -478,6 +479,58 @@ async fn what_an_owner_before_us_may_have_sent_is_not_called_off_unasked() {
     world.crash();
     world.call_off(&row).await;
     world.start().await;
+    assert_eq!(world.outcome().await.class, OutcomeClass::Ok);
+    assert_eq!(world.vendor.calls().len(), 2, "sent again under its key, which tells");
+}
+
+/// One call of an owner before us has left no trace; ours, which surely did nothing, says nothing about it.
+#[tokio::test(start_paused = true)]
+async fn what_an_owner_before_us_may_have_sent_stays_in_doubt_when_we_are_turned_away() {
+    for first in [answer(503, ""), lost()] {
+        let mut world = World::running(&[&erp_with(&[(
+            "uncertain: resend\n  post",
+            "uncertain: resend\n    outcomes: [{when: 'status == 503', is: busy}]\n  post",
+        )])])
+        .await;
+        let mut call = 0;
+        world.vendor.behave(move |_| {
+            call += 1;
+            match call {
+                1 => (ms(10), first.clone()),
+                2 => (ms(5_000), answer(200, "{}")),
+                3 => (ms(10), answer(503, "")),
+                _ => (ms(10), answer(200, "{}")),
+            }
+        });
+        let row = world.emit("SO-1", PUT).await.remove(0);
+        world.vendor.called(2).await;
+        world.crash();
+        world.call_off(&row).await;
+        world.start().await;
+        assert_eq!(world.outcome().await.class, OutcomeClass::Ok);
+        assert_eq!(world.vendor.calls().len(), 4, "sent again under its key until that tells");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_could_not_be_put_on_record_after_a_call_stays_in_doubt() {
+    let mut world = World::new(&[&erp()]);
+    let failing = Arc::new(AtomicBool::new(true));
+    let fails = failing.clone();
+    world.journal = world.journal.with_fault(Arc::new(move |operation| match operation {
+        "progress" if fails.load(Ordering::Relaxed) => FaultAction::FailBefore,
+        _ => FaultAction::Proceed,
+    }));
+    world.start().await;
+    let mut first = true;
+    world
+        .vendor
+        .behave(move |_| (ms(10), if std::mem::take(&mut first) { lost() } else { answer(200, "{}") }));
+    let row = world.emit("SO-1", PUT).await.remove(0);
+    world.vendor.called(1).await;
+    tokio::time::sleep(ms(20)).await;
+    failing.store(false, Ordering::Relaxed);
+    world.call_off(&row).await;
     assert_eq!(world.outcome().await.class, OutcomeClass::Ok);
     assert_eq!(world.vendor.calls().len(), 2, "sent again under its key, which tells");
 }

@@ -83,7 +83,9 @@ impl Runner {
     async fn terminate(&self) -> Option<i32> {
         let mut child = self.child.lock().await.take().unwrap();
         let id = child.id().unwrap().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().await.unwrap().success());
+        assert!(
+            Command::new("sh").args(["-c", &format!("kill -TERM {id}")]).status().await.unwrap().success()
+        );
         tokio::time::timeout(PATIENCE, child.wait()).await.expect("it ends").unwrap().code()
     }
 

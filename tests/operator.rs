@@ -6,7 +6,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 use syncline::clock::{Clock as _, SystemClock};
@@ -48,7 +48,7 @@ fn say(command: &mut Command) -> Said {
     Said { code: status.code().unwrap(), out: text(stdout), err: text(stderr) }
 }
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 struct Runner {
     child: Child,
@@ -108,7 +108,7 @@ impl Runner {
 
     /// Asks until the order stands in a state.
     fn until(&self, order: &str, state: &str) -> Value {
-        let began = Instant::now();
+        let began = tokio::time::Instant::now();
         loop {
             let said = self.ask(&["entity", "get", order, "-o", "json"]);
             if said.code == 0 && said.json()["status"] == state {
@@ -121,7 +121,13 @@ impl Runner {
 
     fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
-        assert!(std::process::Command::new("kill").args([name, &id]).status().unwrap().success());
+        assert!(
+            std::process::Command::new("sh")
+                .args(["-c", &format!("kill {name} {id}")])
+                .status()
+                .unwrap()
+                .success()
+        );
     }
 }
 

@@ -37,6 +37,47 @@ use world::{Report, run};
 /// Seeds where nothing else is said.
 const SEEDS: u64 = 300;
 
+/// What must happen in that many seeds: a fault that never comes guards nothing.
+const HAPPENS: &[&str] = &[
+    "ack: duplicate",
+    "ack: first",
+    "append: conflict",
+    "append: duplicate",
+    "append: fenced",
+    "client: ack lost",
+    "client: lost patience",
+    "client: request lost",
+    "client: sent again after the ack",
+    "client: sent twice at once",
+    "client: told to come back",
+    "client: unavailable",
+    "compaction of records",
+    "crash",
+    "operator",
+    "panic",
+    "passivated",
+    "restart in order",
+    "shard lost",
+    "slow inside",
+    "snapshot",
+    "store: read failed",
+    "store: write done, answer lost",
+    "store: write failed",
+    "store: write hung",
+    "two nodes at once",
+    "vendor: 429",
+    "vendor: 5xx",
+    "vendor: applied, answer lost",
+    "vendor: not applied, answer lost",
+    "vendor: not reached",
+    "vendor: outage",
+    "vendor: refused",
+    "vendor: timed out",
+    "verdict: deferred",
+    "verdict: ignored",
+    "verdict: rejected",
+];
+
 fn setting(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
@@ -104,6 +145,8 @@ fn every_seed_keeps_every_promise() {
     if let Some(report) = reports.iter().find(|report| report.violation.is_some()) {
         panic!("{}", tell(report));
     }
+    let missing: Vec<_> = HAPPENS.iter().filter(|what| !counts.contains_key(*what)).collect();
+    assert!(count < SEEDS || missing.is_empty(), "in {count} seeds these never happen: {missing:?}");
 }
 
 #[test]

@@ -216,6 +216,11 @@ impl<'t> Builder<'t> {
                         "write the key, or put the text in quotes",
                     )?;
                 }
+                // In braces an entry without `: ` is a key without a value: `{a:1}` says that `a:1` is there, and nothing of it.
+                if style == ScalarStyle::Plain && text.contains(':') {
+                    let message = format!("the key {} holds a `:`", quoted(&text));
+                    self.note(span.start, message, "put a space after the `:`, or the key in quotes")?;
+                }
                 Ok(Key { text: text.into_owned(), place })
             }
             other => {

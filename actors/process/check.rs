@@ -10,6 +10,8 @@ use crate::envelope::OutcomeClass;
 use crate::expr::Expr;
 use crate::mapping::Mapping;
 
+mod sense;
+
 /// Everything wrong with `process`, errors and warnings. O(size of the definition).
 pub fn check(process: &Process) -> Vec<Problem> {
     let mut checker = Checker { process, problems: Vec::new() };
@@ -21,6 +23,7 @@ pub fn check(process: &Process) -> Vec<Problem> {
     checker.undoing();
     checker.unused();
     checker.expressions();
+    checker.sense();
     checker.problems
 }
 
@@ -390,8 +393,14 @@ impl<'p> Checker<'p> {
     fn assignments(&mut self, place: &Place, path: &str, set: &[(Arc<str>, Mapping)], words: Words) {
         for (field, mapping) in set {
             let root = field.split('.').next().unwrap_or(field);
-            self.known_field(place, &format!("{path}.{field}"), root);
-            self.mapping(place, &format!("{path}.{field}"), mapping, words);
+            let path = format!("{path}.{field}");
+            self.known_field(place, &path, root);
+            self.mapping(place, &path, mapping, words);
+            let declared = self.process.fields.get(&**field);
+            if let Some(given) = declared.and_then(|declared| sense::misfit(declared.kind, mapping)) {
+                let message = format!("field `{field}` is declared as something else than {given}");
+                self.error(place, path, message, format!("give it what it holds, or declare `{field}: any`"));
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{
     After, EffectDef, FailurePath, Field, FieldKind, Hold, MessageDef, Milestone, OutOfTurn, Owner, Process,
@@ -9,7 +10,7 @@ use super::{
 };
 use crate::decide::NAMES;
 use crate::decision::Ending;
-use crate::document::{Fields, Item, Node, Reader, Spanned};
+use crate::document::{Fields, Item, Kind, Node, Reader, Spanned};
 use crate::envelope::OutcomeClass;
 use crate::expr::{Expr, Names};
 use crate::id::check_kind;
@@ -99,7 +100,7 @@ impl Parser {
         let place = fields.item().place().clone();
         let call = fields.text("call");
         let input = match fields.optional("with") {
-            Some(with) => reading::mapping(&with, &self.names),
+            Some(with) => self.input(&with),
             None => Some(Mapping::map(Vec::<(String, Mapping)>::new())),
         };
         let keep = self.assignments(fields.optional_entries("keep"));
@@ -115,6 +116,16 @@ impl Parser {
         };
         let (connector, operation) = (connector.into(), operation.into());
         Some(EffectDef { connector, operation, input: input?, keep, undo, failure, place })
+    }
+
+    /// A map of what the operation asks for, or one expression that gives it.
+    fn input(&self, with: &Item<'_>) -> Option<Mapping> {
+        if !matches!(with.node().kind, Kind::Map(_) | Kind::Text(_)) {
+            let message = format!("{} stands where a map belongs", with.node().describe());
+            with.refuse(message, "write `with: {name: \"expression\"}`, or delete it");
+            return None;
+        }
+        reading::mapping(with, &self.names)
     }
 
     fn states(&self, entries: Option<Entries<'_>>) -> BTreeMap<Arc<str>, StateDef> {
@@ -150,6 +161,10 @@ impl Parser {
         let mut timers = Vec::new();
         for (within, item) in entries {
             match crate::document::parse_duration(&within.value) {
+                Ok(Duration::ZERO) => {
+                    let fix = "write a longer one, or use `always` for what needs no time";
+                    reading::refuse(item.reader(), &within, "a timer of no time", fix);
+                }
                 Ok(duration) => timers.push(After {
                     name: format!("{state}.{}", within.value).into(),
                     within: duration,
@@ -176,7 +191,7 @@ impl Parser {
     fn transition(&self, item: &Item<'_>) -> Option<Transition> {
         let mut fields = item.fields()?;
         let transition = Transition {
-            when: self.optional_expr(&mut fields, "when"),
+            when: fields.optional("when").and_then(|item| reading::guard(&item, &self.names)),
             set: self.assignments(fields.optional_entries("set")),
             call: names(&mut fields, "call"),
             undo: self.optional_expr(&mut fields, "undo"),
@@ -204,7 +219,16 @@ impl Parser {
             fields.item().refuse("nothing reaches the milestone", "write `reached_in: [STATE]`");
         }
         let escalate = names(fields, "escalate");
-        Some(Milestone { reached_in, within: fields.duration("within")?.value, escalate, place })
+        let within = fields.duration("within")?;
+        if within.value.is_zero() {
+            let item = fields.item();
+            within.refuse(
+                item.reader(),
+                "a milestone within no time is always missed",
+                "write e.g. `within: 4h`",
+            );
+        }
+        Some(Milestone { reached_in, within: within.value, escalate, place })
     }
 
     fn assignments(&self, entries: Entries<'_>) -> Assignments {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::Process;
 use crate::decide::{decide, refusal};
 use crate::decision::{Change, ExceptionClass, Rejection, Verdict};
-use crate::document::{Kind, Node, Place};
+use crate::document::{Kind, Node, Place, Problem};
 use crate::entity::State;
 use crate::envelope::{
     Action, Body, Command, Envelope, Event, Intervention, Outcome, OutcomeClass, TimerFired,
@@ -19,6 +19,10 @@ use crate::id::{EffectId, EntityId, Epoch};
 use crate::record::{Hash, Record};
 use crate::time::Timestamp;
 use crate::value::Value;
+
+mod form;
+
+pub use form::check;
 
 /// When every case begins: time is a matter of the case, not of the day on which it runs.
 const BEGIN: Timestamp = Timestamp(1_764_000_000_000);
@@ -60,23 +64,26 @@ pub fn subject(file: &Node) -> Option<(String, Option<u32>)> {
     text(get(file, "process")?).map(|name| (name.to_owned(), version))
 }
 
-/// Runs every case of `file` on `process`.
+/// Runs every case of `file` on `process`. A file with mistakes in it is not run: each of them is a case that failed.
 pub fn run(file: &Node, process: &Process) -> Vec<CaseResult> {
-    let Some(Kind::List(cases)) = get(file, "cases").map(|node| &node.kind) else {
-        return vec![broken(file, "the file has no list `cases`")];
-    };
+    let problems = check(file, process);
+    if !problems.is_empty() {
+        return problems.iter().map(broken).collect();
+    }
+    let cases = get(file, "cases").and_then(Node::as_list).unwrap_or_default();
     cases.iter().map(|case| run_case(file, process, case)).collect()
 }
 
-fn broken(node: &Node, why: &str) -> CaseResult {
+fn broken(problem: &Problem) -> CaseResult {
+    let fix = problem.fix.iter().map(|fix| format!("fix: {fix}"));
     CaseResult {
         name: "the file".to_owned(),
-        place: node.place.clone(),
+        place: problem.place.clone(),
         steps: 0,
         failure: Some(Failure {
-            place: node.place.clone(),
+            place: problem.place.clone(),
             step: "read".to_owned(),
-            differences: vec![why.to_owned()],
+            differences: [format!("{}: {}", problem.path, problem.message)].into_iter().chain(fix).collect(),
         }),
         visited: BTreeSet::new(),
     }
@@ -91,9 +98,7 @@ fn run_case(file: &Node, process: &Process, case: &Node) -> CaseResult {
         failure: None,
         visited: BTreeSet::new(),
     };
-    let Some(Kind::List(steps)) = get(case, "steps").map(|node| &node.kind) else {
-        return broken(case, "the case has no list `steps`");
-    };
+    let steps = get(case, "steps").and_then(Node::as_list).unwrap_or_default();
     for step in steps {
         result.steps += 1;
         let mut differences = match world.step(step) {
@@ -155,12 +160,6 @@ impl<'a> World<'a> {
 
     fn step(&mut self, step: &Node) -> Result<(), String> {
         (self.calls, self.called_off, self.verdict) = (Vec::new(), Vec::new(), None);
-        for key in entries(step).map(|(key, _)| key) {
-            let known = ["when", "run", "wait", "data", "result", "detail", "set", "class", "then"];
-            if !known.contains(&key) {
-                return Err(format!("unknown key `{key}`; a step has: {}", known.join(", ")));
-            }
-        }
         if let Some(what) = get(step, "when").and_then(text) {
             return self.when(what, step);
         }

@@ -151,9 +151,9 @@ impl Site {
         }
     }
 
-    /// Whether a node that owned the effect before us may have tried it without a trace.
+    /// Whether a node that owned the effect before us may have tried it without a trace, were it the second time.
     fn perhaps_tried(&self, operation: &Operation, row: &OutboxRow) -> bool {
-        !operation.claims() && row.progress.attempts == 0 && self.ownership.before_us(row)
+        !operation.claims() && self.ownership.before_us(row)
     }
 
     fn held(&self, row: &OutboxRow, last: &str) -> Outcome {
@@ -170,7 +170,7 @@ impl Site {
             return Report::unasked(work, Ended::Gone);
         };
         let attempts = work.row.progress.attempts.saturating_add(1);
-        let before = work.row.progress.uncertain;
+        let before = work.row.progress.uncertain || self.perhaps_tried(&operation, &work.row);
         let (request, token) =
             match self.request(&work.row, &operation.request, &operation, &operation.name).await {
                 Ok(made) => made,

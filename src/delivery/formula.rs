@@ -20,6 +20,13 @@ impl Formula {
         Ok(Self { expr, source: source.into() })
     }
 
+    /// [`Formula::compile`] for what must be true or false, as far as that shows before it runs.
+    pub fn compile_bool(source: &str, known: &[&str]) -> Result<Self, String> {
+        let formula = Self::compile(source, known)?;
+        formula.expr.check_bool().map_err(|error| error.to_string())?;
+        Ok(formula)
+    }
+
     /// The text it came from.
     pub fn source(&self) -> &str {
         &self.source

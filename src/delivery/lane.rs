@@ -3,7 +3,7 @@
 //! Memory is bounded: hints fill a short queue, and what does not fit waits in the store and is paged from there. Retries wait in
 //! the store too; the task only remembers when the next is due.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -141,6 +141,8 @@ pub(super) struct Lane {
     parked: BTreeMap<EntityId, Vec<Work>>,
     running: JoinSet<Report>,
     settling: JoinSet<bool>,
+    /// Effects whose last attempt could not be put on record: it may have been applied, whatever the store says.
+    doubtful: BTreeSet<Key>,
     /// Which effect a task is about, so that one that panicked is not kept in hand for ever.
     tasks: BTreeMap<tokio::task::Id, Key>,
     bucket: Option<Bucket>,
@@ -169,6 +171,7 @@ impl Lane {
             parked: BTreeMap::new(),
             running: JoinSet::new(),
             settling: JoinSet::new(),
+            doubtful: BTreeSet::new(),
             tasks: BTreeMap::new(),
             throttled_until: None,
             throttles: 0,
@@ -285,7 +288,8 @@ impl Lane {
     }
 
     /// Takes an effect in hand. What needs no call ends at once, even while no call may start.
-    fn admit(&mut self, work: Work) {
+    fn admit(&mut self, mut work: Work) {
+        work.row.progress.uncertain |= self.doubtful.contains(&work.key());
         if self.is_draining() || self.site.ownership.epoch(work.row.entity.shard()).is_none() {
             self.known.remove(&work.key());
             return;
@@ -445,6 +449,7 @@ impl Lane {
         };
         let now = self.now();
         self.learn(&report, now);
+        let asked = report.sound.is_some();
         let Report { mut work, ended, .. } = report;
         let key = work.key();
         let called_off = matches!(self.known.get(&key), Some(Place::Running { called_off: true }));
@@ -458,21 +463,28 @@ impl Lane {
                 work.row.progress = progress;
                 work.row.progress.called_off = true;
                 self.known.remove(&key);
+                self.doubtful.remove(&key);
                 self.admit_called_off(work);
             }
             Ended::Later(progress) => {
                 self.known.remove(&key);
+                self.doubtful.remove(&key);
                 self.due_at(progress.due);
             }
             Ended::Gone => {
                 self.known.remove(&key);
+                self.doubtful.remove(&key);
                 self.unpark(&key.0);
             }
             Ended::NotOurs => {
                 self.known.remove(&key);
+                self.doubtful.remove(&key);
             }
             Ended::StoreDown(why) => {
                 self.known.remove(&key);
+                if asked {
+                    self.doubtful.insert(key);
+                }
                 self.store_down(&why);
             }
         }
@@ -534,6 +546,7 @@ impl Lane {
         };
         if let Some(key) = self.tasks.remove(&id) {
             self.known.remove(&key);
+            self.doubtful.remove(&key);
             self.unpark(&key.0);
         }
     }
@@ -542,6 +555,7 @@ impl Lane {
         tracing::error!(connector = %self.site.contract.name, %error, "an attempt panicked; the store still has its effect");
         if let Some(key) = self.tasks.remove(&error.id()) {
             self.known.remove(&key);
+            self.doubtful.insert(key);
         }
         if let Some(breaker) = &mut self.breaker {
             breaker.abandoned();

@@ -124,6 +124,13 @@ impl Book {
         }
         due(&kept.state, &record, now)?;
         kept.state.fold(&record);
+        if let Body::Timer(fired) = &record.envelope.body {
+            let running = kept.state.timers.get(&fired.name);
+            must!(
+                running.is_none_or(|(token, _)| *token != fired.token),
+                "I10: {entity}#{seq} fires {fired:?}, which runs on"
+            );
+        }
         kept.last = hash;
         kept.prints.push(print(&kept.state));
         for change in &record.changes {

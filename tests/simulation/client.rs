@@ -234,7 +234,7 @@ fn refused(ground: &Ground, op: &Op, error: &Error) -> Outcome {
             ground.violated(format!("an actor dropped what it was given: {text}"));
         }
         error if !error.is_transient() => {
-            ground.violated(format!("{} is refused for good: {error}", op.name()))
+            ground.violated(format!("{} is refused for good: {error}", op.name()));
         }
         _ => ground.count("client: unavailable"),
     }

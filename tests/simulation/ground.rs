@@ -79,6 +79,8 @@ pub(crate) struct Ground {
     node: Mutex<Option<Arc<Running>>>,
     /// No more faults.
     quiet: AtomicBool,
+    /// Until when the store has a bad spell.
+    bad_until: Mutex<Timestamp>,
     crashes: AtomicU64,
     lives: AtomicU64,
     violation: Mutex<Option<String>>,
@@ -104,6 +106,7 @@ impl Ground {
             chances: Mutex::default(),
             node: Mutex::default(),
             quiet: AtomicBool::new(false),
+            bad_until: Mutex::new(BEGIN),
             crashes: AtomicU64::new(0),
             lives: AtomicU64::new(0),
             violation: Mutex::default(),
@@ -138,6 +141,11 @@ impl Ground {
     pub(crate) fn line(&self, what: &str) {
         let at = u64::try_from(self.now().since(BEGIN).as_millis()).unwrap();
         lock(&self.trace).line(at, what);
+    }
+
+    /// Whether `what` was counted before.
+    pub(crate) fn happened(&self, what: &'static str) -> bool {
+        self.trace(|trace| trace.counts.contains_key(what))
     }
 
     pub(crate) fn count(&self, what: &'static str) {
@@ -184,6 +192,20 @@ impl Ground {
     /// Whether trouble comes now, so many times in a thousand.
     pub(crate) fn trouble(&self, use_of: &'static str, per_mille: u64) -> bool {
         !self.is_quiet() && self.chance(use_of, |chance| chance.per_mille(per_mille))
+    }
+
+    /// Whether a write goes wrong. Trouble seldom comes alone: at times it lasts for seconds.
+    pub(crate) fn store_trouble(&self) -> bool {
+        let mut bad_until = lock(&self.bad_until);
+        if self.now() < *bad_until {
+            return self.trouble("store spell", 400);
+        }
+        let trouble = self.trouble("store", self.temper.store);
+        if trouble {
+            let spell = self.chance("store spell length", |chance| chance.one(&[0, 0, 1_000, 8_000]));
+            *bad_until = self.now().plus(Duration::from_millis(spell));
+        }
+        trouble
     }
 
     fn crashes_now(&self) -> bool {

@@ -10,7 +10,7 @@ use syncline::delivery::contract::{self, Connector};
 use syncline::delivery::wire::Wire;
 use syncline::delivery::{self, Delivery, MailboxError, Outside, Unobserved};
 use syncline::host::{self, Decide, Hints, Host, HostConfig, Lane, Means, Observer, Reply};
-use syncline::journal::{Journal as _, SharedJournal};
+use syncline::journal::{Compacted, Journal as _, SharedJournal};
 use syncline::timer::{self, Timers, Waker};
 use syncline_actors::decide::decide;
 use syncline_actors::document::Reader;
@@ -135,7 +135,13 @@ struct Mailbox {
 }
 
 impl Mailbox {
+    /// At times a message is long under way, and others overtake it.
     async fn take(&self, envelope: Envelope) -> Result<Reply, host::Error> {
+        if self.ground.trouble("slow inside", self.ground.temper.network) {
+            let pause = self.ground.chance("slow inside pause", |chance| chance.millis(0, 5_000));
+            self.ground.count("slow inside");
+            tokio::time::sleep(pause).await;
+        }
         self.life.alive().await;
         let answer = self.host.deliver(envelope, Lane::Inside).await;
         self.life.alive().await;
@@ -237,7 +243,7 @@ impl Running {
         let waker = Waker::default();
         let hints =
             Arc::new(Switchboard { life: life.clone(), delivery: Mutex::default(), timers: waker.clone() });
-        let store = |hangs| journal(Store { ground: ground.clone(), life: life.clone(), hangs }, &hints);
+        let store = |hangs| journal(Store::new(ground.clone(), life.clone(), hangs), &hints);
         let means = Means {
             catalog: CATALOG.clone(),
             journal: store(true),
@@ -288,12 +294,10 @@ impl Running {
         let ground = &self.ground;
         let now = ground.now();
         let ended_before = Timestamp(now.0 - 5_000);
-        let store = Store { ground: self.ground.clone(), life: self.life.clone(), hangs: false };
-        if let Ok(compacted) = store.compact(now, ended_before).await {
-            if compacted.records > 0 {
-                ground.count("compaction of records");
-                ground.line(&format!("{} records are only in snapshots now", compacted.records));
-            }
+        let store = Store::new(self.ground.clone(), self.life.clone(), false);
+        if let Ok(Compacted { records: 1.., .. }) = store.compact(now, ended_before).await {
+            ground.count("compaction of records");
+            ground.line("records are only in snapshots now");
         }
     }
 

@@ -1,7 +1,7 @@
 //! The store as one incarnation reaches it: every call takes time and may fail, hang, or land after its caller has gone.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -22,6 +22,8 @@ pub(crate) struct Store {
     pub(crate) life: Arc<Life>,
     /// Whether a call may hang for ever: only its host ends such a call.
     pub(crate) hangs: bool,
+    /// Entities with an append whose outcome the host does not know: they must be loaded before the next one.
+    doubtful: Arc<Mutex<BTreeSet<EntityId>>>,
 }
 
 /// What befalls a call.
@@ -35,8 +37,12 @@ enum Fate {
 }
 
 impl Store {
+    pub(crate) fn new(ground: Arc<Ground>, life: Arc<Life>, hangs: bool) -> Self {
+        Self { ground, life, hangs, doubtful: Arc::default() }
+    }
+
     fn fate(&self) -> (Fate, Duration) {
-        let trouble = self.ground.trouble("store", self.ground.temper.store);
+        let trouble = self.ground.store_trouble();
         self.ground.chance("store fate", |chance| {
             let time = chance.millis(0, 4);
             if !trouble {
@@ -157,11 +163,22 @@ impl Journal for Store {
     }
 
     async fn append(&self, append: Append) -> Result<Appended, Error> {
-        self.write("append", land(self.ground.clone(), append)).await
+        let entity = append.entity.clone();
+        if !self.doubtful.lock().unwrap().insert(entity.clone()) {
+            let seq = append.seq;
+            self.ground
+                .violated(format!("{entity}#{seq} is appended after an unknown outcome, without a replay"));
+        }
+        let outcome = self.write("append", land(self.ground.clone(), append)).await;
+        if outcome.is_ok() {
+            self.doubtful.lock().unwrap().remove(&entity);
+        }
+        outcome
     }
 
     async fn load(&self, entity: &EntityId) -> Result<Loaded, Error> {
         self.life.point("load").await;
+        self.doubtful.lock().unwrap().remove(entity);
         self.read("load", self.ground.memory.load(entity)).await
     }
 

@@ -123,6 +123,10 @@ impl Line {
         let mut ledger = self.ground.ledger();
         let book = self.ground.book();
         let known = book.leaves(key, connector, operation)?;
+        // A node that is left behind may send what the next one has settled: at least once, under one key.
+        if let Some(ended) = known.ended.filter(|_| !self.ground.happened("two nodes at once")) {
+            return Err(format!("I8: {connector}.{operation} leaves under {key}, which has ended {ended:?}"));
+        }
         let first = !ledger.calls.contains_key(key);
         if is_probe(request) {
             return Ok(());

@@ -237,6 +237,12 @@ fn plan(ground: &Arc<Ground>, chance: &mut Chance) {
         if chance.per_mille(400) {
             first.push(op(&entity, format!("{key}-released"), command("order.released")));
         }
+        let cancel = op(&entity, format!("{key}-cancel"), command("order.cancel"));
+        match chance.below(4) {
+            0 => first.push(cancel),
+            1 => client(ground, chance, vec![cancel], 60_000),
+            _ => {}
+        }
         client(ground, chance, first, 20_000);
         client(ground, chance, vec![placed("placed-again", risky)], 60_000);
         let second = (0..chance.below(8)).map(|n| noted("b", n)).collect();
@@ -246,14 +252,6 @@ fn plan(ground: &Arc<Ground>, chance: &mut Chance) {
             last.push(shipped("shipped-again"));
         }
         client(ground, chance, last, 60_000);
-        if chance.per_mille(300) {
-            client(
-                ground,
-                chance,
-                vec![op(&entity, format!("{key}-cancel"), command("order.cancel"))],
-                60_000,
-            );
-        }
         if chance.per_mille(200) {
             let at = chance.within(0, 40_000);
             for n in 0..chance.within(5, 40) {

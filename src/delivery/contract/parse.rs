@@ -317,6 +317,10 @@ fn retry(mut fields: Fields<'_>) -> Retry {
     if base > cap {
         fields.item().refuse("`base` is longer than `cap`", "make `cap` the longest pause");
     }
+    if base > within {
+        let fix = "make `within` the time until an effect is given up";
+        fields.item().refuse("`within` is over before the first retry, after `base`", fix);
+    }
     fields.finish();
     Retry { base, cap, within, attempts_max: attempts.map_or(or.attempts_max, |found| found.value) }
 }
@@ -532,7 +536,7 @@ fn closing(text: &str) -> Option<usize> {
 
 fn rule(item: &Item<'_>) -> Option<Rule> {
     let mut fields = item.fields()?;
-    let when = fields.required("when").and_then(|item| expr(&item, &ANSWER_NAMES));
+    let when = fields.required("when").and_then(|item| condition(&item));
     let meanings = [
         ("ok", Meaning::Ok),
         ("failed", Meaning::Failed),
@@ -543,7 +547,7 @@ fn rule(item: &Item<'_>) -> Option<Rule> {
     ];
     let is = fields.choice("is", &meanings).map(|is| is.value);
     let result_item = fields.optional("result");
-    let result = result_item.as_ref().and_then(|item| tree(item, &ANSWER_NAMES));
+    let result = result_item.as_ref().and_then(result);
     let detail = fields.optional("detail").and_then(|item| detail(&item));
     let wait_item = fields.optional("wait");
     let wait = wait_item.as_ref().and_then(|item| expr(item, &ANSWER_NAMES));
@@ -561,9 +565,9 @@ fn rule(item: &Item<'_>) -> Option<Rule> {
 
 fn probe(mut fields: Fields<'_>) -> Option<Probe> {
     let request = template(&mut fields);
-    let found = fields.required("found").and_then(|item| expr(&item, &ANSWER_NAMES));
-    let absent = fields.required("absent").and_then(|item| expr(&item, &ANSWER_NAMES));
-    let result = fields.optional("result").and_then(|item| tree(&item, &ANSWER_NAMES));
+    let found = fields.required("found").and_then(|item| condition(&item));
+    let absent = fields.required("absent").and_then(|item| condition(&item));
+    let result = fields.optional("result").and_then(|item| result(&item));
     let after = fields.optional_duration("after").map_or(PROBE_AFTER_DEFAULT, |after| after.value);
     if let Some(template) = &request
         && template.method != Method::GET
@@ -617,6 +621,29 @@ fn expr(item: &Item<'_>, known: &[&str]) -> Option<Formula> {
         _ => item.text()?.value,
     };
     compile(item, &source, known)
+}
+
+/// An expression about an answer that is true or false.
+fn condition(item: &Item<'_>) -> Option<Formula> {
+    let source = item.node().to_plain_text().or_else(|| item.text().map(|text| text.value))?;
+    match Formula::compile_bool(&source, &ANSWER_NAMES) {
+        Ok(found) => Some(found),
+        Err(error) => {
+            let known = ANSWER_NAMES.join(", ");
+            item.refuse(error, format!("compare something, e.g. `status == 200`; it may name {known}"));
+            None
+        }
+    }
+}
+
+/// What a process gets to see of an answer: a map, whose keys it names, or an expression that gives one.
+fn result(item: &Item<'_>) -> Option<Tree> {
+    if !matches!(item.node().kind, Kind::Map(_) | Kind::Text(_)) {
+        let message = format!("{} stands where a result belongs", item.node().describe());
+        item.refuse(message, "write `result: {id: body.id}`, or delete it");
+        return None;
+    }
+    tree(item, &ANSWER_NAMES)
 }
 
 fn compile(item: &Item<'_>, source: &str, known: &[&str]) -> Option<Formula> {
