@@ -41,14 +41,13 @@ pub(super) fn run(args: &Args, out: Output) -> Result<(), Failure> {
             "the integration has mistakes, so nothing was tested:\n\n{shown}"
         )));
     };
-    let reader = Reader::default();
-    let mut tested: Vec<Tested> = files(&read.texts)
-        .filter_map(|(file, text)| one(file, text, &integration.catalog, &reader))
-        .collect();
-    let problems = reader.into_problems();
+    let problems = problems(&read.texts, Some(&integration.catalog));
     if problems.is_fatal() {
-        return Err(Failure::Input(format!("the tests cannot be read:\n\n{}", problems.render(&read.texts))));
+        let shown = problems.render(&read.texts);
+        return Err(Failure::Input(format!("the tests have mistakes, so nothing was tested:\n\n{shown}")));
     }
+    let mut tested: Vec<Tested> =
+        files(&read.texts).filter_map(|(file, text)| one(file, text, &integration.catalog)).collect();
     if tested.is_empty() {
         let why = format!("{} has no processes/*.test.yaml", args.directory.display());
         return Err(Failure::Input(why));
@@ -66,20 +65,22 @@ fn files(texts: &BTreeMap<String, String>) -> impl Iterator<Item = (&String, &St
     texts.iter().filter(|(name, _)| name.ends_with(".test.yaml"))
 }
 
-/// What is wrong with the test files as files, for `lint`; which process they are about is looked at once there are any.
+/// What is wrong with the test files as files, for `lint` too. What they say is looked at once there are processes.
 pub(super) fn problems(texts: &BTreeMap<String, String>, catalog: Option<&Catalog>) -> Problems {
     let reader = Reader::default();
     for (file, text) in files(texts) {
-        if let (Some(node), Some(catalog)) = (reader.read(file, text), catalog) {
-            subject(file, &node, catalog, &reader);
+        let Some((node, catalog)) = reader.read(file, text).zip(catalog) else { continue };
+        if let Some(process) = subject(file, &node, catalog, &reader) {
+            test::check(&node, process).into_iter().for_each(|problem| reader.note(problem));
         }
     }
     reader.into_problems()
 }
 
-fn one(file: &str, text: &str, catalog: &Catalog, reader: &Reader) -> Option<Tested> {
+fn one(file: &str, text: &str, catalog: &Catalog) -> Option<Tested> {
+    let reader = Reader::default();
     let node = reader.read(file, text)?;
-    let process = subject(file, &node, catalog, reader)?;
+    let process = subject(file, &node, catalog, &reader)?;
     let results = test::run(&node, process);
     let unvisited = test::unvisited(process, &results).into_iter().map(str::to_owned).collect();
     Some(Tested { file: file.to_owned(), results, unvisited })

@@ -80,6 +80,9 @@ pub(super) struct Of {
     /// The integration's directory.
     #[arg(long, value_name = "DIR", default_value_os_t = config_dir())]
     config_dir: PathBuf,
+    /// The message's type, where the source's sender says it in a header; the source's first unless given.
+    #[arg(long, value_name = "TYPE")]
+    event: Option<String>,
     /// Method and address that are signed, where the source signs them.
     #[arg(long, value_name = "PATH")]
     path: Option<String>,
@@ -89,6 +92,7 @@ pub(super) struct Of {
 struct Sender {
     source: Source,
     secrets: Vec<Secret>,
+    event: String,
     path: String,
     body: Vec<u8>,
 }
@@ -130,7 +134,23 @@ impl Of {
         })?;
         let secrets = secrets(&source)?;
         let path = self.path.unwrap_or_else(|| format!("/hooks/{}", self.source));
-        Ok(Sender { source, secrets, path, body: read_body(&self.body)? })
+        let event = event(&source, self.event)?;
+        Ok(Sender { source, secrets, event, path, body: read_body(&self.body)? })
+    }
+}
+
+/// The type to send, which the source must know.
+fn event(source: &Source, asked: Option<String>) -> Result<String, Failure> {
+    match asked {
+        None => Ok(source.messages.keys().next().map_or("message", String::as_str).to_owned()),
+        Some(event) if source.messages.contains_key(&event) => Ok(event),
+        Some(event) => {
+            let known = source.messages.keys().cloned().collect::<Vec<_>>().join(", ");
+            Err(Failure::Input(format!(
+                "source `{}` has no message `{event}`; there are: {known}",
+                source.name
+            )))
+        }
     }
 }
 
@@ -207,8 +227,7 @@ impl Sender {
     fn sign(&self, id: &str, at: Timestamp) -> Result<Signed, Failure> {
         let signer = Signer::compile(&self.source.preset.verify, self.secrets.clone())
             .map_err(|mistakes| Failure::Input(mistakes.join("\n")))?;
-        let event_type = self.source.messages.keys().next().map_or("message", String::as_str);
-        let mut headers = identity_headers(&self.source.preset.identify, id, event_type)
+        let mut headers = identity_headers(&self.source.preset.identify, id, &self.event)
             .map_err(|error| Failure::Input(error.to_string()))?;
         let signed =
             signer.sign(&self.request(&headers), at.0).map_err(|error| Failure::Input(error.to_string()))?;

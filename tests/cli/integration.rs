@@ -89,12 +89,12 @@ fn the_shipped_cases_pass() {
 #[test]
 fn a_broken_expectation_shows_where_and_what_differs() {
     let copy =
-        Copy::new().with("processes/order.test.yaml", "state: customer, calls", "state: custmer, calls");
+        Copy::new().with("processes/order.test.yaml", "state: customer, calls", "state: booking, calls");
     let ran = syncline(["test", copy.path()]).run().ended(1);
     for said in [
         "  FAIL  a confirmed order is booked, shipped, invoiced and reported back\n",
         "order.test.yaml:47:9: when check_account.ok\n",
-        "- state: \"custmer\"\n",
+        "- state: \"booking\"\n",
         "+ state: \"customer\"\n",
         "17 cases passed, 1 failed",
     ] {
@@ -102,7 +102,7 @@ fn a_broken_expectation_shows_where_and_what_differs() {
     }
     let files = syncline(["test", copy.path(), "-o", "json"]).run().ended(1).json();
     let failure = &files[0]["cases"][0]["failure"];
-    assert_eq!(failure["differences"], json!(["- state: \"custmer\"", "+ state: \"customer\""]));
+    assert_eq!(failure["differences"], json!(["- state: \"booking\"", "+ state: \"customer\""]));
 }
 
 #[test]
@@ -127,6 +127,7 @@ fn states_that_no_case_comes_to_are_named() {
 fn a_test_file_that_does_not_read_is_told_by_lint_and_by_test() {
     for (old, new, said) in [
         ("cases:\n", "cases: [\n", "order.test.yaml:43:"),
+        ("state: customer, calls", "state: custmer, calls", "fix: did you mean `customer`?"),
         ("process: order\n", "process: ordr\n", "there is no such process `ordr`"),
         ("process: order\n", "proces: order\n", "nothing says which process is tested"),
     ] {

@@ -107,8 +107,20 @@ fn wrong_input_is_told_with_what_there_is() {
     }
     let ran = webhook(sign("crm", "Cargo.toml").into_iter().chain(["--at", "yesterday"])).run().ended(2);
     assert!(ran.err.contains("`yesterday` is no time"), "{}", ran.err);
+    let ran =
+        webhook(sign("crm", "Cargo.toml").into_iter().chain(["--event", "opportunity.won"])).run().ended(2);
+    assert!(ran.err.contains("there are: opportunity.amended, opportunity.cancelled"), "{}", ran.err);
     let copy = Copy::new().with("sources/crm.yaml", "preset: standard-webhooks", "preset: standrd-webhooks");
     let ran =
         webhook(sign("crm", "Cargo.toml").into_iter().chain(["--config-dir", copy.path()])).run().ended(2);
     assert!(ran.err.contains("syncline lint"), "{}", ran.err);
+}
+
+#[test]
+fn a_sender_that_says_the_type_in_a_header_says_the_one_asked_for() {
+    let copy = Copy::new().with("sources/crm.yaml", "preset: standard-webhooks", "preset: github");
+    let words = ["sign", "--source", "crm", "--body", "Cargo.toml", "--config-dir", copy.path()];
+    let ran = webhook(words.into_iter().chain(["--event", "opportunity.confirmed"])).run().ended(0);
+    assert!(ran.out.contains("x-github-event: opportunity.confirmed\n"), "{}", ran.out);
+    assert!(ran.out.contains("x-hub-signature-256: sha256="), "{}", ran.out);
 }
