@@ -34,7 +34,13 @@ impl Running {
 
     fn signal(&self, name: &str) {
         let id = self.0.id().to_string();
-        assert!(std::process::Command::new("kill").args([name, &id]).status().unwrap().success());
+        assert!(
+            std::process::Command::new("sh")
+                .args(["-c", &format!("kill {name} {id}")])
+                .status()
+                .unwrap()
+                .success()
+        );
     }
 }
 
