@@ -9,8 +9,14 @@ use std::path::Path;
 use syncline::integration::{Files, files, read};
 use syncline_actors::document::Problem;
 
+#[path = "broken_config/cases.rs"]
+mod cases;
 #[path = "broken_config/mutate.rs"]
 mod mutate;
+#[path = "broken_config/schemas.rs"]
+mod schemas;
+#[path = "broken_config/settings.rs"]
+mod settings;
 #[path = "broken_config/silent.rs"]
 mod silent;
 #[path = "broken_config/table.rs"]
