@@ -31,6 +31,8 @@ pub struct Process {
     pub owner: Owner,
     /// The state in which an instance begins.
     pub initial: Arc<str>,
+    /// Where that is said.
+    pub initial_place: Place,
     /// The fields of its entities, by name.
     pub fields: BTreeMap<String, Field>,
     /// The messages it understands, by type.
@@ -95,6 +97,8 @@ pub struct MessageDef {
     pub business_key: Option<Expr>,
     /// What becomes of it when the state has no use for it.
     pub out_of_turn: OutOfTurn,
+    /// Where it is defined.
+    pub place: Place,
 }
 
 /// What becomes of a message that no transition of the state takes.

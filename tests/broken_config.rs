@@ -9,10 +9,18 @@ use std::path::Path;
 use syncline::integration::{Files, files, read};
 use syncline_actors::document::Problem;
 
+#[path = "broken_config/cases.rs"]
+mod cases;
 #[path = "broken_config/mutate.rs"]
 mod mutate;
+#[path = "broken_config/schemas.rs"]
+mod schemas;
+#[path = "broken_config/settings.rs"]
+mod settings;
 #[path = "broken_config/silent.rs"]
 mod silent;
+#[path = "broken_config/table.rs"]
+mod table;
 #[path = "broken_config/text.rs"]
 mod text;
 #[path = "broken_config/tree.rs"]
@@ -222,4 +230,16 @@ fn a_file_that_ends_too_soon_is_told() {
         }
     }
     assert!(untold.is_empty(), "{} are not told:\n{}", untold.len(), untold.join("\n"));
+}
+
+#[test]
+fn mistakes_are_told_word_for_word() {
+    for (name, from, to, told) in table::MISTAKES {
+        let mut files = shipped();
+        let text = files.get_mut(*name).expect("it is shipped");
+        assert!(text.contains(from), "{name} has no {from}");
+        *text = text.replacen(from, to, 1);
+        let found: Vec<_> = problems(&files).iter().map(ToString::to_string).collect();
+        assert_eq!(found.join("\n"), *told, "{name}: {from} -> {to}");
+    }
 }

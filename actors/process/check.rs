@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{EffectDef, FailurePath, FieldKind, Process, StateDef, Transition, Trigger};
-use crate::document::{Place, Problem, Severity, suggest};
+use crate::document::{Place, Problem, Severity, path_of_key, suggest};
 use crate::envelope::OutcomeClass;
 use crate::expr::Expr;
 use crate::mapping::Mapping;
@@ -60,7 +60,7 @@ impl<'p> Checker<'p> {
         let mut all = Vec::new();
         for (name, state) in &self.process.states {
             for (trigger, transitions) in &state.on {
-                let path = format!("states.{name}.on.{}", trigger.word());
+                let path = path_of_key(&format!("states.{name}.on"), &trigger.word());
                 all.extend(transitions.iter().map(|t| (Some(name), trigger.words(), path.clone(), t)));
             }
             all.extend(
@@ -72,7 +72,7 @@ impl<'p> Checker<'p> {
             }
         }
         for (trigger, transitions) in &self.process.anywhere {
-            let path = format!("anywhere.{}", trigger.word());
+            let path = path_of_key("anywhere", &trigger.word());
             all.extend(transitions.iter().map(|t| (None, trigger.words(), path.clone(), t)));
         }
         all
@@ -80,7 +80,7 @@ impl<'p> Checker<'p> {
 
     fn targets(&mut self) {
         let process = self.process;
-        self.known_state(&process.place, "initial", &process.initial);
+        self.known_state(&process.initial_place, "initial", &process.initial);
         for (_, _, path, transition) in self.transitions() {
             for to in transition.to.iter().chain(&transition.except) {
                 self.known_state(&transition.place, &path, to);
@@ -93,12 +93,14 @@ impl<'p> Checker<'p> {
             for effect in &state.call {
                 self.known_effect(&state.place, &format!("states.{name}.call"), effect);
             }
-            for trigger in state.on.keys() {
-                self.known_trigger(&state.place, &format!("states.{name}.on"), trigger);
+            for (trigger, transitions) in &state.on {
+                let place = transitions.first().map_or(&state.place, |first| &first.place);
+                self.known_trigger(place, &format!("states.{name}.on"), trigger);
             }
         }
-        for trigger in process.anywhere.keys() {
-            self.known_trigger(&process.place, "anywhere", trigger);
+        for (trigger, transitions) in &process.anywhere {
+            let place = transitions.first().map_or(&process.place, |first| &first.place);
+            self.known_trigger(place, "anywhere", trigger);
         }
         for (name, effect) in &process.effects {
             if let Some(undo) = &effect.undo {
@@ -133,13 +135,13 @@ impl<'p> Checker<'p> {
         match trigger {
             Trigger::Message(name) => {
                 let names = self.process.messages.keys().map(|k| &**k);
-                self.known(
-                    place,
-                    path,
-                    "message",
-                    name,
-                    &names.chain(["settled", "compensated", "retry"]).collect::<Vec<_>>(),
-                );
+                let names = names.chain(["settled", "compensated", "retry"]);
+                let effect = name.rsplit_once('.').map_or("", |(effect, _)| effect);
+                let outcomes = ["ok", "failed", "dead", "cancelled"].map(|class| format!("{effect}.{class}"));
+                let of_effect = self.process.effects.contains_key(effect);
+                let mut all: Vec<&str> = names.collect();
+                all.extend(outcomes.iter().map(String::as_str).filter(|_| of_effect));
+                self.known(place, path, "message", name, &all);
             }
             Trigger::Effect(name, _) => self.known_effect(place, path, name),
             Trigger::Settled | Trigger::Compensated | Trigger::Retry => {}
@@ -160,6 +162,10 @@ impl<'p> Checker<'p> {
 
     fn reachability(&mut self) {
         let process = self.process;
+        let targets = self.transitions().into_iter().filter_map(|(.., t)| t.to.as_ref());
+        if !targets.chain([&process.initial]).all(|target| process.states.contains_key(target)) {
+            return; // It would be told of the states behind a misspelt one.
+        }
         let anywhere = process.anywhere.values().flatten().filter_map(|t| t.to.clone());
         let mut reached: BTreeSet<Arc<str>> = BTreeSet::new();
         let mut next: Vec<Arc<str>> = anywhere.chain([process.initial.clone()]).collect();
@@ -336,13 +342,13 @@ impl<'p> Checker<'p> {
             let fix = "call it, or delete it";
             self.warn(&def.place, format!("effects.{name}"), format!("effect `{name}` is never called"), fix);
         }
-        for name in process.messages.keys() {
+        for (name, def) in &process.messages {
             let trigger = Trigger::Message(name.clone());
             let heard = process.states.values().any(|state| state.on.contains_key(&trigger));
             if !heard && !process.anywhere.contains_key(&trigger) {
                 let message = format!("no state has a transition for message `{name}`");
                 let fix = format!("add `{name}:` under the `on` of a state, or delete the message");
-                self.error(&process.place, format!("messages.{name}"), message, fix);
+                self.error(&def.place, format!("messages.{name}"), message, fix);
             }
         }
     }
@@ -359,7 +365,7 @@ impl<'p> Checker<'p> {
         for (name, def) in &process.messages {
             if let Some(key) = &def.business_key {
                 let words = Words { data: true, ..FIELDS_ONLY };
-                self.expression(&process.place, &format!("messages.{name}.business_key"), key, words);
+                self.expression(&def.place, &format!("messages.{name}.business_key"), key, words);
             }
         }
         for (name, state) in &process.states {
@@ -515,6 +521,7 @@ pub fn calls(process: &Process) -> BTreeMap<(Arc<str>, Arc<str>), Place> {
     process
         .effects
         .values()
+        .filter(|def| !def.operation.is_empty()) // which has been told
         .map(|def| ((def.connector.clone(), def.operation.clone()), def.place.clone()))
         .collect()
 }

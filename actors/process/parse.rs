@@ -16,6 +16,7 @@ use crate::expr::{Expr, Names};
 use crate::id::check_kind;
 use crate::mapping::Mapping;
 use crate::reading;
+use crate::value::Value;
 
 /// Compiles the definition in `node`, read from `text`. What is wrong goes to `reader`; `None` when so much is wrong that
 /// checking what is left makes no sense. Call [`check`](super::check::check) on what comes back.
@@ -33,11 +34,13 @@ pub fn parse(node: &Node, text: &str, reader: &Reader) -> Option<Process> {
     }
     let version = top.required("version").and_then(|item| item.number_within(1_u32..=1_000_000));
     let parser = Parser { names: Names::new(NAMES.into_iter().chain([name.value.as_str()])) };
+    let initial = top.text("initial");
     let process = Process {
         version: version.map_or(1, |version| version.value),
         title: top.optional_text("title").map_or_else(|| name.value.clone(), |title| title.value),
         owner: top.map("owner").map_or_else(Owner::default, reading::owner),
-        initial: top.text("initial").map(|initial| initial.value.into()).unwrap_or_default(),
+        initial: initial.as_ref().map(|initial| initial.value.as_str().into()).unwrap_or_default(),
+        initial_place: initial.map_or_else(|| node.place.clone(), |initial| initial.place),
         fields: fields(top.optional_entries("fields")),
         messages: parser.each(top.entries("messages"), Parser::message),
         effects: parser.each(top.entries("effects"), Parser::effect),
@@ -79,6 +82,7 @@ impl Parser {
     }
 
     fn message(&self, fields: &mut Fields<'_>) -> Option<MessageDef> {
+        let place = fields.item().place().clone();
         let is_command = fields.choice("is", &[("command", true), ("event", false)]);
         let ways =
             [("defer", OutOfTurn::Defer), ("ignore", OutOfTurn::Ignore), ("reject", OutOfTurn::Reject)];
@@ -93,9 +97,11 @@ impl Parser {
             starts,
             business_key,
             out_of_turn: out_of_turn.map_or(usual, |way| way.value),
+            place,
         })
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "it is one of the readers that `each` is given")]
     fn effect(&self, fields: &mut Fields<'_>) -> Option<EffectDef> {
         let place = fields.item().place().clone();
         let call = fields.text("call");
@@ -108,14 +114,16 @@ impl Parser {
         let ways = [("exception", FailurePath::Exception), ("ignore", FailurePath::Ignore)];
         let failure =
             fields.optional_choice("failure", &ways).map_or(FailurePath::Transition, |way| way.value);
-        let call = call?;
-        let Some((connector, operation)) = call.value.split_once('.') else {
+        // What does not read stands for something all the same, or every state that calls it would be told of.
+        let call = call.unwrap_or_else(|| fields.item().spanned(".".to_owned()));
+        let (connector, operation) = call.value.split_once('.').unwrap_or_else(|| {
             let message = format!("`{}` names no operation", call.value);
             reading::refuse(fields.item().reader(), &call, message, "write `call: connector.operation`");
-            return None;
-        };
+            (".", "")
+        });
         let (connector, operation) = (connector.into(), operation.into());
-        Some(EffectDef { connector, operation, input: input?, keep, undo, failure, place })
+        let input = input.unwrap_or_else(|| Mapping::literal(Value::Null));
+        Some(EffectDef { connector, operation, input, keep, undo, failure, place })
     }
 
     /// A map of what the operation asks for, or one expression that gives it.
@@ -148,7 +156,10 @@ impl Parser {
             on: self.triggers(fields.optional_entries("on")),
             after: self.timers(fields.optional_entries("after"), name),
             hold: fields.optional_map("hold").and_then(|hold| self.hold(hold)),
-            end: fields.optional_choice("end", &endings).map(|end| end.value),
+            // What is there and does not read stands for something: its absence would be reported as a mistake nobody made.
+            end: fields
+                .optional("end")
+                .map(|end| end.choice(&endings).map_or(Ending::Completed, |end| end.value)),
             place: fields.item().place().clone(),
         }
     }
@@ -191,7 +202,7 @@ impl Parser {
     fn transition(&self, item: &Item<'_>) -> Option<Transition> {
         let mut fields = item.fields()?;
         let transition = Transition {
-            when: fields.optional("when").and_then(|item| reading::guard(&item, &self.names)),
+            when: fields.optional("when").and_then(|item| self.guard(&item)),
             set: self.assignments(fields.optional_entries("set")),
             call: names(&mut fields, "call"),
             undo: self.optional_expr(&mut fields, "undo"),
@@ -201,6 +212,11 @@ impl Parser {
         };
         fields.finish();
         Some(transition)
+    }
+
+    /// A guard; one that does not read never holds.
+    fn guard(&self, item: &Item<'_>) -> Option<Expr> {
+        reading::guard(item, &self.names).or_else(|| Expr::compile("false", &self.names).ok())
     }
 
     fn hold(&self, mut fields: Fields<'_>) -> Option<Hold> {
@@ -233,9 +249,10 @@ impl Parser {
 
     fn assignments(&self, entries: Entries<'_>) -> Assignments {
         let read = |(name, item): (Spanned<String>, Item<'_>)| {
-            Some((Arc::from(name.value), reading::mapping(&item, &self.names)?))
+            let mapping = reading::mapping(&item, &self.names);
+            (Arc::from(name.value), mapping.unwrap_or_else(|| Mapping::literal(Value::Null)))
         };
-        entries.into_iter().filter_map(read).collect()
+        entries.into_iter().map(read).collect()
     }
 
     fn optional_expr(&self, fields: &mut Fields<'_>, key: &str) -> Option<Expr> {
@@ -253,9 +270,10 @@ fn fields(entries: Entries<'_>) -> BTreeMap<String, Field> {
         ("any", FieldKind::Any),
     ];
     let read = |(name, item): (Spanned<String>, Item<'_>)| {
-        Some((name.value, Field { kind: item.choice(&kinds)?.value }))
+        let kind = item.choice(&kinds).map_or(FieldKind::Any, |kind| kind.value);
+        (name.value, Field { kind })
     };
-    entries.into_iter().filter_map(read).collect()
+    entries.into_iter().map(read).collect()
 }
 
 fn names(fields: &mut Fields<'_>, key: &str) -> Vec<Arc<str>> {

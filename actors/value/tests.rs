@@ -49,6 +49,114 @@ fn a_path_is_set_and_found() {
     assert_eq!(value.path("a.b.c"), None);
 }
 
+#[test]
+fn text_that_is_no_text_is_refused() {
+    for bytes in [
+        &b"\"\xc0\xaf\""[..],    // a slash, overlong
+        b"\"\xed\xa0\x80\"",     // half a surrogate pair as UTF-8
+        b"\"\xf4\x90\x80\x80\"", // past the last character
+        b"\"\xe2\x82\"",         // cut short
+        b"{\"\xff\":1}",         // in a key
+        b"\xef\xbb\xbf{}",       // a byte order mark
+        br#""\ud83d""#,          // half a pair, escaped
+        br#""\ude00""#,          // the other half
+        br#""\ud83d\u0041""#,    // half a pair and a letter
+        br#""\ude00\ud83d""#,    // the wrong way round
+        br#"{"\ud83d":1}"#,      // in a key
+        br#""\u12""#,            // cut short
+        br#""\x41""#,            // no escape of JSON
+        b"\"a\nb\"",             // a line break as it is
+        b"\"a\0b\"",             // a zero as it is
+        b"\"a",                  // not closed
+    ] {
+        let refused = Value::from_json(bytes, 1 << 10);
+        assert!(matches!(refused, Err(JsonError::Malformed { .. })), "{}: {refused:?}", bytes.escape_ascii());
+    }
+    assert_eq!(json(r#""\ud83d\ude00""#).expect("a whole pair").as_text(), Some("\u{1f600}"));
+}
+
+#[test]
+fn a_key_stands_twice_however_it_is_written_and_wherever() {
+    for text in
+        [r#"{"a":1,"a":1}"#, r#"{"a":1,"\u0061":2}"#, r#"[{"b":{"a":1,"c":[],"a":null}}]"#, r#"{"":1,"":2}"#]
+    {
+        assert!(matches!(json(text), Err(JsonError::DuplicateKey { .. })), "{text}");
+    }
+    assert!(json(r#"{"a":{"a":1},"A":{"a":2}}"#).is_ok(), "the same key on two levels is two keys");
+}
+
+#[test]
+fn limits_hold_to_the_byte_and_to_the_level() {
+    assert!(Value::from_json(b"[1,2,3]", 7).is_ok());
+    assert!(Value::from_json(b"", 0).is_err());
+    for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
+        let nested = |levels: usize| format!("{}1{}", open.repeat(levels), close.repeat(levels));
+        assert!(json(&nested(DEPTH_MAX)).is_ok());
+        assert!(matches!(json(&nested(DEPTH_MAX + 1)), Err(JsonError::TooDeep { .. })));
+        assert!(matches!(json(&open.repeat(100_000)), Err(JsonError::TooDeep { .. })));
+    }
+}
+
+#[test]
+fn what_json_calls_no_number_is_none() {
+    for text in [
+        "NaN",
+        "[NaN]",
+        "-NaN",
+        "Infinity",
+        "-Infinity",
+        "[1,Infinity]",
+        "nan",
+        "inf",
+        "+1",
+        "01",
+        "-",
+        "1.",
+        ".5",
+        "-.5",
+        "1e",
+        "1e+",
+        "0x1F",
+        "1_000",
+        "1,5",
+        "--1",
+    ] {
+        assert!(matches!(json(text), Err(JsonError::Malformed { .. })), "{text}: {:?}", json(text));
+    }
+}
+
+#[test]
+fn a_number_of_any_size_is_exact_or_refused() {
+    for text in [
+        "1e29",
+        "-1e400",
+        "1e-29",
+        "1e-400",
+        "1e99999999999999999999",
+        "1e-99999999999999999999",
+        "79228162514264337593543950336",
+        "123456789012345678901234567890e1",
+        "0.00000000000000000000000000001",
+    ] {
+        assert!(matches!(json(text), Err(JsonError::Inexact { .. })), "{text}: {:?}", json(text));
+    }
+    for digits in [100, 1_000, 100_000] {
+        let refused = json(&format!("[{}]", "9".repeat(digits))).expect_err("it is too long").to_string();
+        assert!(refused.len() < 200, "what is told of it is cut: {refused}");
+    }
+    for (text, kept) in [
+        ("9223372036854775807", "9223372036854775807"),
+        ("9223372036854775808", "9223372036854775808"),
+        ("-9223372036854775808", "-9223372036854775808"),
+        ("79228162514264337593543950335", "79228162514264337593543950335"),
+        ("0e400", "0"),
+        ("1E+2", "100"),
+        ("1e-28", "0.0000000000000000000000000001"),
+    ] {
+        assert_eq!(json(text).map(|value| value.to_json()), Ok(kept.to_owned()), "{text}");
+    }
+}
+
 fn values() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -69,6 +177,39 @@ proptest! {
     #[test]
     fn what_is_written_reads_back(value in values()) {
         prop_assert_eq!(Value::from_json(value.to_json().as_bytes(), usize::MAX), Ok(value));
+    }
+
+    /// What is taken is JSON to everyone else, and the number is the number that was written.
+    #[test]
+    fn what_is_taken_is_json(text in r#"[\[\]{}:,"\\a0-9eE.+\- nulNtrfsIfiy]{0,40}"#) {
+        if json(&text).is_ok() {
+            prop_assert!(serde_json::from_str::<Box<serde_json::value::RawValue>>(&text).is_ok(), "{}", text);
+        }
+    }
+
+    /// Digits come back as they were, less zeros that say nothing and the exponent.
+    #[test]
+    fn digits_are_never_rounded(whole in "[1-9][0-9]{0,40}", fraction in "[0-9]{0,40}", negative: bool) {
+        let dot = if fraction.is_empty() { "" } else { "." };
+        let text = format!("{}{whole}{dot}{fraction}", if negative { "-" } else { "" });
+        match json(&text) {
+            Ok(value) => prop_assert_eq!(value.to_json(), text.as_str()),
+            Err(error) => prop_assert!(matches!(error, JsonError::Inexact { .. }), "{}", error),
+        }
+        let digits = whole.len() + fraction.len();
+        prop_assert!(digits > 28 || json(&text).is_ok(), "{} digits fit", digits);
+    }
+
+    /// Every cut of what reads is refused with a place inside of it, or reads as a shorter number.
+    #[test]
+    fn what_is_cut_off_is_refused_where_it_ends(value in values(), cut: prop::sample::Index) {
+        let text = value.to_json();
+        let cut = &text.as_bytes()[..cut.index(text.len())];
+        match Value::from_json(cut, usize::MAX) {
+            Ok(shorter) => prop_assert!(shorter.as_decimal().is_some()),
+            Err(JsonError::Malformed { at, .. }) => prop_assert!(at <= cut.len()),
+            Err(error) => prop_assert!(false, "{}", error),
+        }
     }
 
     #[test]

@@ -113,7 +113,9 @@ impl Rules<'_> {
         if body.0 == 0 {
             self.say("http.body_max", "no message would fit; write e.g. `1 MiB`".to_owned());
         }
-        if body > all {
+        if all.0 == 0 {
+            self.say("limits.in_flight_bytes", "no message would be let in; write e.g. `64 MiB`".to_owned());
+        } else if body > all {
             let text = format!(
                 "a body of {body} would never be let in, as limits.in_flight_bytes is {all}; lower this one or raise that one"
             );

@@ -87,8 +87,18 @@ impl Layers {
         let (table, errors) = DeTable::parse_recoverable(text);
         let place = |span: Range<usize>| place(path, text, span.start);
         if errors.is_empty() {
-            let values = toml::from_str::<Table>(text).unwrap_or_default();
-            self.table(&[], &values, table.get_ref(), &place);
+            match toml::from_str::<Table>(text) {
+                Ok(values) => self.table(&[], &values, table.get_ref(), &place),
+                // Grammar and values are read apart: a number of forty digits is TOML, and no number of ours.
+                Err(error) => self.mistakes.push(Mistake {
+                    place: place(error.span().unwrap_or(0..0)),
+                    key: String::new(),
+                    text: format!(
+                        "this value cannot be read: {}; write one that can be",
+                        error.message().trim()
+                    ),
+                }),
+            }
         }
         for error in errors {
             let text = format!("this is not TOML: {}", error.message());

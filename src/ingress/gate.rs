@@ -101,8 +101,8 @@ impl Schemas {
             Err(error) => {
                 let place = syncline_actors::document::Place {
                     file: file.into(),
-                    line: u32::try_from(error.line()).unwrap_or(u32::MAX),
-                    column: u32::try_from(error.column()).unwrap_or(u32::MAX),
+                    line: u32::try_from(error.line().max(1)).unwrap_or(u32::MAX),
+                    column: u32::try_from(error.column().max(1)).unwrap_or(u32::MAX),
                 };
                 return reader
                     .note(Problem::error(place, "", format!("not JSON: {error}")).fix("correct the file"));

@@ -45,6 +45,7 @@ const PROCESSES: &[Rule] = &[
     (VALUE, "anywhere/*/set/*", "GAP: what sources send is not compared with `data.…`"),
     (&[List], "states/*/on/*/set/lines", "it is a list"),
     (&[List], "anywhere/*/set/lines", "it is a list"),
+    (&[Number], "states/*/on/*/set/amount", "it is a number"),
     (&[Map], "states/*/on/*/set/billing", "it is a map"),
     (&[Map], "states/*/on/*/set/shipping", "it is a map"),
     (&[Map], "anywhere/*/set/billing", "it is a map"),

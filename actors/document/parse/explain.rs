@@ -32,7 +32,7 @@ const TOLD: &[(&str, &str, &str)] = &[
     (
         "indentation in quoted",
         "the text in quotes goes on in a line that is not indented",
-        "indent that line",
+        "close the quote, or indent that line",
     ),
     (
         "node content",

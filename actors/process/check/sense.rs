@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Checker, ways_out};
+use crate::document::path_of_key;
 use crate::envelope::OutcomeClass;
 use crate::expr::{Expr, Scope};
 use crate::mapping::Mapping;
@@ -47,7 +48,7 @@ impl<'p> Checker<'p> {
         let mut all = Vec::new();
         for (name, state) in &process.states {
             for (trigger, transitions) in &state.on {
-                let path = format!("states.{name}.on.{}", trigger.word());
+                let path = path_of_key(&format!("states.{name}.on"), &trigger.word());
                 all.push((path, Some(trigger), transitions.as_slice()));
             }
             all.push((format!("states.{name}.always"), None, state.always.as_slice()));

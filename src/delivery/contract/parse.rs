@@ -269,8 +269,9 @@ fn positive(item: &Item<'_>) -> Option<Duration> {
 fn limits(mut fields: Fields<'_>) -> (u32, Option<Rate>) {
     let concurrency = fields.optional("concurrency").and_then(|item| item.number_within(1_u32..=1_000));
     let burst = fields.optional("burst").and_then(|item| item.number_within(1_u32..=10_000));
-    let rate = fields.optional("rate").and_then(|item| rate(&item));
-    if rate.is_none()
+    let given = fields.optional("rate");
+    let rate = given.as_ref().and_then(rate);
+    if given.is_none()
         && let Some(burst) = &burst
     {
         fields
@@ -289,7 +290,7 @@ fn limits(mut fields: Fields<'_>) -> (u32, Option<Rate>) {
 }
 
 fn rate(item: &Item<'_>) -> Option<(u32, Duration)> {
-    let text = item.text()?.value;
+    let text = item.node().to_plain_text().or_else(|| item.text().map(|text| text.value))?;
     let parsed = text.split_once('/').and_then(|(calls, per)| {
         let per = match per.trim() {
             "s" => Duration::from_secs(1),

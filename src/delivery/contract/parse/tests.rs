@@ -95,7 +95,7 @@ fn each_mistake_is_told_with_its_fix() {
         ("scheme: oauth2_client_credentials", "scheme: oauth1", "`oauth1` is not allowed here"),
         ("token_url: /oauth2/token", "token_url: http://login.example/t", "plain HTTP"),
         ("concurrency: 8", "concurrency: 0", "outside of"),
-        ("rate: 50/s", "rate: 50", "text"),
+        ("rate: 50/s", "rate: 50", "`50` is no rate"),
         ("rate: 50/s", "rate: 50/d", "is no rate"),
         ("rate: 50/s, ", "", "without a rate"),
         ("timeout: 10s", "timeout: 0s", "a time of zero"),

@@ -1,0 +1,321 @@
+//! Mistakes as people make them, each with what is told of it, word for word.
+
+/// A file, what stands there, what stands there instead, and all that is told.
+pub(crate) type Mistake = (&'static str, &'static str, &'static str, &'static str);
+
+pub(crate) const MISTAKES: &[Mistake] = &[
+    (
+        "processes/order.yaml",
+        "initial: received",
+        "initial: recieved",
+        "config/processes/order.yaml:10:10  initial: there is no state `recieved`\n\
+         \x20   fix: did you mean `received`?",
+    ),
+    (
+        "processes/order.yaml",
+        "  currency: text",
+        "  currency: string",
+        "config/processes/order.yaml:18:13  fields.currency: `string` is not allowed here\n\
+         \x20   fix: write one of `text`, `number`, `bool`, `list`, `map`, `any`",
+    ),
+    (
+        "processes/order.yaml",
+        "is: event, starts: true",
+        "is: event",
+        "config/processes/order.yaml:6:1  messages: no message starts an instance\n\
+         \x20   fix: mark the message that begins an instance with `starts: true`",
+    ),
+    (
+        "processes/order.yaml",
+        "call: erp.upsert_customer",
+        "call: erp.upsert_costumer",
+        "config/processes/order.yaml:52:5  call: erp.upsert_costumer: there is no operation of connector `erp` `upsert_costumer`\n\
+         \x20   fix: did you mean `upsert_customer`?",
+    ),
+    (
+        "processes/order.yaml",
+        "call: erp.upsert_customer",
+        "call: upsert_customer",
+        "config/processes/order.yaml:52:11  effects.sync_customer.call: `upsert_customer` names no operation\n\
+         \x20   fix: write `call: connector.operation`",
+    ),
+    (
+        "processes/order.yaml",
+        "undo: release_stock",
+        "undo: relase_stock",
+        "config/processes/order.yaml:63:5  effects.reserve_stock.undo: there is no effect `relase_stock`\n\
+         \x20   fix: did you mean `release_stock`?\n\
+         config/processes/order.yaml:72:5  warning: effects.release_stock: effect `release_stock` is never called\n\
+         \x20   fix: call it, or delete it\n\
+         config/processes/order.yaml:72:5  effects.release_stock.with: `step` means nothing here\n\
+         \x20   fix: `step` is what is being undone: it is only there in an effect that another names in `undo`; assign what you need to a field with `set` or `keep` first",
+    ),
+    (
+        "processes/order.yaml",
+        "\"order.customer_id\"",
+        "\"order.costumer_id\"",
+        "config/processes/order.yaml:99:5  effects.create_sales_order.with: there is no field `costumer_id`\n\
+         \x20   fix: did you mean `customer_id`?",
+    ),
+    (
+        "processes/order.yaml",
+        "{to: account_check}\n\n  customer",
+        "{to: acount_check}\n\n  customer",
+        "config/processes/order.yaml:244:14  states.account_hold.on.retry: there is no state `acount_check`\n\
+         \x20   fix: did you mean `account_check`?",
+    ),
+    (
+        "processes/order.yaml",
+        "when: \"!result.active\"\n          to",
+        "when: \"result.active = false\"\n          to",
+        "config/processes/order.yaml:216:17  states.account_check.on[\"check_account.ok\"][0].when: `\"result.active = false\"` does not read: 1:15: Syntax error: token recognition error at: '= '\n\
+         \x20   fix: to compare, write `==`",
+    ),
+    (
+        "processes/order.yaml",
+        "        - when: \"!result.active\"\n          to",
+        "        - to",
+        "config/processes/order.yaml:217:11  states.account_check.on[\"check_account.ok\"]: this transition is never taken: the one before it has no guard\n\
+         \x20   fix: give the one before it a `when`, or delete this one",
+    ),
+    (
+        "processes/order.yaml",
+        "      sync_customer.ok: {to: availability}",
+        "      sync_customer.okay: {to: availability}",
+        "config/processes/order.yaml:249:27  states.customer.on: there is no message `sync_customer.okay`\n\
+         \x20   fix: did you mean `sync_customer.ok`?",
+    ),
+    (
+        "processes/order.yaml",
+        "      calculate_tax.failed: {to: tax_hold}\n",
+        "",
+        "config/processes/order.yaml:287:5  states.tax: state `tax` does not say what happens when `calculate_tax` fails\n\
+         \x20   fix: add `calculate_tax.failed:` under `on`, or `failure: exception` to the effect\n\
+         config/processes/order.yaml:292:5  states.tax_hold: state `tax_hold` can never be reached\n\
+         \x20   fix: lead a transition to it with `to`, or delete it",
+    ),
+    (
+        "processes/order.yaml",
+        "with: {reservation_id: \"step.result.reservation_id\"}",
+        "with: {reservation_id: \"result.reservation_id\"}",
+        "config/processes/order.yaml:72:5  effects.release_stock.with: `result` means nothing here\n\
+         \x20   fix: `result` and `error` are an effect's answer: they are only there on its transitions and in `keep`; assign what you need to a field with `set` or `keep` first",
+    ),
+    (
+        "processes/order.yaml",
+        "\"dec(data.amount)\"",
+        "\"dce(data.amount)\"",
+        "config/processes/order.yaml:204:19  states.received.on[\"order.confirmed\"].set.amount: there is no function dce()\n\
+         \x20   fix: did you mean dec()?",
+    ),
+    (
+        "processes/order.yaml",
+        "billing: \"data.billing\"",
+        "billing: \"data.billing",
+        "config/processes/order.yaml:207:20  states.received.on[\"order.confirmed\"].set.billing: the text in quotes goes on in a line that is not indented\n\
+         \x20   fix: close the quote, or indent that line\n\
+         config/sources/crm.yaml:19:23  messages[\"opportunity.confirmed\"].send[0].to.process: there is no process `order`\n\
+         \x20   fix: add it, or use one of: quarantine\n\
+         config/sources/crm.yaml:52:23  messages[\"opportunity.amended\"].send[0].to.process: there is no process `order`\n\
+         \x20   fix: add it, or use one of: quarantine\n\
+         config/sources/crm.yaml:70:23  messages[\"opportunity.cancelled\"].send[0].to.process: there is no process `order`\n\
+         \x20   fix: add it, or use one of: quarantine\n\
+         config/sources/warehouse.yaml:18:23  messages[\"shipment.confirmed\"].send[0].to.process: there is no process `order`\n\
+         \x20   fix: add it, or use one of: quarantine",
+    ),
+    (
+        "processes/order.yaml",
+        "      4h: {to",
+        "      4 h: {to",
+        "config/processes/order.yaml:267:7  states.backorder.after[\"4 h\"]: `4 h` is not a duration\n\
+         \x20   fix: write e.g. `after: {4h: {to: …}}`",
+    ),
+    (
+        "processes/order.yaml",
+        "within: 3d",
+        "within: 3 days",
+        "config/processes/order.yaml:350:46  milestones.shipped.within: `3 days` is not a duration\n\
+         \x20   fix: write a whole number and a unit, e.g. `250ms`, `10s`, `5m`, `4h`, `2d` or `1h30m`",
+    ),
+    (
+        "processes/order.yaml",
+        "  completed: {end: completed}",
+        "  completed: {end: done}",
+        "config/processes/order.yaml:327:20  states.completed.end: `done` is not allowed here\n\
+         \x20   fix: write one of `completed`, `cancelled`, `failed`",
+    ),
+    (
+        "processes/order.yaml",
+        "    undo: \"order.cancel_reason\"\n",
+        "",
+        "config/processes/order.yaml:330:5  states.cancelling.on.compensated: state `cancelling` waits for `compensated`, and nothing that leads to it undoes\n\
+         \x20   fix: give the transition that leads to it `undo: \"'why'\"`",
+    ),
+    (
+        "processes/order.yaml",
+        "    keep: {customer_id: \"result.id\"}\n",
+        "",
+        "config/processes/order.yaml:98:5  warning: effects.create_sales_order: field `customer_id` is read here, and nothing assigns it\n\
+         \x20   fix: assign it with `set` or `keep`",
+    ),
+    (
+        "processes/order.yaml",
+        "anywhere:",
+        "anywere:",
+        "config/processes/order.yaml:40:17  messages.order.cancel: no state has a transition for message `order.cancel`\n\
+         \x20   fix: add `order.cancel:` under the `on` of a state, or delete the message\n\
+         config/processes/order.yaml:130:5  warning: effects.report_cancelled: field `cancel_reason` is read here, and nothing assigns it\n\
+         \x20   fix: assign it with `set` or `keep`\n\
+         config/processes/order.yaml:330:5  states.cancelling: state `cancelling` can never be reached\n\
+         \x20   fix: lead a transition to it with `to`, or delete it\n\
+         config/processes/order.yaml:330:5  states.cancelling.on.compensated: state `cancelling` waits for `compensated`, and nothing that leads to it undoes\n\
+         \x20   fix: give the transition that leads to it `undo: \"'why'\"`\n\
+         config/processes/order.yaml:333:14  states.cancelled: state `cancelled` can never be reached\n\
+         \x20   fix: lead a transition to it with `to`, or delete it\n\
+         config/processes/order.yaml:335:1  anywere: the key `anywere` is unknown\n\
+         \x20   fix: did you mean `anywhere`? Known keys: `anywhere`, `effects`, `fields`, `initial`, `messages`, `milestones`, `owner`, `process`, `states`, `title`, `version`",
+    ),
+    (
+        "processes/order.yaml",
+        "milestones:",
+        "states: {}\nmilestones:",
+        "config/processes/order.yaml:348:1  states: the key `states` stands here again, first in line 196\n\
+         \x20   fix: keep one of the two",
+    ),
+    (
+        "sources/crm.yaml",
+        "preset: standard-webhooks",
+        "preset: standard-webhook",
+        "config/sources/crm.yaml:8:9  preset: there is no preset `standard-webhook`\n\
+         \x20   fix: did you mean `standard-webhooks`?",
+    ),
+    (
+        "sources/crm.yaml",
+        "ref: \"env:SYNCLINE_CRM_SECRET\"}",
+        "ref: \"whsec_abc\"}",
+        "config/sources/crm.yaml:10:24  secrets[0].ref: it must be a reference, not the secret itself: write `env:NAME` for an environment variable, or `file:/path` for a file\n\
+         \x20   fix: write `env:NAME` or `file:/path`, never the secret itself",
+    ),
+    (
+        "sources/crm.yaml",
+        "\"body.data.OrderNumber__c\"}",
+        "\"bdy.data.OrderNumber__c\"}",
+        "config/sources/crm.yaml:19:35  messages[\"opportunity.confirmed\"].send[0].to.key: there is no `bdy` here\n\
+         \x20   fix: did you mean `body`?",
+    ),
+    (
+        "sources/crm.yaml",
+        "event: order.confirmed",
+        "event: order.confirmd",
+        "config/sources/crm.yaml:18:16  messages[\"opportunity.confirmed\"].send[0].event: there is no message of process `order` `order.confirmd`\n\
+         \x20   fix: did you mean `order.confirmed`?",
+    ),
+    (
+        "sources/crm.yaml",
+        "amount: \"dec(body.data.Amount)\"",
+        "amount: \"dec(body.data.Amount, 2)\"",
+        "config/sources/crm.yaml:25:19  messages[\"opportunity.confirmed\"].send[0].map.amount: dec() takes 1 argument(s), 2 given\n\
+         \x20   fix: correct the expression",
+    ),
+    (
+        "sources/crm.yaml",
+        "as: item\n            map:\n              sku: \"item",
+        "as: itm\n            map:\n              sku: \"item",
+        "config/sources/crm.yaml:42:20  messages[\"opportunity.confirmed\"].send[0].map.lines.map.sku: there is no `item` here\n\
+         \x20   fix: did you mean `itm`?\n\
+         config/sources/crm.yaml:43:25  messages[\"opportunity.confirmed\"].send[0].map.lines.map.quantity: there is no `item` here\n\
+         \x20   fix: did you mean `itm`?\n\
+         config/sources/crm.yaml:44:27  messages[\"opportunity.confirmed\"].send[0].map.lines.map.unit_price: there is no `item` here\n\
+         \x20   fix: did you mean `itm`?\n\
+         config/sources/crm.yaml:45:27  messages[\"opportunity.confirmed\"].send[0].map.lines.map[\"tax_class?\"]: there is no `item` here\n\
+         \x20   fix: did you mean `itm`?",
+    ),
+    (
+        "connectors/warehouse.yaml",
+        "rate: 200/s",
+        "rate: 200",
+        "config/connectors/warehouse.yaml:13:33  limits.rate: `200` is no rate\n\
+         \x20   fix: write calls per second, minute or hour: `50/s`, `600/m`, `1000/h`",
+    ),
+    (
+        "connectors/warehouse.yaml",
+        "timeout: 10s",
+        "timeout: 10",
+        "config/connectors/warehouse.yaml:14:10  timeout: the duration `10` has no unit\n\
+         \x20   fix: write a whole number and a unit, e.g. `250ms`, `10s`, `5m`, `4h`, `2d` or `1h30m`",
+    ),
+    (
+        "connectors/warehouse.yaml",
+        "timeout: 10s",
+        "timeout: -10s",
+        "config/connectors/warehouse.yaml:14:10  timeout: `-10s` is not a duration\n\
+         \x20   fix: write a whole number and a unit, e.g. `250ms`, `10s`, `5m`, `4h`, `2d` or `1h30m`",
+    ),
+    (
+        "connectors/warehouse.yaml",
+        "value: {ref: \"env:SYNCLINE_WAREHOUSE_API_KEY\", default: sandbox-secret}",
+        "value: sandbox-secret",
+        "config/connectors/warehouse.yaml:12:10  auth.value: a secret stands in the file\n\
+         \x20   fix: write `{ref: env:NAME}`, and set NAME where the node runs\n\
+         config/processes/order.yaml:63:5  call: warehouse.reserve: there is no connector `warehouse`\n\
+         \x20   fix: add it, or use one of: crm, erp, notify, support, tax\n\
+         config/processes/order.yaml:72:5  call: warehouse.release: there is no connector `warehouse`\n\
+         \x20   fix: add it, or use one of: crm, erp, notify, support, tax\n\
+         config/processes/order.yaml:139:5  call: warehouse.ship: there is no connector `warehouse`\n\
+         \x20   fix: add it, or use one of: crm, erp, notify, support, tax\n\
+         config/processes/order.yaml:147:5  call: warehouse.recall: there is no connector `warehouse`\n\
+         \x20   fix: add it, or use one of: crm, erp, notify, support, tax",
+    ),
+    (
+        "connectors/warehouse.yaml",
+        "path: /v1/reservations\n",
+        "path: v1/reservations\n",
+        "config/connectors/warehouse.yaml:23:11  operations.reserve.path: the path `v1/reservations` has no leading slash\n\
+         \x20   fix: write `/v1/reservations`\n\
+         config/processes/order.yaml:63:5  call: warehouse.reserve: there is no operation of connector `warehouse` `reserve`\n\
+         \x20   fix: add it, or use one of: recall, release, ship",
+    ),
+    (
+        "connectors/warehouse.yaml",
+        "    headers: {Idempotency-Key: key}\n    body: {order_number: input.order_number, lines",
+        "    body: {order_number: input.order_number, lines",
+        "config/connectors/warehouse.yaml:22:5  operations.reserve: `idempotency: header`, but nothing that is sent holds `key`\n\
+         \x20   fix: send it, e.g. `headers: {Idempotency-Key: key}`",
+    ),
+    (
+        "connectors/warehouse.yaml",
+        "is: retry, detail: neither",
+        "is: again, detail: neither",
+        "config/connectors/warehouse.yaml:31:37  operations.reserve.outcomes[3].is: `again` is not allowed here\n\
+         \x20   fix: write one of `ok`, `failed`, `retry`, `busy`, `throttled`, `reauthenticate`",
+    ),
+    (
+        "connectors/warehouse.yaml",
+        "scheme: api_key",
+        "scheme: apikey",
+        "config/connectors/warehouse.yaml:10:11  auth.scheme: `apikey` is not allowed here\n\
+         \x20   fix: did you mean `api_key`? Allowed: `none`, `basic`, `api_key`, `bearer`, `oauth2_client_credentials`\n\
+         config/processes/order.yaml:63:5  call: warehouse.reserve: there is no connector `warehouse`\n\
+         \x20   fix: add it, or use one of: crm, erp, notify, support, tax\n\
+         config/processes/order.yaml:72:5  call: warehouse.release: there is no connector `warehouse`\n\
+         \x20   fix: add it, or use one of: crm, erp, notify, support, tax\n\
+         config/processes/order.yaml:139:5  call: warehouse.ship: there is no connector `warehouse`\n\
+         \x20   fix: add it, or use one of: crm, erp, notify, support, tax\n\
+         config/processes/order.yaml:147:5  call: warehouse.recall: there is no connector `warehouse`\n\
+         \x20   fix: add it, or use one of: crm, erp, notify, support, tax",
+    ),
+    (
+        "connectors/warehouse.yaml",
+        "is: busy}",
+        "is: busy, result: {id: body.id}}",
+        "config/connectors/warehouse.yaml:29:118  operations.reserve.outcomes[1].result: only `is: ok` has a result\n\
+         \x20   fix: remove `result`",
+    ),
+    (
+        "connectors/warehouse.yaml",
+        "  release:\n",
+        "  relase:\n",
+        "config/processes/order.yaml:72:5  call: warehouse.release: there is no operation of connector `warehouse` `release`\n\
+         \x20   fix: did you mean `relase`?",
+    ),
+];
