@@ -183,6 +183,11 @@ async fn an_order_is_sent_looked_at_held_and_released() {
     let unknown = node.ask(&["entity", "get", "order/none"]);
     assert!(unknown.code == 1 && unknown.err.contains("there is no order/none"), "{}", unknown.err);
 
+    let example = root().join("config/examples/opportunity.confirmed.json");
+    let send = ["webhook", "send", "--source", "crm", "--body", example.to_str().unwrap()];
+    assert_eq!(node.ask(&send).code, 0);
+    node.until("order/SO-EXAMPLE-1", "completed"); // as the README says
+
     let file = body(2, Variant::MissingTaxClass);
     assert_eq!(
         node.ask(&["webhook", "send", "--source", "crm", "--body", file.path().to_str().unwrap()]).code,

@@ -109,6 +109,12 @@ impl Rules<'_> {
     }
 
     fn sizes(&mut self) {
+        if self.settings.journal.cache.0 < 1 << 20 {
+            self.say(
+                "journal.cache",
+                "the store would read its file for every message; write at least `1 MiB`".to_owned(),
+            );
+        }
         let (body, all) = (self.settings.http.body_max, self.settings.limits.in_flight_bytes);
         if body.0 == 0 {
             self.say("http.body_max", "no message would fit; write e.g. `1 MiB`".to_owned());

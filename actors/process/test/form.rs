@@ -38,7 +38,7 @@ impl Form<'_> {
         }
         for (effect, item) in top.optional_entries("answers") {
             known(&item, &effect, "effect", keys(&self.process.effects));
-            exact(&item);
+            map(&item);
         }
         let cases = top.list("cases");
         if cases.as_ref().is_some_and(Vec::is_empty) {
