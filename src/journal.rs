@@ -90,9 +90,16 @@ pub struct Append {
     pub ended: bool,
     /// What changes in the lists.
     pub rows: Rows,
-    /// Terms to find the entity by, e.g. `correlation:9f2c`. Empty when the entity has them already.
+    /// Terms to find the entity by: [`FLOW`] or [`KEY`] and a text, e.g. `correlation:9f2c`. Empty when the entity has them
+    /// already.
     pub terms: Vec<Arc<str>>,
 }
+
+/// Begins the term of a business flow.
+pub const FLOW: &str = "correlation:";
+
+/// Begins the term of a business key.
+pub const KEY: &str = "key:";
 
 /// A key under which a message is applied once.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

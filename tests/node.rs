@@ -54,6 +54,7 @@ messages:
     send:
       - event: parcel.seen
         to: {process: parcel, key: "body.parcel"}
+        correlation: "default(body.flow, body.parcel)"
         map: {at: "body.at", weight: "dec(body.weight)"}
 "#;
 
@@ -135,6 +136,10 @@ async fn what_is_acknowledged_is_there_after_a_stop_and_after_a_crash() {
     let timeline = node.operate().timeline(&id, 1, 10).await.unwrap();
     let messages: Vec<_> = timeline.items.iter().map(|entry| &*entry.message_id).collect();
     assert_eq!(messages, ["m1", "m2"]);
+    let other = json!({"type": "seen", "parcel": "P2", "at": "van", "weight": "1", "flow": "P 1/ü"});
+    assert_eq!(send(&node, "m3", &other).await, 200);
+    let flow = node.operate().search("P 1/ü", 10).await.unwrap();
+    assert_eq!(flow.items, ["parcel/P 1/ü", "parcel/P2"], "both are of one flow");
     assert!(node.stop().await);
 }
 

@@ -179,7 +179,13 @@ async fn an_order_is_sent_looked_at_held_and_released() {
         "{shown}"
     );
     assert_eq!(node.json(&["entity", "list", "order"])["items"][0]["id"], "order/SO-000001");
-    assert_eq!(node.ask(&["search", "order/SO-000001"]).out.trim(), "order/SO-000001");
+    // By its id, its key, its flow, and by the opportunity that the process knows it by.
+    for words in
+        [&["order/SO-000001"][..], &["SO-000001"], &["--correlation", "order/SO-000001"], &["006SO000000001"]]
+    {
+        let found = node.ask(&[&["search"], words].concat());
+        assert_eq!((found.code, found.out.trim()), (0, "order/SO-000001"), "{words:?}: {}", found.err);
+    }
     let unknown = node.ask(&["entity", "get", "order/none"]);
     assert!(unknown.code == 1 && unknown.err.contains("there is no order/none"), "{}", unknown.err);
 

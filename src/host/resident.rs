@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use syncline_actors::decide::refusal;
-use syncline_actors::decision::{Answer, Change, Decision, Rejection, Verdict};
+use syncline_actors::decision::{Answer, BusinessKey, Change, Decision, Rejection, Verdict};
 use syncline_actors::entity::State;
 use syncline_actors::envelope::{Body, Envelope};
 use syncline_actors::id::{EntityId, Epoch};
@@ -30,6 +30,9 @@ pub(super) struct Resident {
     /// The last record in the stored snapshot.
     saved: u64,
 }
+
+/// Longest business key that an entity is found by, in bytes: people type them.
+const TERM_BYTES_MAX: usize = 256;
 
 /// What became of one try to take a message in.
 pub(super) enum Tried {
@@ -169,6 +172,7 @@ impl Resident {
             id: envelope.id.clone(),
             expires: envelope.remember_ms.map(|ms| envelope.at.plus(std::time::Duration::from_millis(ms))),
         };
+        let terms = self.terms(envelope, &business_keys);
         let business = business_keys.into_iter().map(|key| DedupKey {
             scope: format!("business:{}", key.scope).into(),
             id: key.key,
@@ -186,18 +190,18 @@ impl Resident {
             answer: record.answer.clone(),
             ended: self.state.ending.is_some() || ending(&record).is_some(),
             rows: Rows::of(&record),
-            terms: self.terms(envelope),
+            terms,
         };
         Ok((record, append))
     }
 
-    /// Terms that the entity is not found by yet.
-    fn terms(&self, envelope: &Envelope) -> Vec<Arc<str>> {
+    /// Terms that the entity is not found by yet: its flow, and what its messages are known by in the business.
+    fn terms(&self, envelope: &Envelope, business_keys: &[BusinessKey]) -> Vec<Arc<str>> {
         let flow = &envelope.correlation_id;
-        if flow.is_empty() || *flow == self.state.correlation_id {
-            return Vec::new();
-        }
-        vec![format!("correlation:{flow}").into()]
+        let flow = (!flow.is_empty() && *flow != self.state.correlation_id)
+            .then(|| format!("{}{flow}", journal::FLOW).into());
+        let keys = business_keys.iter().filter(|key| key.key.len() <= TERM_BYTES_MAX);
+        flow.into_iter().chain(keys.map(|key| format!("{}{}", journal::KEY, key.key).into())).collect()
     }
 
     async fn write(&mut self, core: &Core, record: Record, append: Append) -> Tried {

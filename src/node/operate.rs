@@ -1,6 +1,6 @@
 //! What people can ask and do: the operations API over host, journal and delivery.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::clock::SharedClock;
 use crate::delivery::{Breakers, Delivery};
 use crate::host::{self, Host, Lane, QUARANTINE, Reply};
 use crate::ingress::{Ingress, Kept, ReplayError};
-use crate::journal::{ExceptionFilter, SharedJournal};
+use crate::journal::{self, ExceptionFilter, SharedJournal};
 use crate::telemetry::{self, ConnectorGauges, Metrics, Snapshot};
 
 /// Longest value that a person may set by hand, in bytes of JSON.
@@ -75,14 +75,23 @@ impl api::Operate for Operator {
     }
 
     async fn search(&self, term: &str, limit: usize) -> Result<Page<String>, Refusal> {
-        let mut found = self.journal.find(term, limit).await.map_err(|error| unread(&error))?;
-        // An entity's own id finds it too.
-        if let Ok(id) = EntityId::parse(term)
-            && !found.contains(&id)
-            && self.host.state(&id).await.map_err(|error| refusal(&error))?.is_some()
-        {
-            found.push(id);
+        let mut found = Vec::new();
+        for kind in [journal::FLOW, journal::KEY] {
+            let more =
+                self.journal.find(&format!("{kind}{term}"), limit).await.map_err(|error| unread(&error))?;
+            found.extend(more);
         }
+        // An entity's own id finds it too, and so does its key.
+        let own = EntityId::parse(term).ok().into_iter();
+        let keyed = self.host.catalog().iter().filter_map(|process| EntityId::new(&process.name, term).ok());
+        for id in own.chain(keyed).collect::<BTreeSet<_>>() {
+            if self.host.state(&id).await.map_err(|error| refusal(&error))?.is_some() {
+                found.push(id);
+            }
+        }
+        found.sort();
+        found.dedup();
+        found.truncate(limit);
         Ok(Page { items: found.iter().map(ToString::to_string).collect(), next: None })
     }
 
