@@ -7,7 +7,7 @@
 //! DIR/connectors/*.yaml   whom we call           DIR/schemas/**.json         JSON Schemas of what comes in
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -59,6 +59,11 @@ pub enum Error {
         #[source]
         error: std::io::Error,
     },
+    /// There is no such directory.
+    #[error(
+        "there is no directory {0}: name the one that has processes/, sources/ and connectors/, e.g. `config`"
+    )]
+    Missing(PathBuf),
     /// There is nothing of an integration in the directory.
     #[error(
         "{0} holds no processes/, sources/ or connectors/: name the directory that has them, e.g. `config`"
@@ -92,6 +97,9 @@ pub fn shipped() -> Files {
 
 /// Reads the directory's files into memory.
 pub fn files(directory: &Path) -> Result<Files, Error> {
+    if !directory.is_dir() {
+        return Err(Error::Missing(directory.to_owned()));
+    }
     let mut files = Files::new();
     for part in PARTS {
         let below = directory.join(part);
@@ -132,7 +140,7 @@ pub fn read(files: &Files, prefix: &str) -> Read {
     let named = |name: &str| {
         if prefix.is_empty() { name.to_owned() } else { format!("{}/{name}", prefix.trim_end_matches('/')) }
     };
-    let mut loader = Loader { reader: &reader, files, named: &named };
+    let mut loader = Loader { reader: &reader, files, named: &named, unread: BTreeSet::new() };
     let integration = loader.all();
     let problems = reader.into_problems();
     let integration = (!problems.is_fatal()).then_some(integration);
@@ -153,6 +161,8 @@ struct Loader<'l> {
     reader: &'l Reader,
     files: &'l Files,
     named: &'l dyn Fn(&str) -> String,
+    /// Of what a file could not be understood: what such a file defines must not be called unknown.
+    unread: BTreeSet<&'static str>,
 }
 
 impl<'l> Loader<'l> {
@@ -189,11 +199,15 @@ impl<'l> Loader<'l> {
         schemas
     }
 
-    fn connectors(&self) -> BTreeMap<Arc<str>, Connector> {
+    fn connectors(&mut self) -> BTreeMap<Arc<str>, Connector> {
         let mut connectors = BTreeMap::new();
         for (file, text) in self.part("connectors/") {
-            let Some(node) = self.reader.read(&file, text) else { continue };
-            let Some(connector) = contract::parse(&Item::root(&node, self.reader)) else { continue };
+            let node = self.reader.read(&file, text);
+            let read = node.and_then(|node| Some((contract::parse(&Item::root(&node, self.reader))?, node)));
+            let Some((connector, node)) = read else {
+                self.unread.insert("connector");
+                continue;
+            };
             if connectors.contains_key(&connector.name) {
                 let message = format!("connector `{}` is defined twice", connector.name);
                 self.refuse(&node, "connector", message, "give one of them another name, or delete it");
@@ -204,11 +218,16 @@ impl<'l> Loader<'l> {
         connectors
     }
 
-    fn processes(&self, connectors: &BTreeMap<Arc<str>, Connector>) -> Catalog {
+    fn processes(&mut self, connectors: &BTreeMap<Arc<str>, Connector>) -> Catalog {
         let mut catalog = Catalog::default();
         for (file, text) in self.part("processes/") {
-            let Some(node) = self.reader.read(&file, text) else { continue };
-            let Some(process) = parse::parse(&node, text, self.reader) else { continue };
+            let node = self.reader.read(&file, text);
+            let Some((process, node)) =
+                node.and_then(|node| Some((parse::parse(&node, text, self.reader)?, node)))
+            else {
+                self.unread.insert("process");
+                continue;
+            };
             for problem in check::check(&process) {
                 self.reader.note(problem);
             }
@@ -319,6 +338,9 @@ impl<'l> Loader<'l> {
     }
 
     fn unknown(&self, place: &Place, path: &str, what: &str, name: &str, names: &[&str]) {
+        if self.unread.contains(what) {
+            return;
+        }
         let fix = match suggest(name, names.iter().copied()) {
             Some(near) => format!("did you mean `{near}`?"),
             None if names.is_empty() => format!("add it: there is no {what} yet"),
@@ -395,6 +417,21 @@ mod tests {
                 *text = text.replacen(from, to, 1);
             });
             assert!(seen.contains(told), "{told}\n---\n{seen}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_understood_is_the_only_thing_told() {
+        for (file, from, to) in [
+            ("processes/order.yaml", "initial: received", "initial: [received"),
+            ("connectors/erp.yaml", "\ntitle:", "\ntitle: ["),
+        ] {
+            let mut files = shipped();
+            let text = files.get_mut(file).expect("it is shipped");
+            assert!(text.contains(from), "{file} has no {from}");
+            *text = text.replacen(from, to, 1);
+            let told = read(&files, "").problems;
+            assert!(told.len() == 1 && told.to_string().contains("this is not YAML"), "{told}");
         }
     }
 

@@ -53,17 +53,17 @@ pub enum Error {
     /// The host cannot start.
     #[error(transparent)]
     Host(#[from] host::Error),
-    /// Connectors lack settings.
-    #[error(transparent)]
-    Delivery(#[from] delivery::Error),
-    /// Sources lack settings.
-    #[error(transparent)]
-    Ingress(#[from] ingress::Error),
+    /// Connectors and sources lack settings that this machine should have, e.g. secrets.
+    #[error("{}", lacking.join("\n"))]
+    Lacking {
+        /// What connectors lack, and what sources lack.
+        lacking: Vec<String>,
+    },
     /// The address cannot be used.
     #[error(transparent)]
     Serve(#[from] serve::Error),
     /// A token cannot be read.
-    #[error("auth.tokens: the token of `{name}`: {error}")]
+    #[error("`auth.tokens`: the token of `{name}`: {error}")]
     Token {
         /// Whose.
         name: String,
@@ -83,6 +83,13 @@ pub enum Error {
         #[source]
         error: std::io::Error,
     },
+}
+
+impl Error {
+    /// Whether correcting the settings or the environment helps, rather than repairing the machine.
+    pub fn is_input(&self) -> bool {
+        matches!(self, Self::Lacking { .. } | Self::Token { .. })
+    }
 }
 
 /// What a node stands on besides its settings: what a test or the demo gives its own.
@@ -191,9 +198,7 @@ impl Node {
             seed,
         };
         let connectors = integration.connectors.into_values().collect();
-        let delivery = Arc::new(Delivery::start(connectors, &*lookup.0, outside)?);
-        let _ = switchboard.delivery.set(delivery.clone());
-
+        let delivery = Delivery::start(connectors, &*lookup.0, outside);
         let ingress = Ingress::open(
             ingress::Means {
                 sources: integration.sources.into_values().collect(),
@@ -207,7 +212,15 @@ impl Node {
                 limits: ingress_limits(settings),
             },
             &*lookup.0,
-        )?;
+        );
+        let (delivery, ingress) = match (delivery, ingress) {
+            (Ok(delivery), Ok(ingress)) => (Arc::new(delivery), ingress),
+            (delivery, ingress) => {
+                let lacking = [delivery.err().map(|e| e.to_string()), ingress.err().map(|e| e.to_string())];
+                return Err(Error::Lacking { lacking: lacking.into_iter().flatten().collect() });
+            }
+        };
+        let _ = switchboard.delivery.set(delivery.clone());
         let operator = Arc::new(Operator {
             host: host.clone(),
             journal: journal.clone(),

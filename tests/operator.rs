@@ -237,7 +237,7 @@ async fn a_token_is_needed_where_tokens_are_set() {
             .env("SYNCLINE_CRM_SECRET", SECRET)
             .env("SYNCLINE_WAREHOUSE_SECRET", SECRET))
     };
-    assert!(missing.code == 4 && missing.err.contains("env:OPS"), "{}: {}", missing.code, missing.err);
+    assert!(missing.code == 2 && missing.err.contains("env:OPS"), "{}: {}", missing.code, missing.err);
     let only = r#"auth.tokens=[{name="ops", role="operator", token="env:OPS"}]"#;
     let node = Runner::start(&sandbox, &["--set", only]);
     let without = node.ask(&["exceptions", "list"]);

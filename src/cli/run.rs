@@ -44,7 +44,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     // Before the node says that it is ready, so that no signal finds nobody listening.
     let mut signals = Signals::listen()?;
     let node = tokio::select! {
-        started = start(&settings, integration) => started.map_err(|error| Failure::Broken(error.to_string()))?,
+        started = start(&settings, integration) => started.map_err(failure)?,
         () = signals.next() => return Ok(()),
     };
     signals.next().await;
@@ -56,6 +56,11 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
             Err(Failure::Failed("stopped at once; nothing acknowledged is lost".to_owned()))
         }
     }
+}
+
+/// Of which kind it is that a node did not start.
+fn failure(error: node::Error) -> Failure {
+    if error.is_input() { Failure::Input(error.to_string()) } else { Failure::Broken(error.to_string()) }
 }
 
 fn integration(settings: &Settings) -> Result<Integration, Failure> {

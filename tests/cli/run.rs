@@ -120,12 +120,19 @@ fn every_mistake_in_the_settings_is_told_and_nothing_starts() {
 
 #[test]
 fn secrets_that_are_not_there_are_told_all_at_once() {
-    let ran = node(&Copy::new(), &[])
+    let with_default = "{ref: \"env:SYNCLINE_ERP_CLIENT_SECRET\", default: sandbox-secret}";
+    let without = "{ref: \"env:SYNCLINE_ERP_CLIENT_SECRET\"}";
+    let ran = node(&Copy::new().with("connectors/erp.yaml", with_default, without), &[])
         .env("SYNCLINE_CRM_SECRET", "")
         .env("SYNCLINE_WAREHOUSE_SECRET", "")
         .run()
-        .ended(4);
-    for said in ["env:SYNCLINE_CRM_SECRET", "env:SYNCLINE_WAREHOUSE_SECRET", "sources/crm.yaml:10:"] {
+        .ended(2);
+    for said in [
+        "env:SYNCLINE_CRM_SECRET",
+        "env:SYNCLINE_WAREHOUSE_SECRET",
+        "sources/crm.yaml:10:",
+        "env:SYNCLINE_ERP_CLIENT_SECRET",
+    ] {
         assert!(ran.err.contains(said), "{said}: {}", ran.err);
     }
 }
