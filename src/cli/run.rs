@@ -44,7 +44,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     // Before the node says that it is ready, so that no signal finds nobody listening.
     let mut signals = Signals::listen()?;
     let node = tokio::select! {
-        started = start(&settings, integration) => started.map_err(failure)?,
+        started = start(&settings, integration) => started.map_err(|error| failure(&error))?,
         () = signals.next() => return Ok(()),
     };
     signals.next().await;
@@ -59,7 +59,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
 }
 
 /// Of which kind it is that a node did not start.
-fn failure(error: node::Error) -> Failure {
+fn failure(error: &node::Error) -> Failure {
     if error.is_input() { Failure::Input(error.to_string()) } else { Failure::Broken(error.to_string()) }
 }
 
