@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -18,6 +19,8 @@ use syncline_actors::time::Timestamp;
 mod keys;
 pub mod memory;
 pub mod redb;
+pub mod redis;
+mod rows;
 
 /// A journal to pass around.
 pub type SharedJournal = Arc<dyn Journal>;
@@ -165,6 +168,21 @@ pub struct Grant {
     pub epoch: Epoch,
 }
 
+/// Who holds a shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holding {
+    /// Which shard.
+    pub shard: ShardId,
+    /// The last epoch there was.
+    pub epoch: Epoch,
+    /// The node that holds it; `None` when it was given back or never held.
+    pub node: Option<NodeId>,
+    /// Which run of that node.
+    pub boot: u64,
+    /// How long the lease still runs by the store's clock; zero: anyone may take it. `None` where leases do not run out.
+    pub left: Option<Duration>,
+}
+
 /// Which exceptions to list.
 #[derive(Debug, Clone, Default)]
 pub struct ExceptionFilter {
@@ -198,15 +216,24 @@ pub struct Compacted {
 
 /// Keeps what happened. Every call is safe to make from several tasks at once.
 ///
+/// What is due, waits or is counted is told of the shards that were acquired through this handle; where one process alone opens the
+/// store, of all. Exceptions, terms and heads are always those of the whole store.
+///
 /// Where a call writes, its return means durable in the way the tier promises; a dropped future may or may not have written.
 #[async_trait]
 pub trait Journal: std::fmt::Debug + Send + Sync + 'static {
-    /// Takes `shards` for `node`: each gets an epoch larger than any before.
+    /// Takes those of `shards` for `node` that are free: never held, given back, held by an earlier run of the node, or with a lease
+    /// that has run out. Each gets an epoch larger than any before, and than any heard of. A store that one process opens is free.
     async fn acquire(&self, shards: &[ShardId], node: &NodeId) -> Result<Vec<Grant>, Error>;
     /// Keeps the leases of `grants` alive. [`Error::Fenced`] when one of them is no longer held.
     async fn renew(&self, grants: &[Grant]) -> Result<(), Error>;
     /// Gives `grants` back. Their epochs never come again.
     async fn release(&self, grants: &[Grant]) -> Result<(), Error>;
+    /// Takes note of epochs that other nodes tell of: a store that lost its end may not know them any more. What is under a lower one is
+    /// refused from now on.
+    fn hear(&self, _epochs: &[Grant]) {}
+    /// Who holds which shard, in their order.
+    async fn holdings(&self) -> Result<Vec<Holding>, Error>;
 
     /// Writes a record with all that belongs to it. Checks, in this order: the epoch, the deduplication keys, sequence and hash.
     /// When a business key is known and the message's own id is not, the id is kept with that answer, so that the same message gets

@@ -11,6 +11,8 @@ mod kit;
 mod opening;
 #[path = "journal/power.rs"]
 mod power;
+#[path = "redis/server.rs"]
+mod server;
 #[path = "journal/sim.rs"]
 mod sim;
 #[path = "journal/suite.rs"]
@@ -31,6 +33,14 @@ macro_rules! on_every_journal {
                 let place = tempfile::tempdir().unwrap();
                 let redb = syncline::journal::redb::Redb::open(place.path().join("store.redb"), Default::default());
                 super::suite::$law(std::sync::Arc::new(redb.unwrap())).await;
+            })*
+        }
+        mod redis {
+            $(#[tokio::test]
+            async fn $law() {
+                let server = super::server::Server::start();
+                let redis = syncline::journal::redis::Redis::open(server.options()).await;
+                super::suite::$law(std::sync::Arc::new(redis.unwrap())).await;
             })*
         }
     };

@@ -111,6 +111,14 @@ pub(super) fn read_epoch(value: &[u8]) -> Option<(Epoch, bool)> {
     Some((Epoch(epoch), *rest.first()? == 1))
 }
 
+/// The epoch of a shard, and who holds it.
+pub(super) fn read_holder(value: &[u8]) -> Option<(Epoch, Option<NodeId>)> {
+    let (epoch, rest) = number(value)?;
+    let (held, name) = rest.split_first()?;
+    let name = std::str::from_utf8(name).ok()?;
+    Some((Epoch(epoch), (*held == 1).then(|| NodeId(name.into()))))
+}
+
 /// The key of a shard's epoch.
 pub(super) fn shard(shard: ShardId) -> [u8; 2] {
     shard.0.to_be_bytes()

@@ -17,7 +17,7 @@ use syncline_actors::record::Hash;
 use syncline_actors::time::Timestamp;
 
 use super::{
-    Append, Appended, Compacted, Depth, Error, ExceptionFilter, Grant, Head, Journal, Loaded, Snapshot,
+    Append, Appended, Compacted, Depth, Error, ExceptionFilter, Grant, Head, Holding, Journal, Loaded, Snapshot,
 };
 
 mod store;
@@ -171,6 +171,10 @@ impl Journal for Memory {
             Ok(())
         })
         .await
+    }
+
+    async fn holdings(&self) -> Result<Vec<Holding>, Error> {
+        self.run("holdings", |store| Ok(store.holdings())).await
     }
 
     async fn append(&self, append: Append) -> Result<Appended, Error> {

@@ -18,18 +18,19 @@ use syncline_actors::time::Timestamp;
 use tokio::sync::mpsc;
 
 use super::{
-    Append, Appended, Compacted, Depth, Error, ExceptionFilter, Grant, Head, Journal, Loaded, Snapshot,
+    Append, Appended, Compacted, Depth, Error, ExceptionFilter, Grant, Head, Holding, Journal, Loaded, Snapshot,
 };
 
 mod apply;
 mod open;
+mod prepared;
 mod read;
-mod rows;
+
 mod tables;
 mod writer;
 
 use open::Shared;
-use rows::Prepared;
+use prepared::Prepared;
 use tables::Tables;
 use writer::Message;
 
@@ -230,6 +231,10 @@ impl Journal for Redb {
     async fn release(&self, grants: &[Grant]) -> Result<(), Error> {
         let grants = grants.to_vec();
         self.write(32 * grants.len(), move |tables| apply::release(tables, &grants)).await
+    }
+
+    async fn holdings(&self) -> Result<Vec<Holding>, Error> {
+        self.read(read::holdings).await
     }
 
     async fn append(&self, append: Append) -> Result<Appended, Error> {

@@ -12,7 +12,7 @@ use syncline_actors::time::Timestamp;
 
 use super::{Audit, Written};
 use crate::journal::{
-    Append, Appended, Compacted, DedupKey, Depth, Error, ExceptionFilter, Grant, Head, Loaded, Snapshot,
+    Append, Appended, Compacted, DedupKey, Depth, Error, ExceptionFilter, Grant, Head, Holding, Loaded, Snapshot,
     call_off, changed_definition, merge, passes,
 };
 
@@ -109,6 +109,14 @@ impl Store {
                 self.epochs.insert(grant.shard, (Epoch(grant.epoch.0 + 1), None));
             }
         }
+    }
+
+    pub(super) fn holdings(&self) -> Vec<Holding> {
+        let held = |shard| {
+            let (epoch, node) = self.epochs.get(&shard).cloned().unwrap_or_default();
+            Holding { shard, epoch, node, boot: 0, left: None }
+        };
+        ShardId::all().map(held).collect()
     }
 
     pub(super) fn append(&mut self, append: Append) -> Result<Appended, Error> {

@@ -6,8 +6,9 @@ use syncline_actors::record::Hash;
 use syncline_actors::time::Timestamp;
 
 use super::Failure;
-use super::rows::{self, DedupRow, EffectRow, Prepared, StoredEffect, StoredHead};
+use super::prepared::{DedupRow, EffectRow, Prepared};
 use super::tables::{Name, Tables};
+use crate::journal::rows::{self, StoredEffect, StoredHead};
 use crate::journal::{
     Appended, Compacted, Error, Grant, Snapshot, call_off, changed_definition, keys, merge,
 };

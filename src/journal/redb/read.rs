@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 
 use ::redb::{ReadOnlyTable, ReadTransaction};
 use bytes::Bytes;
-use syncline_actors::id::EntityId;
+use syncline_actors::id::{EntityId, ShardId};
 use syncline_actors::outbox::{ExceptionRow, OutboxRow, TimerRow};
 use syncline_actors::time::Timestamp;
 
 use super::Failure;
-use super::rows::{self, StoredEffect, StoredHead};
 use super::tables::{Name, count_of};
 use crate::codec::{self, Schema};
-use crate::journal::{Depth, Error, ExceptionFilter, Grant, Head, Loaded, keys, passes};
+use crate::journal::rows::{self, StoredEffect, StoredHead};
+use crate::journal::{Depth, Error, ExceptionFilter, Grant, Head, Holding, Loaded, keys, passes};
 
 /// One table as it was when the transaction began.
 type Rows = ReadOnlyTable<&'static [u8], &'static [u8]>;
@@ -82,6 +82,16 @@ pub(super) fn renew(read: &ReadTransaction, grants: &[Grant]) -> Result<(), Fail
         super::held(*shard, *epoch, current)?;
     }
     Ok(())
+}
+
+pub(super) fn holdings(read: &ReadTransaction) -> Result<Vec<Holding>, Failure> {
+    let epochs = table(read, Name::Epochs)?;
+    let held = |shard: ShardId| {
+        let stored = get(&epochs, &keys::shard(shard), keys::read_holder)?;
+        let (epoch, node) = stored.map(|stored| corrupt(stored, "an epoch")).transpose()?.unwrap_or_default();
+        Ok(Holding { shard, epoch, node, boot: 0, left: None })
+    };
+    ShardId::all().map(held).collect()
 }
 
 pub(super) fn load(read: &ReadTransaction, entity: &EntityId) -> Result<Loaded, Failure> {

@@ -1,0 +1,394 @@
+#!lua name=syncline_v1
+-- What one call of the journal does inside Redis: all of it or nothing, because every check comes before the first write.
+--
+-- KEYS[1] is the lease of a shard, `{cluster.sN}:l`. All other keys of the shard have the same hash tag and are named from it:
+--   :l            lease: e epoch, n node, b boot, u until (ms by this server's clock)
+--   :e:<entity>   one hash an entity: h head, s snapshot, d<key> known messages, o<effect> effects, t<name> timers
+--   :j:<entity>   its records, one frame an element; the last one is the head's
+--   :k :T :q      entities, terms and exceptions in the order of their bytes (score 0); :Q the exceptions themselves
+--   :o:<connector> :t   effects and timers by when they are due (ms); :c connectors that ever had one
+--   :x :z         entities by when something of them may be forgotten: their first known message, their end
+--   :n            how many entities stand in which status
+-- Times within values are 8 bytes that sort as the times do, and are compared as they are. Numbers of 64 bits stay bytes or text:
+-- a number of Lua has 53 bits.
+
+local HASH = '@HASH@'
+local ZERO8 = '\0\0\0\0\0\0\0\0'
+local ZERO32 = ZERO8 .. ZERO8 .. ZERO8 .. ZERO8
+
+-- The libraries are there when a function runs, not when it is loaded.
+local function sub(text, from, to) return string.sub(text, from, to or -1) end
+local function byte(text, at) return string.byte(text, at or 1) end
+
+local function number8(bytes, at)
+  local high, low = struct.unpack('>I4I4', bytes, at or 1)
+  return high * 4294967296 + low
+end
+
+local function time_ms(bytes)
+  local high, low = struct.unpack('>I4I4', bytes)
+  return string.format('%.0f', (high - 2147483648) * 4294967296 + low)
+end
+
+local function tag(keys) return sub(keys[1], 1, -3) end
+
+-- Any number of arguments: `unpack` ends at some thousands.
+local function each(command, key, list)
+  for first = 1, #list, 1000 do
+    redis.call(command, key, unpack(list, first, math.min(first + 999, #list)))
+  end
+end
+
+-- Nothing if `epoch` holds the shard, else the refusal.
+local function fenced(key, epoch)
+  local lease = redis.call('HMGET', key, 'e', 'n')
+  if lease[1] == epoch and lease[2] then return nil end
+  return {'FENCED', lease[1] or '0'}
+end
+
+local function now_ms()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end
+
+-- ARGV: node, boot, lease in ms, an epoch to be above of.
+local function acquire(keys, args)
+  local lease = redis.call('HMGET', keys[1], 'e', 'n', 'b', 'u')
+  local now = now_ms()
+  local ours = lease[2] == args[1] and tonumber(args[2]) >= tonumber(lease[3] or '0')
+  if lease[2] and tonumber(lease[4]) > now and not ours then
+    return {'HELD', lease[1], lease[2], string.format('%.0f', tonumber(lease[4]) - now)}
+  end
+  local epoch = string.format('%.0f', math.max(tonumber(lease[1] or '0'), tonumber(args[4])) + 1)
+  redis.call('HSET', keys[1], 'e', epoch, 'n', args[1], 'b', args[2],
+    'u', string.format('%.0f', now + tonumber(args[3])))
+  return {'OK', epoch}
+end
+
+-- ARGV: epoch, lease in ms.
+local function renew(keys, args)
+  local refusal = fenced(keys[1], args[1])
+  if refusal then return refusal end
+  redis.call('HSET', keys[1], 'u', string.format('%.0f', now_ms() + tonumber(args[2])))
+  return {'OK'}
+end
+
+-- ARGV: epoch.
+local function release(keys, args)
+  if fenced(keys[1], args[1]) then return {'OK'} end
+  redis.call('HSET', keys[1], 'e', string.format('%.0f', tonumber(args[1]) + 1))
+  redis.call('HDEL', keys[1], 'n', 'b', 'u')
+  return {'OK'}
+end
+
+-- KEYS[1]: all definitions. ARGV: name, text. What is kept under the name, now or since earlier.
+local function keep_definition(keys, args)
+  redis.call('HSETNX', keys[1], args[1], args[2])
+  return redis.call('HGET', keys[1], args[1])
+end
+
+local function holder(keys, args)
+  local lease = redis.call('HMGET', keys[1], 'e', 'n', 'b', 'u')
+  if not lease[1] then return {'0', '', '0', '0'} end
+  local left = tonumber(lease[4] or '0') - now_ms()
+  return {lease[1], lease[2] or '', lease[3] or '0', string.format('%.0f', math.max(left, 0))}
+end
+
+-- Connector of an effect that waits: <uncertain><called off><due 8><length 4><connector>...
+local function connector_of(row)
+  local length = struct.unpack('>I4', row, 11)
+  return sub(row, 15, 14 + length), 15 + length
+end
+
+local function unwait(t, entity, effect, row)
+  redis.call('ZREM', t .. ':o:' .. connector_of(row), entity .. '\0' .. effect)
+end
+
+local function call_off(t, hash, entity, effect, at, at_ms)
+  local row = redis.call('HGET', hash, 'o' .. effect)
+  if not row then return end
+  local due = sub(row, 3, 10)
+  if byte(row, 1) == 0 and at < due then
+    due = at
+    redis.call('ZADD', t .. ':o:' .. connector_of(row), at_ms, entity .. '\0' .. effect)
+  end
+  redis.call('HSET', hash, 'o' .. effect, sub(row, 1, 1) .. '\1' .. due .. sub(row, 11))
+end
+
+-- ARGV: epoch, whether it is sent again, then
+--   seq - 1 and seq (8 bytes each), prev, hash, frame, head, entity, kind, at (8 bytes, ms), ended
+-- and lists, each with its length before it:
+--   known messages (field, value, ms or ''), settled effects, emitted effects (id, connector, ms, value), called off effects,
+--   cleared timers, set timers (name, ms, value), closed exceptions, opened exceptions (id, value), terms
+local function append(keys, args)
+  local refusal = fenced(keys[1], args[1])
+  if refusal then return refusal end
+  local t, entity, at, at_ms, ended = tag(keys), args[9], args[11], args[12], args[13] == '1'
+  local hash = t .. ':e:' .. entity
+  local i = 14
+  local function list(width)
+    local first, count = i + 1, tonumber(args[i])
+    i = first + count * width
+    return first, i - 1
+  end
+
+  -- Seen before?
+  local first, last = list(3)
+  local fields = {'h'}
+  for k = first, last, 3 do fields[#fields + 1] = args[k] end
+  local stored = redis.call('HMGET', hash, unpack(fields))
+  local head = stored[1]
+  if args[2] == '1' and head and sub(head, 1, 8) == args[4] and sub(head, 9, 40) == args[6] then
+    return {'OK'}
+  end
+  for k = 2, #fields do
+    local value = stored[k]
+    if value and (byte(value, 1) == 0 or sub(value, 2, 9) >= at) then
+      local answer = sub(value, 10)
+      if k > 2 then
+        redis.call('HSET', hash, args[first], sub(args[first + 1], 1, 9) .. answer)
+        if args[first + 2] ~= '' then redis.call('ZADD', t .. ':x', 'LT', args[first + 2], entity) end
+      end
+      return {'DUP', answer}
+    end
+  end
+
+  -- In place?
+  local seq, chain = ZERO8, ZERO32
+  if head then seq, chain = sub(head, 1, 8), sub(head, 9, 40) end
+  if seq ~= args[3] or chain ~= args[5] then return {'CONFLICT', seq} end
+
+  -- From here on nothing is refused.
+  redis.call('RPUSH', t .. ':j:' .. entity, args[7])
+  local put, gone, earliest = {'h', args[8]}, {}, nil
+  for k = first, last, 3 do
+    put[#put + 1], put[#put + 2] = args[k], args[k + 1]
+    if args[k + 2] ~= '' then
+      local ms = tonumber(args[k + 2])
+      if not earliest or ms < earliest then earliest = ms end
+    end
+  end
+  if earliest then redis.call('ZADD', t .. ':x', 'LT', string.format('%.0f', earliest), entity) end
+
+  -- What ends goes first: an effect that ends and is issued again in one record waits.
+  first, last = list(1)
+  for k = first, last do
+    local row = redis.call('HGET', hash, 'o' .. args[k])
+    if row then
+      unwait(t, entity, args[k], row)
+      gone[#gone + 1] = 'o' .. args[k]
+    end
+  end
+  local emitted_first, emitted_last = list(4)
+  local called_first, called_last = list(1)
+  first, last = list(1)
+  for k = first, last do
+    gone[#gone + 1] = 't' .. args[k]
+    redis.call('ZREM', t .. ':t', entity .. '\0' .. args[k])
+  end
+  each('HDEL', hash, gone)
+  for k = emitted_first, emitted_last, 4 do
+    local effect, connector = args[k], args[k + 1]
+    if sub(effect, 1, 8) ~= args[4] then
+      local row = redis.call('HGET', hash, 'o' .. effect)
+      if row then unwait(t, entity, effect, row) end
+    end
+    redis.call('SADD', t .. ':c', connector)
+    redis.call('ZADD', t .. ':o:' .. connector, args[k + 2], entity .. '\0' .. effect)
+    put[#put + 1], put[#put + 2] = 'o' .. effect, args[k + 3]
+  end
+  first, last = list(3)
+  for k = first, last, 3 do
+    redis.call('ZADD', t .. ':t', args[k + 1], entity .. '\0' .. args[k])
+    put[#put + 1], put[#put + 2] = 't' .. args[k], args[k + 2]
+  end
+  each('HSET', hash, put)
+  for k = called_first, called_last do call_off(t, hash, entity, args[k], at, at_ms) end
+
+  first, last = list(1)
+  for k = first, last do
+    redis.call('ZREM', t .. ':q', args[k])
+    redis.call('HDEL', t .. ':Q', args[k])
+  end
+  first, last = list(2)
+  for k = first, last, 2 do
+    redis.call('ZADD', t .. ':q', 0, args[k])
+    redis.call('HSET', t .. ':Q', args[k], args[k + 1])
+  end
+  first, last = list(1)
+  for k = first, last do redis.call('ZADD', t .. ':T', 0, args[k]) end
+
+  local kind, status, before = args[10], sub(args[8], 50), head and sub(head, 50)
+  if status ~= before then
+    redis.call('HINCRBY', t .. ':n', kind .. '\0' .. status, 1)
+    if before and redis.call('HINCRBY', t .. ':n', kind .. '\0' .. before, -1) == 0 then
+      redis.call('HDEL', t .. ':n', kind .. '\0' .. before)
+    end
+  end
+  if not head then redis.call('ZADD', t .. ':k', 0, entity .. '\0') end
+  if ended then
+    redis.call('ZADD', t .. ':z', at_ms, entity)
+  elseif head and byte(head, 49) == 1 then
+    redis.call('ZREM', t .. ':z', entity)
+  end
+  return {'OK'}
+end
+
+-- ARGV: epoch, entity, effect, due (8 bytes, ms), uncertain, called off, frame of the progress.
+local function progress(keys, args)
+  local refusal = fenced(keys[1], args[1])
+  if refusal then return refusal end
+  local t, entity, effect, due, due_ms = tag(keys), args[2], args[3], args[4], args[5]
+  local hash, field = t .. ':e:' .. entity, 'o' .. effect
+  local row = redis.call('HGET', hash, field)
+  if not row then return {'GONE'} end
+  local uncertain, called_off, stored = args[6], args[7], sub(row, 3, 10)
+  local connector, rest = connector_of(row)
+  local index, member = t .. ':o:' .. connector, entity .. '\0' .. effect
+  if byte(row, 2) == 1 and called_off == '\0' then
+    called_off = '\1'
+    if uncertain == '\0' and stored < due then
+      due, due_ms = stored, redis.call('ZSCORE', index, member)
+    end
+  end
+  local fixed = number8(row, rest)
+  redis.call('ZADD', index, due_ms, member)
+  redis.call('HSET', hash, field,
+    uncertain .. called_off .. due .. sub(row, 11, rest + 7 + fixed) .. args[8])
+  return {'OK'}
+end
+
+-- ARGV: epoch, entity, seq (8 bytes), hash, value.
+local function save_snapshot(keys, args)
+  local refusal = fenced(keys[1], args[1])
+  if refusal then return refusal end
+  local hash = tag(keys) .. ':e:' .. args[2]
+  local stored = redis.call('HMGET', hash, 'h', 's')
+  local seq, chain = ZERO8, ZERO32
+  if stored[1] then seq, chain = sub(stored[1], 1, 8), sub(stored[1], 9, 40) end
+  if args[3] == ZERO8 or args[3] > seq or (args[3] == seq and args[4] ~= chain) then
+    return {'CONFLICT', seq}
+  end
+  if not stored[2] or sub(stored[2], 1, 8) <= args[3] then redis.call('HSET', hash, 's', args[5]) end
+  return {'OK'}
+end
+
+-- ARGV: entity. Snapshot, head, records after the snapshot.
+local function load(keys, args)
+  local t = tag(keys)
+  local stored = redis.call('HMGET', t .. ':e:' .. args[1], 's', 'h')
+  if not stored[2] then return {'', '', {}} end
+  local records = t .. ':j:' .. args[1]
+  local kept = redis.call('LLEN', records)
+  local trimmed = number8(stored[2]) - kept
+  local folded = stored[1] and number8(stored[1]) or 0
+  if folded < trimmed then return {stored[1] or '', stored[2], {}} end
+  return {stored[1] or '', stored[2], redis.call('LRANGE', records, folded - trimmed, -1)}
+end
+
+-- ARGV: entity, from, limit.
+local function records(keys, args)
+  local t = tag(keys)
+  local head = redis.call('HGET', t .. ':e:' .. args[1], 'h')
+  if not head then return {} end
+  local list = t .. ':j:' .. args[1]
+  local trimmed = number8(head) - redis.call('LLEN', list)
+  local first = math.max(tonumber(args[2]) - 1, trimmed) - trimmed
+  return redis.call('LRANGE', list, first, first + tonumber(args[3]) - 1)
+end
+
+-- ARGV: entity. Fields and rows.
+local function outbox(keys, args)
+  local all, found = redis.call('HGETALL', tag(keys) .. ':e:' .. args[1]), {}
+  for k = 1, #all, 2 do
+    if byte(all[k]) == 111 then
+      found[#found + 1], found[#found + 2] = sub(all[k], 2), all[k + 1]
+    end
+  end
+  return found
+end
+
+-- ARGV: from and to by bytes, limit. Entities and heads.
+local function heads(keys, args)
+  local t, found = tag(keys), {}
+  for _, member in ipairs(redis.call('ZRANGEBYLEX', t .. ':k', args[1], args[2], 'LIMIT', 0, args[3])) do
+    local entity = sub(member, 1, -2)
+    found[#found + 1], found[#found + 2] = entity, redis.call('HGET', t .. ':e:' .. entity, 'h')
+  end
+  return found
+end
+
+-- Connectors, each with how many effects wait and when the first of them is due.
+local function depths(keys, args)
+  local t, found = tag(keys), {}
+  for _, connector in ipairs(redis.call('SMEMBERS', t .. ':c')) do
+    local index = t .. ':o:' .. connector
+    local oldest = redis.call('ZRANGE', index, 0, 0, 'WITHSCORES')
+    if oldest[2] then
+      found[#found + 1] = {connector, redis.call('ZCARD', index), oldest[2]}
+    end
+  end
+  return found
+end
+
+-- ARGV: now (8 bytes, ms), ended before (ms), limit, ended ones to pass over. A part of a compaction.
+local function compact(keys, args)
+  local t, now, limit, passed = tag(keys), args[1], tonumber(args[4]), tonumber(args[5])
+  local forgotten, trimmed = 0, 0
+  local due = redis.call('ZRANGE', t .. ':x', '-inf', '(' .. args[2], 'BYSCORE', 'LIMIT', 0, limit)
+  for _, entity in ipairs(due) do
+    local hash = t .. ':e:' .. entity
+    local all, gone, earliest = redis.call('HGETALL', hash), {}, nil
+    for k = 1, #all, 2 do
+      if byte(all[k]) == 100 and byte(all[k + 1]) == 1 then
+        local expires = sub(all[k + 1], 2, 9)
+        if expires < now then
+          gone[#gone + 1] = all[k]
+        elseif not earliest or expires < earliest then
+          earliest = expires
+        end
+      end
+    end
+    each('HDEL', hash, gone)
+    forgotten = forgotten + #gone
+    if earliest then
+      redis.call('ZADD', t .. ':x', time_ms(earliest), entity)
+    else
+      redis.call('ZREM', t .. ':x', entity)
+    end
+  end
+  if #due == limit then return {forgotten, 0, 1, passed} end
+  local ended = redis.call('ZRANGE', t .. ':z', '-inf', '(' .. args[3], 'BYSCORE', 'LIMIT', passed, limit)
+  for _, entity in ipairs(ended) do
+    local stored = redis.call('HMGET', t .. ':e:' .. entity, 'h', 's')
+    if stored[2] and sub(stored[2], 1, 8) == sub(stored[1], 1, 8) then
+      trimmed = trimmed + redis.call('LLEN', t .. ':j:' .. entity)
+      redis.call('DEL', t .. ':j:' .. entity)
+      redis.call('ZREM', t .. ':z', entity)
+    else
+      passed = passed + 1
+    end
+  end
+  return {forgotten, trimmed, #ended == limit and 1 or 0, passed}
+end
+
+redis.register_function('syncline_v1_acquire', acquire)
+redis.register_function('syncline_v1_renew', renew)
+redis.register_function('syncline_v1_release', release)
+redis.register_function('syncline_v1_append', append)
+redis.register_function('syncline_v1_progress', progress)
+redis.register_function('syncline_v1_save_snapshot', save_snapshot)
+redis.register_function('syncline_v1_compact', compact)
+redis.register_function('syncline_v1_keep_definition', keep_definition)
+
+local function read_only(name, callback)
+  redis.register_function{function_name = 'syncline_v1_' .. name, callback = callback, flags = {'no-writes'}}
+end
+
+read_only('holder', holder)
+read_only('load', load)
+read_only('records', records)
+read_only('outbox', outbox)
+read_only('heads', heads)
+read_only('depths', depths)
+read_only('hash', function() return HASH end)

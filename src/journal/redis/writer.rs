@@ -1,0 +1,174 @@
+//! Writing to one server: some connections, each sending what waits for it as one group.
+//!
+//! A group shares one flush of the server's file, and one `WAIT` where replicas must have it too. Calls of a shard go through one
+//! connection, in order. When a connection breaks, what became of the group is unknown: the same calls are sent again, and the
+//! functions see from what is stored whether they were carried out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::{RedisError, Value};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::Tier;
+use super::functions::Call;
+use super::line::{Line, Open, Place, Trouble};
+use crate::journal::Error;
+
+/// Calls in one group, at most: a group runs as long as all its calls, and the server does nothing else meanwhile.
+const GROUP_MAX: usize = 64;
+
+/// Calls that wait for one connection, at most; further callers wait for their turn.
+const QUEUE_MAX: usize = 1_024;
+
+/// Pause before a server is tried again.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A call on its way.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) call: Arc<Call>,
+    /// When its caller is told that the store is unavailable.
+    pub(super) until: Instant,
+    pub(super) again: bool,
+    pub(super) reply: oneshot::Sender<Outcome>,
+}
+
+/// What became of a call.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// The function answered, and the tier's promise holds for it.
+    Answered(Value),
+    /// It was not carried out here: the slot is elsewhere, or the server is not ready.
+    Elsewhere(String),
+    /// It failed.
+    Failed(Error),
+}
+
+/// The writing connections of a server.
+#[derive(Debug)]
+pub(super) struct Writers {
+    queues: Vec<mpsc::Sender<Job>>,
+}
+
+impl Writers {
+    pub(super) fn start(place: &Arc<Place>, count: usize) -> Self {
+        let start = |_| {
+            let (queue, jobs) = mpsc::channel(QUEUE_MAX);
+            let writer = Writer { line: Line::new(place.clone()), place: place.clone() };
+            tokio::spawn(writer.run(jobs));
+            queue
+        };
+        Self { queues: (0..count.max(1)).map(start).collect() }
+    }
+
+    /// Gives a job to the connection that `lane` always goes through.
+    pub(super) async fn send(&self, lane: usize, job: Job) {
+        // When the writer has ended, the job's caller sees it by its dropped reply.
+        let _ = self.queues[lane % self.queues.len()].send(job).await;
+    }
+}
+
+struct Writer {
+    line: Line,
+    place: Arc<Place>,
+}
+
+impl Writer {
+    async fn run(self, mut jobs: mpsc::Receiver<Job>) {
+        let mut group = Vec::with_capacity(GROUP_MAX);
+        while jobs.recv_many(&mut group, GROUP_MAX).await > 0 {
+            while !group.is_empty() {
+                self.round(&mut group).await;
+            }
+        }
+    }
+
+    /// Sends the group once. What is left in it has to be sent again.
+    async fn round(&self, group: &mut Vec<Job>) {
+        let open = match self.line.open().await {
+            Ok(open) => open,
+            Err(error @ Error::Open(_)) => {
+                let text = error.to_string();
+                // Most likely it is the primary no more.
+                return group.drain(..).for_each(|job| answer(job, Outcome::Elsewhere(text.clone())));
+            }
+            Err(error) => return self.wait_or_give_up(group, &error.to_string()).await,
+        };
+        let number = open.number;
+        match self.send(open, group).await {
+            Ok((answers, replicas)) => self.settle(group, answers, replicas),
+            Err(error) => {
+                self.line.broken(number).await;
+                group.iter_mut().for_each(|job| job.again = true);
+                self.wait_or_give_up(group, &self.place.unavailable(&error).to_string()).await;
+            }
+        }
+    }
+
+    async fn send(
+        &self,
+        mut open: Open,
+        group: &[Job],
+    ) -> Result<(Vec<Result<Value, RedisError>>, Option<u64>), RedisError> {
+        let mut pipe = redis::Pipeline::with_capacity(group.len() + 1);
+        for job in group {
+            pipe.add_command(job.call.command(job.again));
+        }
+        let wait = match self.place.shared.options.tier {
+            Tier::Replicated { replicas, wait } => Some((replicas, wait)),
+            Tier::Single | Tier::Relaxed => None,
+        };
+        if let Some((replicas, wait)) = wait {
+            pipe.cmd("WAIT").arg(replicas).arg(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+        }
+        let mut answers: Vec<Result<Value, RedisError>> =
+            pipe.ignore_errors().query_async(&mut open.connection).await?;
+        let replicas = match wait {
+            None => None,
+            Some(_) => match answers.pop() {
+                Some(Ok(Value::Int(replicas))) => Some(replicas.unsigned_abs()),
+                _ => Some(0),
+            },
+        };
+        Ok((answers, replicas))
+    }
+
+    fn settle(&self, group: &mut Vec<Job>, answers: Vec<Result<Value, RedisError>>, replicas: Option<u64>) {
+        let short = match (self.place.shared.options.tier, replicas) {
+            (Tier::Replicated { replicas: wanted, .. }, Some(found)) if found < u64::from(wanted) => {
+                Some(format!("redis at {}: {found} of {wanted} replicas have it", self.place.address))
+            }
+            _ => None,
+        };
+        for (job, answered) in group.drain(..).zip(answers) {
+            let outcome = match (answered, &short) {
+                (Ok(_), Some(short)) => Outcome::Failed(Error::Unavailable(short.clone())),
+                (Ok(value), None) => Outcome::Answered(value),
+                (Err(error), _) => match Trouble::of(&error) {
+                    Trouble::Refused(text) => {
+                        Outcome::Failed(Error::Unavailable(format!("redis at {}: {text}", self.place.address)))
+                    }
+                    Trouble::Elsewhere | Trouble::Broken => Outcome::Elsewhere(error.to_string()),
+                },
+            };
+            answer(job, outcome);
+        }
+    }
+
+    async fn wait_or_give_up(&self, group: &mut Vec<Job>, why: &str) {
+        let now = Instant::now();
+        for job in group.extract_if(.., |job| job.until <= now) {
+            answer(job, Outcome::Failed(Error::Unavailable(why.to_owned())));
+        }
+        if !group.is_empty() {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+fn answer(job: Job, outcome: Outcome) {
+    // A caller that has gone away has no use for it.
+    let _ = job.reply.send(outcome);
+}
