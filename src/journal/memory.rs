@@ -17,7 +17,8 @@ use syncline_actors::record::Hash;
 use syncline_actors::time::Timestamp;
 
 use super::{
-    Append, Appended, Compacted, Depth, Error, ExceptionFilter, Grant, Head, Holding, Journal, Loaded, Snapshot,
+    Append, Appended, Compacted, Depth, Error, ExceptionFilter, Grant, Head, Holding, Journal, Loaded,
+    Snapshot,
 };
 
 mod store;

@@ -18,7 +18,8 @@ use syncline_actors::time::Timestamp;
 use tokio::sync::mpsc;
 
 use super::{
-    Append, Appended, Compacted, Depth, Error, ExceptionFilter, Grant, Head, Holding, Journal, Loaded, Snapshot,
+    Append, Appended, Compacted, Depth, Error, ExceptionFilter, Grant, Head, Holding, Journal, Loaded,
+    Snapshot,
 };
 
 mod apply;

@@ -23,8 +23,8 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::{
-    Append, Appended, Compacted, Depth, Error, ExceptionFilter, Grant, Head, Holding, Journal, Loaded, Snapshot,
-    changed_definition, keys,
+    Append, Appended, Compacted, Depth, Error, ExceptionFilter, Grant, Head, Holding, Journal, Loaded,
+    Snapshot, changed_definition, keys,
 };
 
 mod functions;
@@ -400,7 +400,12 @@ impl Journal for Redis {
         }
     }
 
-    async fn due_effects(&self, connector: &str, now: Timestamp, limit: usize) -> Result<Vec<OutboxRow>, Error> {
+    async fn due_effects(
+        &self,
+        connector: &str,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<OutboxRow>, Error> {
         let due = self.due(&format!("o:{connector}"), now, limit).await?;
         self.rows("o", due, request::read_effect).await
     }
@@ -430,9 +435,11 @@ impl Journal for Redis {
     }
 
     async fn depths(&self) -> Result<BTreeMap<String, Depth>, Error> {
-        let shards = self.ask_each(self.held(), |lease| Call::reading("depths", lease), |_, value| {
-            request::read_depths(value)
-        });
+        let shards = self.ask_each(
+            self.held(),
+            |lease| Call::reading("depths", lease),
+            |_, value| request::read_depths(value),
+        );
         let mut depths: BTreeMap<String, Depth> = BTreeMap::new();
         for (connector, depth) in shards.await?.into_iter().flatten() {
             let all = depths.entry(connector).or_default();

@@ -1,10 +1,11 @@
-//! Two minds, one contract: whatever is done, in whatever order, memory and disk answer alike.
+//! Two minds, one contract: whatever is done, in whatever order, memory and every other store answer alike.
 
 use std::sync::Arc;
 
 use proptest::prelude::*;
 use syncline::journal::memory::Memory;
 use syncline::journal::redb::{Options, Redb};
+use syncline::journal::redis::Redis;
 use syncline::journal::{DedupKey, Grant, SharedJournal, Snapshot};
 use syncline_actors::decision::{Change, Ending, ExceptionClass};
 use syncline_actors::id::{EffectId, Epoch, NodeId};
@@ -12,6 +13,7 @@ use syncline_actors::outbox::Progress;
 use syncline_actors::record::Hash;
 
 use crate::kit::{Chain, at, closed, effect, emitted, key, opened, settled, take_all, timer};
+use crate::server::{SOUND, Server};
 use crate::sim::Disk;
 use crate::suite::everything;
 
@@ -113,7 +115,41 @@ fn step() -> impl Strategy<Value = Step> {
 struct World {
     chains: Vec<Chain>,
     hashes: Vec<Vec<Hash>>,
-    disk: Disk,
+}
+
+/// A store that is compared with memory.
+enum Other {
+    Disk(Disk),
+    Redis(Server),
+}
+
+impl Other {
+    async fn open(&self) -> SharedJournal {
+        match self {
+            Self::Disk(disk) => {
+                let disk = disk.clone();
+                Arc::new(Redb::open_on(move || disk.plug(), Options::default()).unwrap())
+            }
+            Self::Redis(server) => {
+                assert_eq!(server.say(&["FLUSHALL"]), "OK");
+                Arc::new(Redis::open(server.options()).await.unwrap())
+            }
+        }
+    }
+
+    /// The store as it is after a restart.
+    async fn reopen(&self, journal: SharedJournal) -> SharedJournal {
+        match self {
+            Self::Disk(_) => {
+                drop(journal);
+                self.open().await
+            }
+            Self::Redis(server) => {
+                assert_eq!(server.say(&["DEBUG", "LOADAOF"]), "OK");
+                journal
+            }
+        }
+    }
 }
 
 impl World {
@@ -211,34 +247,31 @@ impl World {
         }
     }
 
-    fn redb(&self) -> SharedJournal {
-        let disk = self.disk.clone();
-        Arc::new(Redb::open_on(move || disk.plug(), Options::default()).unwrap())
-    }
-
-    async fn compare(mut self, steps: Vec<Step>) {
+    async fn compare(mut self, store: &Other, steps: Vec<Step>) {
         let memory: SharedJournal = Arc::new(Memory::new());
-        let mut redb = self.redb();
+        let mut other = store.open().await;
         take_all(&*memory).await;
-        take_all(&*redb).await;
+        take_all(&*other).await;
         for (place, step) in steps.iter().enumerate() {
             if matches!(step, Step::Reopen) {
-                drop(redb);
-                redb = self.redb();
+                other = store.reopen(other).await;
             }
-            let (expected, found) = (self.act(&memory, step).await, self.act(&redb, step).await);
+            let (expected, found) = (self.act(&memory, step).await, self.act(&other, step).await);
             assert_eq!(expected, found, "step {place}: {step:?}");
             self.learn(step, &expected);
             if let Step::Release { who, .. } = step {
                 let shard = self.chains[*who].entity.shard();
                 let node = NodeId("n1".into());
                 let grant = memory.acquire(&[shard], &node).await.unwrap();
-                assert_eq!(grant, redb.acquire(&[shard], &node).await.unwrap());
+                assert_eq!(grant, other.acquire(&[shard], &node).await.unwrap());
                 self.chains[*who].epoch = grant[0].epoch;
             }
         }
-        assert_eq!(everything(&memory).await, everything(&redb).await);
-        assert_eq!(memory.definitions().await.unwrap(), redb.definitions().await.unwrap());
+        let (expected, found) = (everything(&memory).await, everything(&other).await);
+        for (expected, found) in expected.lines().zip(found.lines()) {
+            assert_eq!(expected, found);
+        }
+        assert_eq!(memory.definitions().await.unwrap(), other.definitions().await.unwrap());
         for now in (0..100).step_by(9) {
             let due = |journal: SharedJournal| async move {
                 let effects = journal.due_effects("erp", at(now), 2).await.unwrap();
@@ -246,7 +279,7 @@ impl World {
                 let next = (journal.next_effect("tax", at(now)).await, journal.next_timer(at(now)).await);
                 format!("{effects:?} {timers:?} {next:?}")
             };
-            assert_eq!(due(memory.clone()).await, due(redb.clone()).await, "at {now}");
+            assert_eq!(due(memory.clone()).await, due(other.clone()).await, "at {now}");
         }
     }
 }
@@ -256,14 +289,33 @@ proptest! {
 
     #[test]
     fn memory_and_disk_answer_alike(steps in proptest::collection::vec(step(), 1..40)) {
-        let world = World {
-            chains: ENTITIES.map(Chain::new).to_vec(),
-            hashes: vec![vec![Hash::default()]; ENTITIES.len()],
-            disk: Disk::default(),
-        };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(world.compare(steps));
+        compare(&Other::Disk(Disk::default()), steps);
     }
+}
+
+#[test]
+fn memory_and_redis_answer_alike() {
+    let settings: Vec<&str> = SOUND.iter().copied().chain(["--enable-debug-command", "yes"]).collect();
+    let store = Other::Redis(Server::with(&settings));
+    let config =
+        ProptestConfig { cases: cases() / 3, failure_persistence: None, ..ProptestConfig::default() };
+    let steps = proptest::collection::vec(step(), 1..40);
+    let mut runner = proptest::test_runner::TestRunner::new(config);
+    runner
+        .run(&steps, |steps| {
+            compare(&store, steps);
+            Ok(())
+        })
+        .unwrap();
+}
+
+fn compare(store: &Other, steps: Vec<Step>) {
+    let world = World {
+        chains: ENTITIES.map(Chain::new).to_vec(),
+        hashes: vec![vec![Hash::default()]; ENTITIES.len()],
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(world.compare(store, steps));
 }
 
 /// `JOURNAL_CASES`, or what a push can afford.

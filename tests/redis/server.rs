@@ -20,7 +20,8 @@ pub(crate) struct Server {
 }
 
 /// What a journal needs of a server.
-pub(crate) const SOUND: &[&str] = &["--appendonly", "yes", "--appendfsync", "always", "--aof-load-truncated", "no"];
+pub(crate) const SOUND: &[&str] =
+    &["--appendonly", "yes", "--appendfsync", "always", "--aof-load-truncated", "no"];
 
 impl Server {
     /// A server that keeps what it acknowledges.
@@ -49,7 +50,12 @@ impl Server {
 
     /// How a journal opens it; anyone may take any shard.
     pub(crate) fn options(&self) -> Options {
-        Options { urls: vec![self.url()], lease: Duration::ZERO, cluster: "test".to_owned(), ..Options::default() }
+        Options {
+            urls: vec![self.url()],
+            lease: Duration::ZERO,
+            cluster: "test".to_owned(),
+            ..Options::default()
+        }
     }
 
     /// Ends it as `kill -9` does.
@@ -86,7 +92,8 @@ fn spawn(port: u16, directory: &Path, settings: &[String]) -> Child {
         .args(settings)
         .stdout(Stdio::null())
         .spawn();
-    started.expect("redis-server cannot be started: scripts/test installs it, or `apt-get install redis-server`")
+    started
+        .expect("redis-server cannot be started: scripts/test installs it, or `apt-get install redis-server`")
 }
 
 fn is_up(child: &mut Child, port: u16) -> bool {
@@ -98,7 +105,9 @@ fn is_up(child: &mut Child, port: u16) -> bool {
         let answers = TcpStream::connect(("127.0.0.1", port)).is_ok_and(|mut stream| {
             use std::io::{Read as _, Write as _};
             let mut answer = [0; 5];
-            stream.write_all(b"PING\r\n").is_ok() && stream.read_exact(&mut answer).is_ok() && &answer == b"+PONG"
+            stream.write_all(b"PING\r\n").is_ok()
+                && stream.read_exact(&mut answer).is_ok()
+                && &answer == b"+PONG"
         });
         if answers {
             return true;

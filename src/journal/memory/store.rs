@@ -12,8 +12,8 @@ use syncline_actors::time::Timestamp;
 
 use super::{Audit, Written};
 use crate::journal::{
-    Append, Appended, Compacted, DedupKey, Depth, Error, ExceptionFilter, Grant, Head, Holding, Loaded, Snapshot,
-    call_off, changed_definition, merge, passes,
+    Append, Appended, Compacted, DedupKey, Depth, Error, ExceptionFilter, Grant, Head, Holding, Loaded,
+    Snapshot, call_off, changed_definition, merge, passes,
 };
 
 /// An effect's place among those due: equal times in the order of shards, entities and effects.

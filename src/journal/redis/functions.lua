@@ -100,10 +100,6 @@ local function connector_of(row)
   return sub(row, 15, 14 + length), 15 + length
 end
 
-local function unwait(t, entity, effect, row)
-  redis.call('ZREM', t .. ':o:' .. connector_of(row), entity .. '\0' .. effect)
-end
-
 local function call_off(t, hash, entity, effect, at, at_ms)
   local row = redis.call('HGET', hash, 'o' .. effect)
   if not row then return end
@@ -132,22 +128,38 @@ local function append(keys, args)
     return first, i - 1
   end
 
-  -- Seen before?
-  local first, last = list(3)
+  local known, known_last = list(3)
+  local settled, settled_last = list(1)
+  local emitted, emitted_last = list(4)
+  local called, called_last = list(1)
+  local cleared, cleared_last = list(1)
+  local set, set_last = list(3)
+  local closed, closed_last = list(1)
+  local opened, opened_last = list(2)
+  local terms, terms_last = list(1)
+
+  -- Everything that decides, read at once: the head, known messages, effects that end or are issued again.
   local fields = {'h'}
-  for k = first, last, 3 do fields[#fields + 1] = args[k] end
+  for k = known, known_last, 3 do fields[#fields + 1] = args[k] end
+  local keys_last = #fields
+  for k = settled, settled_last do fields[#fields + 1] = 'o' .. args[k] end
+  for k = emitted, emitted_last, 4 do fields[#fields + 1] = 'o' .. args[k] end
   local stored = redis.call('HMGET', hash, unpack(fields))
   local head = stored[1]
+  local waiting = {}
+  for k = keys_last + 1, #fields do waiting[fields[k]] = stored[k] or nil end
+
+  -- Seen before?
   if args[2] == '1' and head and sub(head, 1, 8) == args[4] and sub(head, 9, 40) == args[6] then
     return {'OK'}
   end
-  for k = 2, #fields do
+  for k = 2, keys_last do
     local value = stored[k]
     if value and (byte(value, 1) == 0 or sub(value, 2, 9) >= at) then
       local answer = sub(value, 10)
       if k > 2 then
-        redis.call('HSET', hash, args[first], sub(args[first + 1], 1, 9) .. answer)
-        if args[first + 2] ~= '' then redis.call('ZADD', t .. ':x', 'LT', args[first + 2], entity) end
+        redis.call('HSET', hash, args[known], sub(args[known + 1], 1, 9) .. answer)
+        if args[known + 2] ~= '' then redis.call('ZADD', t .. ':x', 'LT', args[known + 2], entity) end
       end
       return {'DUP', answer}
     end
@@ -161,7 +173,7 @@ local function append(keys, args)
   -- From here on nothing is refused.
   redis.call('RPUSH', t .. ':j:' .. entity, args[7])
   local put, gone, earliest = {'h', args[8]}, {}, nil
-  for k = first, last, 3 do
+  for k = known, known_last, 3 do
     put[#put + 1], put[#put + 2] = args[k], args[k + 1]
     if args[k + 2] ~= '' then
       local ms = tonumber(args[k + 2])
@@ -171,52 +183,45 @@ local function append(keys, args)
   if earliest then redis.call('ZADD', t .. ':x', 'LT', string.format('%.0f', earliest), entity) end
 
   -- What ends goes first: an effect that ends and is issued again in one record waits.
-  first, last = list(1)
-  for k = first, last do
-    local row = redis.call('HGET', hash, 'o' .. args[k])
-    if row then
-      unwait(t, entity, args[k], row)
-      gone[#gone + 1] = 'o' .. args[k]
-    end
+  local function leave(effect)
+    local row = waiting['o' .. effect]
+    if not row then return end
+    redis.call('ZREM', t .. ':o:' .. connector_of(row), entity .. '\0' .. effect)
+    waiting['o' .. effect] = nil
+    return true
   end
-  local emitted_first, emitted_last = list(4)
-  local called_first, called_last = list(1)
-  first, last = list(1)
-  for k = first, last do
+  for k = settled, settled_last do
+    if leave(args[k]) then gone[#gone + 1] = 'o' .. args[k] end
+  end
+  for k = cleared, cleared_last do
     gone[#gone + 1] = 't' .. args[k]
     redis.call('ZREM', t .. ':t', entity .. '\0' .. args[k])
   end
   each('HDEL', hash, gone)
-  for k = emitted_first, emitted_last, 4 do
-    local effect, connector = args[k], args[k + 1]
-    if sub(effect, 1, 8) ~= args[4] then
-      local row = redis.call('HGET', hash, 'o' .. effect)
-      if row then unwait(t, entity, effect, row) end
-    end
+  for k = emitted, emitted_last, 4 do
+    local effect, connector, row = args[k], args[k + 1], args[k + 3]
+    leave(effect)
     redis.call('SADD', t .. ':c', connector)
     redis.call('ZADD', t .. ':o:' .. connector, args[k + 2], entity .. '\0' .. effect)
-    put[#put + 1], put[#put + 2] = 'o' .. effect, args[k + 3]
+    put[#put + 1], put[#put + 2] = 'o' .. effect, row
+    waiting['o' .. effect] = row
   end
-  first, last = list(3)
-  for k = first, last, 3 do
+  for k = set, set_last, 3 do
     redis.call('ZADD', t .. ':t', args[k + 1], entity .. '\0' .. args[k])
     put[#put + 1], put[#put + 2] = 't' .. args[k], args[k + 2]
   end
   each('HSET', hash, put)
-  for k = called_first, called_last do call_off(t, hash, entity, args[k], at, at_ms) end
+  for k = called, called_last do call_off(t, hash, entity, args[k], at, at_ms) end
 
-  first, last = list(1)
-  for k = first, last do
+  for k = closed, closed_last do
     redis.call('ZREM', t .. ':q', args[k])
     redis.call('HDEL', t .. ':Q', args[k])
   end
-  first, last = list(2)
-  for k = first, last, 2 do
+  for k = opened, opened_last, 2 do
     redis.call('ZADD', t .. ':q', 0, args[k])
     redis.call('HSET', t .. ':Q', args[k], args[k + 1])
   end
-  first, last = list(1)
-  for k = first, last do redis.call('ZADD', t .. ':T', 0, args[k]) end
+  for k = terms, terms_last do redis.call('ZADD', t .. ':T', 0, args[k]) end
 
   local kind, status, before = args[10], sub(args[8], 50), head and sub(head, 50)
   if status ~= before then

@@ -37,7 +37,15 @@ pub(super) struct Call {
 impl Call {
     /// A function that only reads.
     pub(super) fn reading(name: &'static str, key: String) -> Self {
-        Self { name, read_only: true, key, epoch: None, tells_again: false, bytes: Vec::new(), ends: Vec::new() }
+        Self {
+            name,
+            read_only: true,
+            key,
+            epoch: None,
+            tells_again: false,
+            bytes: Vec::new(),
+            ends: Vec::new(),
+        }
     }
 
     /// A function that writes.
@@ -114,8 +122,13 @@ mod tests {
     #[test]
     fn a_call_can_be_sent_again_and_under_another_epoch() {
         let call = Call::fenced("append", "{c.s1}:l".to_owned(), 7).telling_again().arg("a").arg("");
-        let words = |command: &Cmd| String::from_utf8_lossy(&command.get_packed_command()).replace("\r\n", " ");
-        assert!(words(&call.command(false)).ends_with("$8 {c.s1}:l $1 7 $1 0 $1 a $0  "), "{}", words(&call.command(false)));
+        let words =
+            |command: &Cmd| String::from_utf8_lossy(&command.get_packed_command()).replace("\r\n", " ");
+        assert!(
+            words(&call.command(false)).ends_with("$8 {c.s1}:l $1 7 $1 0 $1 a $0  "),
+            "{}",
+            words(&call.command(false))
+        );
         assert!(words(&call.under(9).command(true)).ends_with("$8 {c.s1}:l $1 9 $1 1 $1 a $0  "));
     }
 }

@@ -199,8 +199,8 @@ impl Trouble {
         }
         match error.code() {
             Some(
-                "MOVED" | "ASK" | "TRYAGAIN" | "CLUSTERDOWN" | "MASTERDOWN" | "READONLY" | "LOADING" | "BUSY" | "NOREPLICAS"
-                | "UNKILLABLE",
+                "MOVED" | "ASK" | "TRYAGAIN" | "CLUSTERDOWN" | "MASTERDOWN" | "READONLY" | "LOADING" | "BUSY"
+                | "NOREPLICAS" | "UNKILLABLE",
             ) => Self::Elsewhere,
             _ if error.to_string().contains("Function not found") => Self::Elsewhere,
             _ => Self::Refused(error.to_string()),
@@ -209,6 +209,9 @@ impl Trouble {
 }
 
 /// Sends one command and waits for its answer.
-pub(super) async fn ask(connection: &mut MultiplexedConnection, command: &Cmd) -> Result<Value, (Trouble, RedisError)> {
+pub(super) async fn ask(
+    connection: &mut MultiplexedConnection,
+    command: &Cmd,
+) -> Result<Value, (Trouble, RedisError)> {
     command.query_async(connection).await.map_err(|error| (Trouble::of(&error), error))
 }

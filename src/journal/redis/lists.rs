@@ -66,7 +66,8 @@ impl Redis {
         read: impl Fn(&[u8]) -> Result<T, Error>,
     ) -> Result<Vec<T>, Error> {
         let asked = due.iter().map(|(_, shard, member)| async move {
-            let zero = member.iter().position(|byte| *byte == 0).ok_or_else(|| rows::malformed("what is due"))?;
+            let zero =
+                member.iter().position(|byte| *byte == 0).ok_or_else(|| rows::malformed("what is due"))?;
             let (entity, name) = (&member[..zero], &member[zero + 1..]);
             let key = [self.shared.names.of(*shard, "e:").as_bytes(), entity].concat();
             let mut command = redis::cmd("HGET");
@@ -81,7 +82,11 @@ impl Redis {
     pub(super) async fn next(&self, what: &str, now: Timestamp) -> Result<Option<Timestamp>, Error> {
         let asked = self.held().into_iter().map(|shard| async move {
             let mut command = redis::cmd("ZRANGE");
-            command.arg(self.shared.names.of(shard, what)).arg(format!("({}", now.0)).arg("+inf").arg("BYSCORE");
+            command
+                .arg(self.shared.names.of(shard, what))
+                .arg(format!("({}", now.0))
+                .arg("+inf")
+                .arg("BYSCORE");
             command.arg("LIMIT").arg(0).arg(1).arg("WITHSCORES");
             let found = reply::list("what is due next", self.read_shard(shard, &command).await?)?;
             found.into_iter().nth(1).map(request::score).transpose()
@@ -120,7 +125,11 @@ impl Redis {
         Ok(found)
     }
 
-    async fn exceptions_of(&self, shard: ShardId, filter: &ExceptionFilter) -> Result<Vec<ExceptionRow>, Error> {
+    async fn exceptions_of(
+        &self,
+        shard: ShardId,
+        filter: &ExceptionFilter,
+    ) -> Result<Vec<ExceptionRow>, Error> {
         const WHAT: &str = "exceptions";
         let prefix = filter.kind.as_ref().map(|kind| format!("{kind}/")).unwrap_or_default();
         let mut after = filter.after.clone().map(String::into_bytes);
@@ -128,7 +137,13 @@ impl Redis {
         while found.len() < filter.limit {
             let (from, to) = range(prefix.as_bytes(), after.as_deref());
             let mut command = redis::cmd("ZRANGEBYLEX");
-            command.arg(self.shared.names.of(shard, "q")).arg(from).arg(to).arg("LIMIT").arg(0).arg(EXCEPTIONS_PAGE);
+            command
+                .arg(self.shared.names.of(shard, "q"))
+                .arg(from)
+                .arg(to)
+                .arg("LIMIT")
+                .arg(0)
+                .arg(EXCEPTIONS_PAGE);
             let ids = reply::list(WHAT, self.read_shard(shard, &command).await?)?;
             let ids = ids.into_iter().map(|id| reply::bytes(WHAT, id)).collect::<Result<Vec<_>, _>>()?;
             if ids.is_empty() {
@@ -140,7 +155,8 @@ impl Redis {
             // One that was closed in between is gone.
             for value in values.into_iter().filter(|value| *value != Value::Nil) {
                 let frame = reply::bytes(WHAT, value)?;
-                let row: ExceptionRow = codec::decode(Schema::ExceptionRow, &frame).map_err(rows::unreadable)?;
+                let row: ExceptionRow =
+                    codec::decode(Schema::ExceptionRow, &frame).map_err(rows::unreadable)?;
                 if passes(filter, &row) {
                     found.push(row);
                 }

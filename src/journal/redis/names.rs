@@ -86,6 +86,9 @@ mod tests {
         let names = Names::new("prod");
         assert_eq!(names.lease(ShardId(17)), "{prod.s17}:l");
         assert_eq!(names.slot(ShardId(17)), slot_of("prod.s17"));
-        assert!(ShardId::all().map(|shard| names.slot(shard)).collect::<std::collections::BTreeSet<_>>().len() > 250);
+        assert!(
+            ShardId::all().map(|shard| names.slot(shard)).collect::<std::collections::BTreeSet<_>>().len()
+                > 250
+        );
     }
 }

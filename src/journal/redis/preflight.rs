@@ -37,9 +37,12 @@ impl Facts {
     /// From `INFO` and the pairs of `CONFIG GET`.
     pub(super) fn read(info: &str, config: &[(String, String)]) -> Self {
         let of_info = |key: &str| {
-            info.lines().find_map(|line| line.trim_end().strip_prefix(key)?.strip_prefix(':')).map(str::to_owned)
+            info.lines()
+                .find_map(|line| line.trim_end().strip_prefix(key)?.strip_prefix(':'))
+                .map(str::to_owned)
         };
-        let of_config = |key: &str| config.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone());
+        let of_config =
+            |key: &str| config.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone());
         let yes = |value: String| value == "yes";
         let online = |line: &&str| line.starts_with("slave") && line.contains("state=online");
         Self {
@@ -47,11 +50,15 @@ impl Facts {
             role: of_info("role").unwrap_or_default(),
             cluster_enabled: of_info("cluster_enabled").as_deref() == Some("1"),
             replicas_online: info.lines().filter(online).count() as u64,
-            aof_enabled: of_config("appendonly").map(yes).or_else(|| of_info("aof_enabled").map(|on| on == "1")),
+            aof_enabled: of_config("appendonly")
+                .map(yes)
+                .or_else(|| of_info("aof_enabled").map(|on| on == "1")),
             appendfsync: of_config("appendfsync"),
             no_appendfsync_on_rewrite: of_config("no-appendfsync-on-rewrite").map(yes),
             maxmemory_policy: of_config("maxmemory-policy").or_else(|| of_info("maxmemory_policy")),
-            maxmemory: of_config("maxmemory").or_else(|| of_info("maxmemory")).and_then(|bytes| bytes.parse().ok()),
+            maxmemory: of_config("maxmemory")
+                .or_else(|| of_info("maxmemory"))
+                .and_then(|bytes| bytes.parse().ok()),
             aof_load_truncated: of_config("aof-load-truncated").map(yes),
             min_replicas_to_write: of_config("min-replicas-to-write").and_then(|count| count.parse().ok()),
             run_id: of_info("run_id").unwrap_or_default(),
@@ -67,11 +74,15 @@ pub(super) fn judge(facts: &Facts, options: &Options) -> Verdict {
     version(facts, &mut verdict);
     if facts.role != "master" {
         let role = &facts.role;
-        verdict.refusals.push(format!("it is a `{role}`: name the primary in `journal.redis.urls`, or all servers of a group"));
+        verdict.refusals.push(format!(
+            "it is a `{role}`: name the primary in `journal.redis.urls`, or all servers of a group"
+        ));
     }
     if facts.cluster_enabled != options.cluster_mode {
         let (is, set) = if facts.cluster_enabled { ("", "true") } else { ("not ", "false") };
-        verdict.refusals.push(format!("it is {is}part of a Redis Cluster: set `journal.redis.cluster_mode` to {set}"));
+        verdict
+            .refusals
+            .push(format!("it is {is}part of a Redis Cluster: set `journal.redis.cluster_mode` to {set}"));
     }
     durability(facts, options, relaxed, &mut verdict);
     eviction(facts, &mut verdict);
@@ -85,13 +96,17 @@ fn version(facts: &Facts, verdict: &mut Verdict) {
     let major: u32 = facts.version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0);
     if major < 7 {
         let version = &facts.version;
-        verdict.refusals.push(format!("its version is {version}: functions and a safe AOF need Redis 7.0 or newer"));
+        verdict
+            .refusals
+            .push(format!("its version is {version}: functions and a safe AOF need Redis 7.0 or newer"));
     }
 }
 
 fn durability(facts: &Facts, options: &Options, relaxed: bool, verdict: &mut Verdict) {
     match facts.aof_enabled {
-        Some(false) => verdict.refusals.push("`appendonly` is off: set it to `yes`, or a restart loses everything".to_owned()),
+        Some(false) => verdict
+            .refusals
+            .push("`appendonly` is off: set it to `yes`, or a restart loses everything".to_owned()),
         Some(true) => {}
         None => unknown("whether `appendonly` is on", options, verdict),
     }
@@ -105,11 +120,15 @@ fn durability(facts: &Facts, options: &Options, relaxed: bool, verdict: &mut Ver
         None => unknown("`appendfsync`", options, verdict),
     }
     if facts.no_appendfsync_on_rewrite == Some(true) {
-        verdict.refusals.push("`no-appendfsync-on-rewrite` is `yes`: set it to `no`, or a rewrite suspends the flush".to_owned());
+        verdict.refusals.push(
+            "`no-appendfsync-on-rewrite` is `yes`: set it to `no`, or a rewrite suspends the flush"
+                .to_owned(),
+        );
     }
     if facts.aof_load_truncated == Some(true) {
         verdict.warnings.push(
-            "`aof-load-truncated` is `yes`: a cut file is loaded without its end, silently; set it to `no`".to_owned(),
+            "`aof-load-truncated` is `yes`: a cut file is loaded without its end, silently; set it to `no`"
+                .to_owned(),
         );
     }
 }
@@ -140,7 +159,9 @@ fn eviction(facts: &Facts, verdict: &mut Verdict) {
 fn replication(facts: &Facts, wanted: u64, verdict: &mut Verdict) {
     if facts.replicas_online < wanted {
         let online = facts.replicas_online;
-        verdict.refusals.push(format!("{online} of {wanted} replicas are in step: start them, or lower `journal.redis.replicas`"));
+        verdict.refusals.push(format!(
+            "{online} of {wanted} replicas are in step: start them, or lower `journal.redis.replicas`"
+        ));
     }
     if facts.min_replicas_to_write == Some(0) {
         verdict.warnings.push(format!("`min-replicas-to-write` is 0: set it to {wanted}, so that a primary that was cut off takes no writes"));
@@ -167,7 +188,10 @@ mod tests {
     }
 
     fn replicated(replicas: u8) -> Options {
-        Options { tier: Tier::Replicated { replicas, wait: std::time::Duration::from_secs(1) }, ..Options::default() }
+        Options {
+            tier: Tier::Replicated { replicas, wait: std::time::Duration::from_secs(1) },
+            ..Options::default()
+        }
     }
 
     #[test]
@@ -201,7 +225,12 @@ mod tests {
 
     #[test]
     fn what_may_hurt_one_day_is_warned_of() {
-        let facts = Facts { maxmemory: Some(0), aof_load_truncated: Some(true), min_replicas_to_write: Some(0), ..sound() };
+        let facts = Facts {
+            maxmemory: Some(0),
+            aof_load_truncated: Some(true),
+            min_replicas_to_write: Some(0),
+            ..sound()
+        };
         let verdict = judge(&facts, &replicated(1));
         assert!(verdict.refusals.is_empty() && verdict.warnings.len() == 3, "{verdict:?}");
     }
@@ -211,7 +240,10 @@ mod tests {
         let relaxed = Options { tier: Tier::Relaxed, ..Options::default() };
         let facts = Facts { appendfsync: Some("everysec".into()), ..sound() };
         assert_eq!(judge(&facts, &relaxed), Verdict::default());
-        for facts in [Facts { appendfsync: Some("no".into()), ..sound() }, Facts { aof_enabled: Some(false), ..sound() }] {
+        for facts in [
+            Facts { appendfsync: Some("no".into()), ..sound() },
+            Facts { aof_enabled: Some(false), ..sound() },
+        ] {
             assert_eq!(judge(&facts, &relaxed).refusals.len(), 1, "{facts:?}");
         }
     }

@@ -12,7 +12,9 @@ pub(super) fn odd(what: &str, value: &Value) -> Error {
     if let Some((end, _)) = text.char_indices().nth(200) {
         text.truncate(end);
     }
-    Error::Corrupt(format!("redis answered {what} with {text}: another program writes there, or a newer Syncline"))
+    Error::Corrupt(format!(
+        "redis answered {what} with {text}: another program writes there, or a newer Syncline"
+    ))
 }
 
 pub(super) fn list(what: &str, value: Value) -> Result<Vec<Value>, Error> {
@@ -68,11 +70,7 @@ pub(super) enum Said {
     /// There is nothing to change.
     Gone,
     /// Another node holds the shard.
-    HeldBy {
-        epoch: Epoch,
-        node: String,
-        left_ms: u64,
-    },
+    HeldBy { epoch: Epoch, node: String, left_ms: u64 },
 }
 
 /// Reads it. A refusal by epoch is an error for everyone.
@@ -84,7 +82,8 @@ pub(super) fn said(what: &str, shard: ShardId, held: Epoch, value: Value) -> Res
         "DUP" => Said::Known(bytes(what, next())?),
         "CONFLICT" => {
             let found = bytes(what, next())?;
-            let found = found.as_slice().try_into().map_err(|_short| odd(what, &Value::BulkString(found.clone())))?;
+            let found =
+                found.as_slice().try_into().map_err(|_short| odd(what, &Value::BulkString(found.clone())))?;
             Said::Elsewhere(u64::from_be_bytes(found))
         }
         "GONE" => Said::Gone,

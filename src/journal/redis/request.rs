@@ -95,7 +95,8 @@ pub(super) fn progress(
     effect: EffectId,
     progress: &Progress,
 ) -> Result<Call, Error> {
-    let mut call = Call::fenced("progress", lease, epoch.0).arg(names::entity(entity)).arg(names::effect(effect));
+    let mut call =
+        Call::fenced("progress", lease, epoch.0).arg(names::entity(entity)).arg(names::effect(effect));
     time(&mut call, progress.due);
     call.push([u8::from(progress.uncertain)]).push([u8::from(progress.called_off)]);
     call.push(rows::encoded(Schema::Progress, progress)?);
@@ -104,7 +105,8 @@ pub(super) fn progress(
 
 /// An effect that waits. Its flags and time are those that the server keeps: it may have changed them.
 pub(super) fn read_effect(value: &[u8]) -> Result<OutboxRow, Error> {
-    let (flags, stored) = value.split_at_checked(FLAGS).ok_or_else(|| rows::malformed("an effect that waits"))?;
+    let (flags, stored) =
+        value.split_at_checked(FLAGS).ok_or_else(|| rows::malformed("an effect that waits"))?;
     let stored = StoredEffect::read(stored)?;
     let due = stored.due;
     let mut row = stored.row()?;

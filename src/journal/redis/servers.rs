@@ -37,7 +37,10 @@ pub(super) struct Map {
 
 impl Map {
     fn server(&self, slot: u16) -> Option<&Arc<Server>> {
-        self.ranges.iter().find(|(first, last, _)| (*first..=*last).contains(&slot)).map(|(_, _, server)| server)
+        self.ranges
+            .iter()
+            .find(|(first, last, _)| (*first..=*last).contains(&slot))
+            .map(|(_, _, server)| server)
     }
 
     fn at(&self, address: &str) -> Option<&Arc<Server>> {
@@ -62,7 +65,9 @@ impl Servers {
         }
         self.refresh(&map).await?;
         let found = self.map().server(slot).cloned();
-        found.ok_or_else(|| Error::Unavailable(format!("no redis server holds slot {slot}: the cluster is not whole")))
+        found.ok_or_else(|| {
+            Error::Unavailable(format!("no redis server holds slot {slot}: the cluster is not whole"))
+        })
     }
 
     /// Asks anew who holds what, because the server of `slot` turned out to be the wrong one or could not be reached.
@@ -76,7 +81,11 @@ impl Servers {
         if !Arc::ptr_eq(known, &self.map()) {
             return Ok(()); // Somebody was faster.
         }
-        let new = if self.shared.options.cluster_mode { self.slots(known).await? } else { self.primary(known).await? };
+        let new = if self.shared.options.cluster_mode {
+            self.slots(known).await?
+        } else {
+            self.primary(known).await?
+        };
         let moved = !known.ranges.is_empty()
             && (new.ranges.len() != known.ranges.len()
                 || new.ranges.iter().zip(&known.ranges).any(|(new, old)| {
@@ -131,7 +140,10 @@ impl Servers {
             let port = reply::number(WHAT, master.next().unwrap_or(Value::Nil))?;
             let there = template.clone().set_addr(moved_to(template.addr(), host, port));
             let address = there.addr().to_string();
-            let server = match ranges.iter().find(|(_, _, server): &&(u16, u16, Arc<Server>)| server.place.address == address) {
+            let server = match ranges
+                .iter()
+                .find(|(_, _, server): &&(u16, u16, Arc<Server>)| server.place.address == address)
+            {
                 Some((_, _, server)) => server.clone(),
                 None => self.server(known, there)?,
             };
@@ -190,7 +202,9 @@ impl Place {
 fn info(url: &str, shared: &Shared) -> Result<ConnectionInfo, Error> {
     let options = &shared.options;
     let info = url.into_connection_info().map_err(|error| {
-        Error::Open(format!("`{url}` is not an address of Redis: write redis://host:port or rediss://host:port ({error})"))
+        Error::Open(format!(
+            "`{url}` is not an address of Redis: write redis://host:port or rediss://host:port ({error})"
+        ))
     })?;
     let mut settings = info.redis_settings().clone();
     if let Some(user) = &options.user {

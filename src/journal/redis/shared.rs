@@ -60,7 +60,11 @@ impl Shared {
         let identity = Identity { run: facts.run_id.clone(), history: facts.replication_id.clone() };
         let before = lock(&self.met).insert(name.to_owned(), identity.clone());
         if before.is_some_and(|before| before != identity) {
-            tracing::warn!(address, run = identity.run, "redis is another process, or has another history, than before");
+            tracing::warn!(
+                address,
+                run = identity.run,
+                "redis is another process, or has another history, than before"
+            );
             self.changed();
         }
     }

@@ -147,9 +147,10 @@ impl Writer {
                 (Ok(_), Some(short)) => Outcome::Failed(Error::Unavailable(short.clone())),
                 (Ok(value), None) => Outcome::Answered(value),
                 (Err(error), _) => match Trouble::of(&error) {
-                    Trouble::Refused(text) => {
-                        Outcome::Failed(Error::Unavailable(format!("redis at {}: {text}", self.place.address)))
-                    }
+                    Trouble::Refused(text) => Outcome::Failed(Error::Unavailable(format!(
+                        "redis at {}: {text}",
+                        self.place.address
+                    ))),
                     Trouble::Elsewhere | Trouble::Broken => Outcome::Elsewhere(error.to_string()),
                 },
             };
