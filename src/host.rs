@@ -25,6 +25,7 @@ use syncline_actors::id::{EntityId, Epoch, NodeId, ShardId};
 use syncline_actors::process::{Catalog, Process};
 use syncline_actors::record::Record;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::clock::SharedClock;
 use crate::codec;
@@ -77,6 +78,8 @@ pub struct HostConfig {
     pub retry_after: Duration,
     /// Panics at one message after which it goes into quarantine.
     pub strikes_max: u8,
+    /// Whether it takes all shards when it starts: there is no other node. If not, they are claimed.
+    pub takes_all: bool,
     /// What decides; tests put their own here.
     pub decide: Decide,
 }
@@ -98,6 +101,7 @@ impl HostConfig {
             journal_timeout: Duration::from_secs(10),
             retry_after: Duration::from_secs(1),
             strikes_max: 2,
+            takes_all: true,
             decide: Decide::default(),
         }
     }
@@ -162,7 +166,7 @@ pub struct Host {
 }
 
 impl Host {
-    /// Takes all shards, keeps the definitions in the store, and begins.
+    /// Keeps the definitions in the store, takes all shards unless they are claimed one by one, and begins.
     ///
     /// # Errors
     /// [`Error::Start`] when a definition was changed without a new version, or the journal does not answer.
@@ -173,10 +177,11 @@ impl Host {
             let kept = means.journal.keep_definition(&process.name, process.version, &process.text).await;
             kept.map_err(refused)?;
         }
-        let shards: Vec<_> = ShardId::all().collect();
+        let shards: Vec<_> = ShardId::all().filter(|_| config.takes_all).collect();
+        let began = Instant::now();
         let grants = means.journal.acquire(&shards, &config.node).await.map_err(refused)?;
         let core = Arc::new(Core::new(config, means));
-        let spawned = node::Node::spawn(None, node::Node, (core.clone(), grants)).await;
+        let spawned = node::Node::spawn(None, node::Node, (core.clone(), grants, began)).await;
         let (node, _task) = spawned.map_err(|error| Error::Start(error.to_string()))?;
         Ok(Self { core, node })
     }
@@ -205,7 +210,12 @@ impl Host {
             && let Ok(Some(awaited)) = hot.await
             && let Ok(state) = awaited.await
         {
-            return state;
+            // The node may have slept since: what it knows is the truth only while it holds the lease.
+            return if self.core.leased(shard)?.epoch == route.epoch {
+                state
+            } else {
+                Err(Error::NotOwner { shard })
+            };
         }
         // It is not in memory, or it just left: what is acknowledged is in the journal, if the shard is still ours.
         let resident = Box::pin(Resident::load(&self.core, entity)).await?;
@@ -224,17 +234,66 @@ impl Host {
         frames.iter().map(|frame| decode(frame)).collect()
     }
 
-    /// Whether every shard is owned, leased and served now; if not, why.
+    /// Whether every shard that is held here is leased and served now, and, where one node holds all, whether it does; if not, why.
     pub fn ready(&self) -> Result<(), Error> {
         if self.core.is_stopping() {
             return Err(Error::Stopping);
         }
-        ShardId::all().try_for_each(|shard| self.core.leased(shard).map(drop))
+        if self.core.config.takes_all {
+            return ShardId::all().try_for_each(|shard| self.core.leased(shard).map(drop));
+        }
+        self.core.routes().try_for_each(|(shard, _)| self.core.leased(shard).map(drop))
     }
 
-    /// The epoch under which `shard` is held here.
+    /// The epoch under which `shard` is held here, if its lease is not in doubt.
     pub fn epoch(&self, shard: ShardId) -> Option<Epoch> {
-        self.core.route(shard).map(|route| route.epoch)
+        self.core.leased(shard).ok().map(|route| route.epoch)
+    }
+
+    /// The shards served here, in their order.
+    pub fn owned(&self) -> Vec<Grant> {
+        self.core.routes().map(|(shard, route)| Grant { shard, epoch: route.epoch }).collect()
+    }
+
+    /// Takes those of `shards` that are free and serves them from now on. Which those are.
+    ///
+    /// # Errors
+    /// When the store does not answer. What it may have granted all the same is free again after the lease.
+    pub async fn claim(&self, shards: &[ShardId]) -> Result<Vec<Grant>, Error> {
+        let wanted: Vec<_> =
+            shards.iter().copied().filter(|shard| self.core.route(*shard).is_none()).collect();
+        if wanted.is_empty() || self.core.is_stopping() {
+            return Ok(Vec::new());
+        }
+        let began = Instant::now();
+        let acquiring = self.core.journal.acquire(&wanted, &self.core.config.node);
+        let acquired = self.core.journal("acquire", acquiring).await;
+        let grants = acquired.map_err(|error| Error::Unavailable(error.to_string()))?;
+        let (done, begun) = oneshot::channel();
+        let _ = self.node.send_message(node::Message::Begin(grants.clone(), began, done));
+        begun.await.map_err(|_ended| Error::Stopping)?;
+        Ok(grants)
+    }
+
+    /// Finishes what is in flight in a shard, keeps snapshots and gives it back, so that another node may take it at once. From the
+    /// beginning on nothing new is taken in for it here. Whether all of it was done within `deadline`.
+    pub async fn hand_over(&self, shard: ShardId, deadline: Duration) -> bool {
+        let Some(route) = self.core.route(shard) else { return true };
+        let grant = Grant { shard, epoch: route.epoch };
+        self.core.set_route(shard, None);
+        let (done, all_gone) = oneshot::channel();
+        let asked = route.shard.send_message(shard::Message::Drain(done)).is_ok();
+        let drained = asked && tokio::time::timeout(deadline, all_gone).await.is_ok();
+        let (done, forgotten) = oneshot::channel();
+        let _ = self.node.send_message(node::Message::Forget(grant, done));
+        let _ = forgotten.await;
+        let released = self.core.journal("release", self.core.journal.release(&[grant])).await;
+        if let Err(error) = &released {
+            tracing::warn!(%shard, %error, "the shard was not given back; its lease runs out by itself");
+        }
+        // What did not end in time is fenced by the next owner's epoch.
+        let _ = route.shard.send_message(if drained { shard::Message::End } else { shard::Message::Fenced });
+        drained && released.is_ok()
     }
 
     /// The host in numbers.

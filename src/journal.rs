@@ -225,8 +225,8 @@ pub trait Journal: std::fmt::Debug + Send + Sync + 'static {
     /// Takes those of `shards` for `node` that are free: never held, given back, held by an earlier run of the node, or with a lease
     /// that has run out. Each gets an epoch larger than any before, and than any heard of. A store that one process opens is free.
     async fn acquire(&self, shards: &[ShardId], node: &NodeId) -> Result<Vec<Grant>, Error>;
-    /// Keeps the leases of `grants` alive. [`Error::Fenced`] when one of them is no longer held.
-    async fn renew(&self, grants: &[Grant]) -> Result<(), Error>;
+    /// Keeps the leases of `grants` alive, each for itself, in their order. [`Error::Fenced`] for one that is no longer held.
+    async fn renew(&self, grants: &[Grant]) -> Vec<Result<(), Error>>;
     /// Gives `grants` back. Their epochs never come again.
     async fn release(&self, grants: &[Grant]) -> Result<(), Error>;
     /// Takes note of epochs that other nodes tell of: a store that lost its end may not know them any more. What is under a lower one is

@@ -45,8 +45,8 @@ pub(super) struct Core {
     hot: Vec<AtomicUsize>,
     pub(super) stopping: AtomicBool,
     routes: Vec<RwLock<Option<Route>>>,
-    /// When the last good renewal of the leases was begun.
-    renewed_at: Mutex<Instant>,
+    /// When the last good renewal of each shard's lease was begun.
+    renewed_at: Vec<Mutex<Instant>>,
     kinds: BTreeMap<Arc<str>, KindCounters>,
 }
 
@@ -90,7 +90,7 @@ impl Core {
             hot: (0..SHARDS).map(|_| AtomicUsize::new(0)).collect(),
             stopping: AtomicBool::new(false),
             routes: (0..SHARDS).map(|_| RwLock::new(None)).collect(),
-            renewed_at: Mutex::new(Instant::now()),
+            renewed_at: (0..SHARDS).map(|_| Mutex::new(Instant::now())).collect(),
             kinds,
             config,
             catalog,
@@ -160,19 +160,23 @@ impl Core {
     /// The route of a shard whose lease is not in doubt.
     pub(super) fn leased(&self, shard: ShardId) -> Result<Route, Error> {
         let route = self.route(shard).ok_or(Error::NotOwner { shard })?;
-        let age = self.renewed_at().elapsed();
+        let age = self.renewed_at(shard).elapsed();
         if age > self.config.lease {
-            return Err(Error::Unavailable(format!("the leases were last renewed {} s ago", age.as_secs())));
+            let age = age.as_millis();
+            return Err(Error::Unavailable(format!(
+                "the lease of shard {shard} was last renewed {age} ms ago"
+            )));
         }
         Ok(route)
     }
 
-    fn renewed_at(&self) -> Instant {
-        *self.renewed_at.lock().expect("no code panics while it holds the time")
+    fn renewed_at(&self, shard: ShardId) -> Instant {
+        *self.renewed_at[usize::from(shard.0)].lock().expect("no code panics while it holds the time")
     }
 
-    pub(super) fn set_renewed_at(&self, at: Instant) {
-        *self.renewed_at.lock().expect("no code panics while it holds the time") = at;
+    /// The lease of a shard was renewed, or given, by a call that began at `at`.
+    pub(super) fn set_renewed_at(&self, shard: ShardId, at: Instant) {
+        *self.renewed_at[usize::from(shard.0)].lock().expect("no code panics while it holds the time") = at;
     }
 
     // ---- bounds ----

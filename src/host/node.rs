@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use syncline_actors::id::{Epoch, ShardId};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::core::{Core, Route};
@@ -18,29 +19,32 @@ pub(super) struct Node;
 pub(super) enum Message {
     /// Time to renew the leases.
     Renew,
+    /// Begin to serve what was granted by a call of the journal that began at this time; then tell.
+    Begin(Vec<Grant>, Instant, oneshot::Sender<()>),
+    /// A shard was drained and is not renewed any more; then tell.
+    Forget(Grant, oneshot::Sender<()>),
 }
 
 /// What the supervisor holds.
 pub(super) struct Held {
     core: Arc<Core>,
     grants: BTreeMap<ShardId, Epoch>,
-    children: BTreeMap<ActorId, ShardId>,
+    children: BTreeMap<ActorId, (ShardId, Epoch)>,
 }
 
 impl Actor for Node {
     type Msg = Message;
     type State = Held;
-    type Arguments = (Arc<Core>, Vec<Grant>);
+    type Arguments = (Arc<Core>, Vec<Grant>, Instant);
 
     async fn pre_start(
         &self,
         myself: ActorRef<Message>,
-        (core, grants): Self::Arguments,
+        (core, grants, granted_at): Self::Arguments,
     ) -> Result<Held, ActorProcessingErr> {
-        let grants: BTreeMap<_, _> = grants.into_iter().map(|grant| (grant.shard, grant.epoch)).collect();
-        let mut held = Held { core, grants: grants.clone(), children: BTreeMap::new() };
-        for (shard, epoch) in grants {
-            held.begin(&myself, shard, epoch).await?;
+        let mut held = Held { core, grants: BTreeMap::new(), children: BTreeMap::new() };
+        for Grant { shard, epoch } in grants {
+            held.begin(&myself, shard, epoch, granted_at).await?;
         }
         let _task = myself.send_after(held.core.config.renew_every, || Message::Renew);
         Ok(held)
@@ -53,9 +57,21 @@ impl Actor for Node {
         held: &mut Held,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            Message::Renew => Box::pin(held.renew()).await,
+            Message::Renew => {
+                Box::pin(held.renew()).await;
+                let _task = myself.send_after(held.core.config.renew_every, || Message::Renew);
+            }
+            Message::Begin(grants, at, done) => {
+                for Grant { shard, epoch } in grants {
+                    Box::pin(held.begin(&myself, shard, epoch, at)).await?;
+                }
+                let _ = done.send(());
+            }
+            Message::Forget(grant, done) => {
+                held.forget(grant);
+                let _ = done.send(());
+            }
         }
-        let _task = myself.send_after(held.core.config.renew_every, || Message::Renew);
         Ok(())
     }
 
@@ -68,16 +84,16 @@ impl Actor for Node {
         match event {
             // A shard ends by itself only when it is fenced.
             SupervisionEvent::ActorTerminated(child, ..) => {
-                if let Some(shard) = held.children.remove(&child.get_id()) {
-                    held.grants.remove(&shard);
+                if let Some((shard, epoch)) = held.children.remove(&child.get_id()) {
+                    held.forget(Grant { shard, epoch });
                 }
             }
             SupervisionEvent::ActorFailed(child, panic) => {
-                if let Some(shard) = held.children.remove(&child.get_id())
-                    && let Some(epoch) = held.grants.get(&shard).copied()
+                if let Some((shard, epoch)) = held.children.remove(&child.get_id())
+                    && held.grants.get(&shard) == Some(&epoch)
                 {
                     tracing::error!(%shard, %panic, "a shard's actor panicked and begins anew");
-                    held.begin(&myself, shard, epoch).await?;
+                    held.spawn(&myself, shard, epoch).await?;
                 }
             }
             _ => {}
@@ -92,32 +108,62 @@ impl Held {
         myself: &ActorRef<Message>,
         shard: ShardId,
         epoch: Epoch,
+        granted_at: Instant,
+    ) -> Result<(), ActorProcessingErr> {
+        self.grants.insert(shard, epoch);
+        self.core.set_renewed_at(shard, granted_at);
+        self.spawn(myself, shard, epoch).await
+    }
+
+    async fn spawn(
+        &mut self,
+        myself: &ActorRef<Message>,
+        shard: ShardId,
+        epoch: Epoch,
     ) -> Result<(), ActorProcessingErr> {
         let birth = (self.core.clone(), shard, epoch);
         let (actor, _task) = Actor::spawn_linked(None, Shard, birth, myself.get_cell()).await?;
-        self.children.insert(actor.get_id(), shard);
+        self.children.insert(actor.get_id(), (shard, epoch));
         self.core.set_route(shard, Some(Route { shard: actor, epoch }));
         Ok(())
     }
 
-    /// Renews the leases of all shards held. One that is lost is let go of at once, and the rest is renewed.
+    fn forget(&mut self, grant: Grant) {
+        if self.grants.get(&grant.shard) == Some(&grant.epoch) {
+            self.grants.remove(&grant.shard);
+        }
+    }
+
+    /// Renews the lease of every shard held. What is lost is let go of at once.
     async fn renew(&mut self) {
-        while !self.grants.is_empty() {
-            let began = Instant::now();
-            let grants: Vec<_> = self.grants.iter().map(|(&shard, &epoch)| Grant { shard, epoch }).collect();
-            match self.core.journal("renew", self.core.journal.renew(&grants)).await {
-                Ok(()) => return self.core.set_renewed_at(began),
-                Err(journal::Error::Fenced { shard, .. }) if self.grants.remove(&shard).is_some() => {
-                    if let Some(route) = self.core.route(shard) {
-                        self.core.set_route(shard, None);
-                        let _ = route.shard.send_message(shard::Message::Fenced);
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "the leases could not be renewed");
-                    return;
-                }
+        let grants: Vec<_> = self.grants.iter().map(|(&shard, &epoch)| Grant { shard, epoch }).collect();
+        if grants.is_empty() {
+            return;
+        }
+        let began = Instant::now();
+        // Each lease that is not renewed in time ends by itself; the next round comes all the same.
+        let time = self.core.config.lease;
+        let Ok(renewed) = tokio::time::timeout(time, self.core.journal.renew(&grants)).await else {
+            return tracing::warn!("the leases could not be renewed: the store does not answer");
+        };
+        let mut problem = None;
+        for (grant, renewed) in grants.into_iter().zip(renewed) {
+            match renewed {
+                Ok(()) => self.core.set_renewed_at(grant.shard, began),
+                Err(journal::Error::Fenced { .. }) => self.lost(grant),
+                Err(error) => problem = Some(error),
             }
+        }
+        if let Some(error) = problem {
+            tracing::warn!(%error, "leases could not be renewed");
+        }
+    }
+
+    fn lost(&mut self, grant: Grant) {
+        self.forget(grant);
+        if let Some(route) = self.core.route(grant.shard).filter(|route| route.epoch == grant.epoch) {
+            self.core.set_route(grant.shard, None);
+            let _ = route.shard.send_message(shard::Message::Fenced);
         }
     }
 }

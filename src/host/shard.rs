@@ -39,6 +39,8 @@ pub(super) enum Message {
     Fenced,
     /// Let go of everything, then tell.
     Drain(oneshot::Sender<()>),
+    /// The shard was given back.
+    End,
 }
 
 /// What an entity's actor will tell of its state.
@@ -127,6 +129,7 @@ impl Actor for Shard {
             Message::Sweep => held.sweep(&myself),
             Message::Fenced => held.fenced(&myself),
             Message::Drain(done) => held.drain(done),
+            Message::End => myself.stop(None),
         }
         Ok(())
     }

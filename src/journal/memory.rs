@@ -161,9 +161,13 @@ impl Journal for Memory {
         self.run("acquire", |store| Ok(store.acquire(shards, node))).await
     }
 
-    async fn renew(&self, grants: &[Grant]) -> Result<(), Error> {
-        self.run("renew", |store| grants.iter().try_for_each(|grant| store.check(grant.shard, grant.epoch)))
-            .await
+    async fn renew(&self, grants: &[Grant]) -> Vec<Result<(), Error>> {
+        let check = |store: &mut Store| {
+            Ok(grants.iter().map(|grant| store.check(grant.shard, grant.epoch)).collect())
+        };
+        self.run("renew", check).await.unwrap_or_else(|error: Error| {
+            grants.iter().map(|_| Err(Error::Unavailable(error.to_string()))).collect()
+        })
     }
 
     async fn release(&self, grants: &[Grant]) -> Result<(), Error> {

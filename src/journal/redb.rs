@@ -224,9 +224,11 @@ impl Journal for Redb {
         self.write(32 * shards.len(), move |tables| apply::acquire(tables, &shards, &node)).await
     }
 
-    async fn renew(&self, grants: &[Grant]) -> Result<(), Error> {
-        let grants = grants.to_vec();
-        self.read(move |read| read::renew(read, &grants)).await
+    async fn renew(&self, grants: &[Grant]) -> Vec<Result<(), Error>> {
+        let wanted = grants.to_vec();
+        self.read(move |read| read::renew(read, &wanted)).await.unwrap_or_else(|error| {
+            grants.iter().map(|_| Err(Error::Unavailable(error.to_string()))).collect()
+        })
     }
 
     async fn release(&self, grants: &[Grant]) -> Result<(), Error> {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::future::try_join_all;
+use futures::future::{join_all, try_join_all};
 use redis::{Cmd, TlsCertificates, Value};
 use secrecy::SecretString;
 use syncline_actors::id::{EffectId, EntityId, Epoch, NodeId, ShardId};
@@ -300,7 +300,11 @@ impl Redis {
         let mut call = Call::fenced("renew", self.shared.names.lease(grant.shard), grant.epoch.0);
         call.number(self.lease_ms());
         let value = self.write_shard(grant.shard, call).await?;
-        reply::said("renew", grant.shard, grant.epoch, value).map(drop)
+        let renewed = reply::said("renew", grant.shard, grant.epoch, value).map(drop);
+        if let Err(Error::Fenced { .. }) = renewed {
+            self.let_go(grant);
+        }
+        renewed
     }
 
     async fn release_one(&self, grant: Grant) -> Result<(), Error> {
@@ -333,8 +337,8 @@ impl Journal for Redis {
         Ok(grants.into_iter().flatten().collect())
     }
 
-    async fn renew(&self, grants: &[Grant]) -> Result<(), Error> {
-        try_join_all(grants.iter().map(|grant| self.renew_one(*grant))).await.map(drop)
+    async fn renew(&self, grants: &[Grant]) -> Vec<Result<(), Error>> {
+        join_all(grants.iter().map(|grant| self.renew_one(*grant))).await
     }
 
     async fn release(&self, grants: &[Grant]) -> Result<(), Error> {

@@ -11,7 +11,8 @@ use syncline::codec;
 use syncline::delivery::wire::{Request, Response, Wire, WireError};
 use syncline::host::{self, HostConfig, Reply};
 use syncline::journal::{
-    Append, Appended, Compacted, Depth, Error, ExceptionFilter, Grant, Head, Journal, Loaded, Snapshot,
+    Append, Appended, Compacted, Depth, Error, ExceptionFilter, Grant, Head, Holding, Journal, Loaded,
+    Snapshot,
 };
 use syncline_actors::decision::{Answer, Verdict};
 use syncline_actors::entity::State;
@@ -272,8 +273,11 @@ impl Journal for Planted {
     async fn acquire(&self, shards: &[ShardId], node: &NodeId) -> Result<Vec<Grant>, Error> {
         self.store.acquire(shards, node).await
     }
-    async fn renew(&self, grants: &[Grant]) -> Result<(), Error> {
+    async fn renew(&self, grants: &[Grant]) -> Vec<Result<(), Error>> {
         self.store.renew(grants).await
+    }
+    async fn holdings(&self) -> Result<Vec<Holding>, Error> {
+        self.store.holdings().await
     }
     async fn release(&self, grants: &[Grant]) -> Result<(), Error> {
         self.store.release(grants).await

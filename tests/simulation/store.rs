@@ -7,7 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use syncline::journal::{
-    Append, Appended, Compacted, Depth, Error, ExceptionFilter, Grant, Head, Journal, Loaded, Snapshot,
+    Append, Appended, Compacted, Depth, Error, ExceptionFilter, Grant, Head, Holding, Journal, Loaded,
+    Snapshot,
 };
 use syncline_actors::id::{EffectId, EntityId, Epoch, NodeId, ShardId};
 use syncline_actors::outbox::{ExceptionRow, OutboxRow, Progress, TimerRow};
@@ -153,8 +154,13 @@ impl Journal for Store {
         self.write("acquire", call).await
     }
 
-    async fn renew(&self, grants: &[Grant]) -> Result<(), Error> {
-        self.read("renew", self.ground.memory.renew(grants)).await
+    async fn renew(&self, grants: &[Grant]) -> Vec<Result<(), Error>> {
+        let renewed = self.read("renew", async { Ok(self.ground.memory.renew(grants).await) }).await;
+        renewed.unwrap_or_else(|_down| grants.iter().map(|_| Err(Self::failed("renew"))).collect())
+    }
+
+    async fn holdings(&self) -> Result<Vec<Holding>, Error> {
+        self.read("holdings", self.ground.memory.holdings()).await
     }
 
     async fn release(&self, grants: &[Grant]) -> Result<(), Error> {

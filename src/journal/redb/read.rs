@@ -74,14 +74,14 @@ fn due(key: &[u8]) -> Result<Timestamp, Failure> {
     corrupt(keys::read_time(key).map(|(due, _)| due), "what is due")
 }
 
-pub(super) fn renew(read: &ReadTransaction, grants: &[Grant]) -> Result<(), Failure> {
+pub(super) fn renew(read: &ReadTransaction, grants: &[Grant]) -> Result<Vec<Result<(), Error>>, Failure> {
     let epochs = table(read, Name::Epochs)?;
-    for Grant { shard, epoch } in grants {
+    let check = |Grant { shard, epoch }: &Grant| {
         let current = get(&epochs, &keys::shard(*shard), keys::read_epoch)?;
         let current = current.map(|epoch| corrupt(epoch, "an epoch")).transpose()?.unwrap_or_default();
-        super::held(*shard, *epoch, current)?;
-    }
-    Ok(())
+        Ok(super::held(*shard, *epoch, current))
+    };
+    grants.iter().map(check).collect()
 }
 
 pub(super) fn holdings(read: &ReadTransaction) -> Result<Vec<Holding>, Failure> {
