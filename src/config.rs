@@ -10,7 +10,7 @@ mod units;
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::num::{NonZeroU64, NonZeroUsize};
+use std::num::{NonZeroU8, NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -37,6 +37,8 @@ pub struct Settings {
     pub auth: Auth,
     /// The store.
     pub journal: Journal,
+    /// What nodes that share a store have in common.
+    pub cluster: Cluster,
     /// What bounds memory.
     pub limits: Limits,
     /// When entities leave memory.
@@ -141,6 +143,10 @@ pub struct Journal {
     pub path: PathBuf,
     /// Memory for pages of it.
     pub cache: ByteSize,
+    /// Redis.
+    pub redis: RedisStore,
+    /// How long shards are held.
+    pub lease: Lease,
 }
 
 /// The stores there are.
@@ -149,6 +155,81 @@ pub struct Journal {
 pub enum Store {
     /// One file on this machine, flushed before anything is acknowledged.
     Embedded,
+    /// Redis; several nodes may share it.
+    Redis,
+}
+
+/// `[journal.redis]`: where Redis is, and what it must promise.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RedisStore {
+    /// The server, all servers of a group, or some members of a Redis Cluster.
+    pub urls: Vec<String>,
+    /// Whether they are a Redis Cluster.
+    pub cluster_mode: bool,
+    /// What an acknowledgement promises.
+    pub tier: Tier,
+    /// How many replicas must have what is acknowledged.
+    pub replicas: NonZeroU8,
+    /// How long they may take.
+    #[serde(with = "span")]
+    pub replicas_wait: Duration,
+    /// Writing connections to each server.
+    pub writers: NonZeroUsize,
+    /// How long a server may take to answer.
+    #[serde(with = "span")]
+    pub response_timeout: Duration,
+    /// How long a call is tried again.
+    #[serde(with = "span")]
+    pub patience: Duration,
+    /// User of Redis.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// Where its password is.
+    #[serde(default)]
+    pub password: Option<SecretRef>,
+    /// Certificates to trust, a PEM file.
+    #[serde(default)]
+    pub ca: Option<PathBuf>,
+    /// Takes a server that does not tell how durable it is.
+    pub trust_store_durability: bool,
+}
+
+/// What an acknowledgement by Redis promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+pub enum Tier {
+    /// It is in the server's file, flushed.
+    #[serde(rename = "redis")]
+    Single,
+    /// Also, replicas have it.
+    #[serde(rename = "redis-replicated")]
+    Replicated,
+    /// The last second may be lost.
+    #[serde(rename = "relaxed")]
+    Relaxed,
+}
+
+/// `[journal.lease]`: how long shards are held.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lease {
+    /// From a renewal on, by the store's clock.
+    #[serde(with = "span")]
+    pub ttl: Duration,
+    /// Between two renewals.
+    #[serde(with = "span")]
+    pub renew: Duration,
+    /// After the last renewal, until nothing is answered any more.
+    #[serde(with = "span")]
+    pub give_up: Duration,
+}
+
+/// `[cluster]`: what nodes that share a store have in common.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cluster {
+    /// Its name.
+    pub name: String,
 }
 
 /// `[limits]`: what bounds memory. At a limit the node sheds load; it never acknowledges and forgets.

@@ -16,6 +16,9 @@ pub(super) fn check(settings: &Settings, origins: &Origins, wrong: &[Mistake]) -
     rules.tokens();
     rules.sizes();
     rules.times();
+    rules.redis();
+    rules.lease();
+    rules.cluster();
     rules.found
 }
 
@@ -126,6 +129,64 @@ impl Rules<'_> {
                 "a body of {body} would never be let in, as limits.in_flight_bytes is {all}; lower this one or raise that one"
             );
             self.say("http.body_max", text);
+        }
+    }
+
+    fn redis(&mut self) {
+        let redis = &self.settings.journal.redis;
+        if redis.urls.is_empty() {
+            self.say(
+                "journal.redis.urls",
+                "there is no address; write e.g. `[\"redis://10.0.0.5:6379\"]`".to_owned(),
+            );
+        }
+        for url in &redis.urls {
+            let rest = url.strip_prefix("redis://").or_else(|| url.strip_prefix("rediss://"));
+            match rest {
+                None | Some("") => {
+                    let text = "an address is written `redis://host:port`, or `rediss://host:port` with TLS";
+                    self.say("journal.redis.urls", text.to_owned());
+                }
+                // Never shown: it may hold a password.
+                Some(rest) if rest.contains('@') => self.say(
+                    "journal.redis.urls",
+                    "an address holds a user or password; set `journal.redis.user` and `journal.redis.password` instead".to_owned(),
+                ),
+                Some(_) => {}
+            }
+        }
+        for (key, time) in [
+            ("journal.redis.response_timeout", redis.response_timeout),
+            ("journal.redis.patience", redis.patience),
+        ] {
+            if time == Duration::ZERO {
+                self.say(key, "no time at all is not enough; write e.g. `1s`".to_owned());
+            }
+        }
+    }
+
+    fn lease(&mut self) {
+        let lease = &self.settings.journal.lease;
+        if lease.renew == Duration::ZERO || lease.give_up < 2 * lease.renew {
+            let text = "it must leave time for two renewals; raise it, or lower `journal.lease.renew`";
+            self.say("journal.lease.give_up", text.to_owned());
+        }
+        if lease.ttl <= lease.give_up {
+            let text = "another node could take a shard before this one has stopped answering; \
+                        set it above `journal.lease.give_up` by a second or more";
+            self.say("journal.lease.ttl", text.to_owned());
+        }
+    }
+
+    fn cluster(&mut self) {
+        let name = &self.settings.cluster.name;
+        let odd = |c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+        if name.is_empty() || name.len() > 32 || name.contains(odd) {
+            let text = format!(
+                "`{}` is not a name of a cluster; write 1 to 32 small letters, digits or `-`",
+                name.escape_debug()
+            );
+            self.say("cluster.name", text);
         }
     }
 
