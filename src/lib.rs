@@ -10,6 +10,7 @@ pub mod config;
 pub mod console;
 pub mod delivery;
 pub mod demo;
+pub mod gossip;
 pub mod guard;
 pub mod host;
 pub mod ingress;

@@ -30,6 +30,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("axum", &["src/ingress", "src/console", "src/sandbox", "src/serve", "src/problem"]),
     ("bincode", &["src/codec"]),
     ("cel", &["actors/expr"]),
+    ("chacha20poly1305", &["src/gossip"]),
     ("foca", &["src/gossip"]),
     ("maud", &["src/console"]),
     ("metrics", &["src/telemetry"]),
