@@ -274,6 +274,11 @@ impl Delivery {
         Ok(Self { lanes, tasks: Mutex::new(tasks), journal: outside.journal.clone() })
     }
 
+    /// Has every connector look into the store now: there is work that nobody has told of.
+    pub fn look(&self) {
+        self.lanes.values().for_each(|(_, door)| door.look());
+    }
+
     /// Tells of effects that are now in the store. Never waits: what does not fit into memory is found in the store.
     pub fn hint(&self, rows: &[OutboxRow]) {
         for row in rows {

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::clock::{SharedClock, SystemClock};
-use crate::config::{Role, Settings};
+use crate::config::{Role, Settings, Store};
 use crate::delivery::wire::{HttpWire, Wire};
 use crate::delivery::{self, Delivery, Outside};
 use crate::guard::Guard;
@@ -25,7 +25,6 @@ use crate::host::{self, Hints, Host, HostConfig, Means};
 use crate::ingress::{self, Ingress};
 use crate::integration::Integration;
 use crate::journal::SharedJournal;
-use crate::journal::redb::{self, Redb};
 use crate::serve::{self, Listener};
 use crate::telemetry::Metrics;
 use crate::timer::{self, Timers};
@@ -35,11 +34,14 @@ mod keeper;
 mod mailboxes;
 mod observers;
 mod operate;
+mod shards;
+mod store;
 mod view;
 
 use mailboxes::Mailbox;
 use observers::Watch;
 use operate::Operator;
+pub use store::Directory;
 
 /// How long an `Idempotency-Key` and the id of an event are remembered. Published in the documentation of the API.
 const API_IDS_FOR: Duration = Duration::from_hours(7 * 24);
@@ -74,6 +76,20 @@ pub enum Error {
     /// Outgoing HTTPS cannot be set up.
     #[error(transparent)]
     Wire(#[from] delivery::wire::WireSetup),
+    /// Another process has the node's directory.
+    #[error("{} is in use by another process: stop it, or give this node its own `node.data_dir` (and `node.name`)", .0.display())]
+    InUse(PathBuf),
+    /// The node's start cannot be counted, or gossip cannot begin.
+    #[error(transparent)]
+    Gossip(#[from] crate::gossip::Error),
+    /// What a setting names is not there.
+    #[error("`{key}`: {why}")]
+    Setting {
+        /// Which setting.
+        key: &'static str,
+        /// Why.
+        why: String,
+    },
     /// A directory cannot be made.
     #[error("cannot create {path}: {error}; set `node.data_dir` to a directory that this user may write")]
     Directory {
@@ -88,7 +104,7 @@ pub enum Error {
 impl Error {
     /// Whether correcting the settings or the environment helps, rather than repairing the machine.
     pub fn is_input(&self) -> bool {
-        matches!(self, Self::Lacking { .. } | Self::Token { .. })
+        matches!(self, Self::Lacking { .. } | Self::Token { .. } | Self::Setting { .. })
     }
 }
 
@@ -107,21 +123,20 @@ pub struct Ground {
     pub seed: u64,
     /// Gives the value of a reference.
     pub lookup: Lookup,
+    /// The node's own directory, if it has one.
+    pub directory: Option<Directory>,
 }
 
 impl Ground {
     /// The machine's: its clock, its network, its environment, and the store that the settings name.
-    pub fn of_machine(settings: &Settings, integration: Integration) -> Result<Self, Error> {
-        let directory = &settings.node.data_dir;
-        std::fs::create_dir_all(directory)
-            .map_err(|error| Error::Directory { path: directory.clone(), error })?;
-        let options =
-            redb::Options { cache_bytes: settings.journal.cache.bytes(), ..redb::Options::default() };
-        let journal = Redb::open(settings.journal_path(), options)?;
+    pub async fn of_machine(settings: &Settings, integration: Integration) -> Result<Self, Error> {
+        let clock = Arc::new(SystemClock);
+        let directory = store::Directory::open(&settings.node.data_dir, &*clock)?;
         Ok(Self {
             integration,
-            journal: Arc::new(journal),
-            clock: Arc::new(SystemClock),
+            journal: store::open(settings, directory.boot()).await?,
+            directory: Some(directory),
+            clock,
             wire: Arc::new(HttpWire::new()?),
             seed: clock::seed(),
             lookup: Lookup::default(),
@@ -160,14 +175,18 @@ pub struct Node {
     server: JoinHandle<bool>,
     timers: JoinHandle<()>,
     keeper: JoinHandle<()>,
+    /// Claims shards, where not all are this node's from the start.
+    shards: Option<JoinHandle<()>>,
     drain_for: Duration,
+    /// Locked as long as the node runs.
+    _directory: Option<Directory>,
 }
 
 impl Node {
     /// Starts everything; once this returns, requests are answered. The address is taken first, so that two nodes with the same
     /// settings never both begin to work.
     pub async fn start(settings: &Settings, ground: Ground) -> Result<Self, Error> {
-        let Ground { integration, journal, clock, wire, seed, lookup } = ground;
+        let Ground { integration, journal, clock, wire, seed, lookup, directory } = ground;
         let guard = guard(settings)?;
         let listener = Listener::bind(settings.http.listen, settings.http.tls.files()).await?;
         let address = listener.address();
@@ -242,11 +261,30 @@ impl Node {
         let keeper =
             keeper::keep(journal.clone(), clock, metrics, settings.retention.ended, stopping.clone());
         let keeper = tokio::spawn(keeper);
+        let gained = Arc::new({
+            let switchboard = switchboard.clone();
+            move || switchboard.look()
+        });
+        let shards = (!takes_all(settings))
+            .then(|| tokio::spawn(shards::claim(host.clone(), gained, stopping.clone())));
         let router = console::router(operator.clone(), guard).merge(ingress.router());
         let drain_for = settings.shutdown.drain_for;
         let server = tokio::spawn(listener.serve(router, limits(settings), stopped(stopping), drain_for));
         tracing::info!(node = settings.node.name, %address, "ready");
-        Ok(Self { address, host, delivery, operator, journal, stop, server, timers, keeper, drain_for })
+        Ok(Self {
+            address,
+            host,
+            delivery,
+            operator,
+            journal,
+            stop,
+            server,
+            timers,
+            keeper,
+            shards,
+            drain_for,
+            _directory: directory,
+        })
     }
 
     /// Where it listens.
@@ -262,12 +300,15 @@ impl Node {
     /// Takes no more, finishes what is being worked on, gives the shards back. False: something did not end in time; nothing that
     /// was acknowledged is lost by it.
     pub async fn stop(self) -> bool {
-        let Self { host, delivery, journal, stop, mut server, timers, keeper, drain_for, .. } = self;
+        let Self { host, delivery, journal, stop, mut server, timers, keeper, shards, drain_for, .. } = self;
         tracing::info!("stopping: what is being worked on is finished first");
         let _ = stop.send(true);
         let served = matches!(tokio::time::timeout(drain_for, &mut server).await, Ok(Ok(true)));
         server.abort();
         let _ = tokio::join!(timers, keeper);
+        if let Some(shards) = shards {
+            let _ = shards.await;
+        }
         let delivered = delivery.drain(drain_for).await;
         let drained = host.drain(drain_for).await;
         let in_time = served && delivered && drained;
@@ -285,6 +326,9 @@ impl Node {
         self.server.abort();
         self.timers.abort();
         self.keeper.abort();
+        if let Some(shards) = &self.shards {
+            shards.abort();
+        }
         self.host.crash().await;
         drop(self.delivery);
         let _ = (self.server.await, self.timers.await, self.keeper.await);
@@ -304,6 +348,11 @@ fn guard(settings: &Settings) -> Result<Guard, Error> {
     Ok(Guard::new(settings.auth.tokens.iter().map(resolve).collect::<Result<_, _>>()?))
 }
 
+/// Whether no other node may have the store open.
+fn takes_all(settings: &Settings) -> bool {
+    settings.journal.store == Store::Embedded
+}
+
 fn host_config(settings: &Settings) -> HostConfig {
     let limits = &settings.limits;
     HostConfig {
@@ -313,6 +362,9 @@ fn host_config(settings: &Settings) -> HostConfig {
         bytes_in_flight_max: u32::try_from(limits.in_flight_bytes.bytes()).unwrap_or(u32::MAX),
         inside_in_flight_max: limits.inside_in_flight.get(),
         snapshot_every: settings.passivation.snapshot_after.get(),
+        takes_all: takes_all(settings),
+        renew_every: settings.journal.lease.renew,
+        lease: settings.journal.lease.give_up,
         ..HostConfig::new(NodeId(settings.node.name.as_str().into()))
     }
 }
@@ -338,6 +390,16 @@ fn ingress_limits(settings: &Settings) -> ingress::Limits {
 struct Switchboard {
     delivery: OnceLock<Arc<Delivery>>,
     timers: timer::Waker,
+}
+
+impl Switchboard {
+    /// Has everyone look into the store: shards were taken, and what waits there is not known yet.
+    fn look(&self) {
+        if let Some(delivery) = self.delivery.get() {
+            delivery.look();
+        }
+        self.timers.look();
+    }
 }
 
 impl Hints for Switchboard {

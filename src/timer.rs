@@ -77,6 +77,12 @@ impl Waker {
         }
     }
 
+    /// Has the driver look at the store now. Does not block.
+    pub fn look(&self) {
+        *self.lock() = Some(Timestamp(i64::MIN));
+        self.earlier.notify.notify_one();
+    }
+
     fn take(&self) -> Option<Timestamp> {
         self.lock().take()
     }

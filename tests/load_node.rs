@@ -36,6 +36,7 @@ async fn start(directory: &Path) -> Node {
         wire: Arc::new(HttpWire::new().expect("outgoing HTTP can be set up")),
         seed: 1,
         lookup: Lookup(Arc::new(|name| (name == "env:SYNCLINE_LOAD_SECRET").then(|| SECRET.to_owned()))),
+        directory: None,
     };
     Node::start(&settings, ground).await.expect("the node starts")
 }

@@ -82,6 +82,7 @@ async fn start(directory: &Path, files: Files) -> Node {
         wire: Arc::new(HttpWire::new().unwrap()),
         seed: 1,
         lookup: Lookup(Arc::new(|name| (name == "env:SCANNER_SECRET").then(|| SECRET.to_owned()))),
+        directory: None,
     };
     Node::start(&settings, ground).await.unwrap()
 }

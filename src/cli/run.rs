@@ -82,7 +82,7 @@ fn integration(settings: &Settings) -> Result<Integration, Failure> {
 }
 
 async fn start(settings: &Settings, integration: Integration) -> Result<Node, node::Error> {
-    let ground = Ground::of_machine(settings, integration)?;
+    let ground = Ground::of_machine(settings, integration).await?;
     Box::pin(Node::start(settings, ground)).await
 }
 

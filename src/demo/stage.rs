@@ -66,7 +66,7 @@ impl Stage {
         known.extend(SECRETS.map(|(_, name, secret)| (format!("env:{name}"), secret.to_owned())));
         let known =
             move |name: &str| known.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
-        let mut ground = Ground::of_machine(settings, integration)?;
+        let mut ground = Ground::of_machine(settings, integration).await?;
         ground.lookup = Lookup(Arc::new(known));
         Ok(Node::start(settings, ground).await?)
     }

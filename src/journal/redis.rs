@@ -14,7 +14,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::{join_all, try_join_all};
-use redis::{Cmd, TlsCertificates, Value};
+use redis::{Cmd, Value};
 use secrecy::SecretString;
 use syncline_actors::id::{EffectId, EntityId, Epoch, NodeId, ShardId};
 use syncline_actors::outbox::{ExceptionRow, OutboxRow, Progress, TimerRow};
@@ -75,8 +75,8 @@ pub struct Options {
     pub user: Option<String>,
     /// Its password.
     pub password: Option<SecretString>,
-    /// Certificates for `rediss://`, when the system's are not those to trust.
-    pub tls: Option<TlsCertificates>,
+    /// Certificates to trust for `rediss://`, in PEM, when the system's are not those.
+    pub ca: Option<Vec<u8>>,
     /// Takes a server that does not tell how durable it is.
     pub trust_store_durability: bool,
 }
@@ -111,7 +111,7 @@ impl Default for Options {
             patience: Duration::from_millis(1_500),
             user: None,
             password: None,
-            tls: None,
+            ca: None,
             trust_store_durability: false,
         }
     }
@@ -155,6 +155,8 @@ impl Redis {
     /// [`Error::Open`] when a server would lose what is acknowledged, or has another program's library; the text says what to set.
     /// [`Error::Unavailable`] when none can be reached.
     pub async fn open(options: Options) -> Result<Self, Error> {
+        // Redis's client takes what the process has chosen; whoever was first has chosen the same.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let shared = Arc::new(Shared::new(options));
         let servers = Servers::new(shared.clone());
         let redis = Self { shared, servers, held: Mutex::default(), heard: Mutex::default() };

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, RwLock};
 
-use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, Value};
+use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, TlsCertificates, Value};
 use tokio::sync::Mutex;
 
 use super::line::{Line, Place};
@@ -159,9 +159,10 @@ impl Servers {
         if let Some(server) = known.at(&address) {
             return Ok(server.clone());
         }
-        let tls = self.shared.options.tls.clone();
-        let client = match tls {
-            Some(certificates) => Client::build_with_tls(info, certificates),
+        let client = match self.shared.options.ca.clone() {
+            Some(ca) => {
+                Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert: Some(ca) })
+            }
             None => Client::open(info),
         };
         let client = client.map_err(|error| Error::Open(format!("redis at {address}: {error}")))?;
