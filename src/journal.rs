@@ -48,6 +48,15 @@ pub enum Error {
         /// Sequence number of the last record there is.
         found: u64,
     },
+    /// The store has lost records of this shard that were acknowledged, and they could not be written again. Nothing was written, and
+    /// nothing will be until a person accepts the loss.
+    #[error("shard {shard} is suspect, acknowledged records are lost: {why}; see `syncline cluster status`")]
+    Suspect {
+        /// Which shard.
+        shard: ShardId,
+        /// What is missing.
+        why: String,
+    },
     /// The store did not answer, or could not write. Whether anything was written is unknown: stop the actor and replay.
     #[error("journal unavailable: {0}")]
     Unavailable(String),
@@ -181,6 +190,8 @@ pub struct Holding {
     pub boot: u64,
     /// How long the lease still runs by the store's clock; zero: anyone may take it. `None` where leases do not run out.
     pub left: Option<Duration>,
+    /// Why the shard takes nothing in: what was acknowledged there is lost.
+    pub suspect: Option<String>,
 }
 
 /// Which exceptions to list.
@@ -234,6 +245,14 @@ pub trait Journal: std::fmt::Debug + Send + Sync + 'static {
     fn hear(&self, _epochs: &[Grant]) {}
     /// Who holds which shard, in their order.
     async fn holdings(&self) -> Result<Vec<Holding>, Error>;
+    /// The entity at `found` had records up to `expected` that are gone. Nothing is taken in for its shard from now on.
+    async fn suspect(&self, shard: ShardId, why: &str) -> Result<(), Error> {
+        Err(Error::Corrupt(format!("shard {shard}: {why}")))
+    }
+    /// A person accepts what a suspect shard has lost: it takes messages in again, from what is left.
+    async fn accept(&self, _shard: ShardId) -> Result<(), Error> {
+        Ok(())
+    }
 
     /// Writes a record with all that belongs to it. Checks, in this order: the epoch, the deduplication keys, sequence and hash.
     /// When a business key is known and the message's own id is not, the id is kept with that answer, so that the same message gets

@@ -106,9 +106,10 @@ impl Error {
         match error {
             journal::Error::Fenced { shard, .. } => Self::NotOwner { shard: *shard },
             journal::Error::Corrupt(problem) => Self::broken(entity, problem),
-            journal::Error::Conflict { .. } | journal::Error::Unavailable(_) | journal::Error::Open(_) => {
-                Self::Unavailable(error.to_string())
-            }
+            journal::Error::Conflict { .. }
+            | journal::Error::Suspect { .. }
+            | journal::Error::Unavailable(_)
+            | journal::Error::Open(_) => Self::Unavailable(error.to_string()),
         }
     }
 

@@ -213,6 +213,9 @@ impl Resident {
                 core.count(entity.kind(), |kind| count(&kind.duplicates));
                 return Tried::Answered(Reply { answer, duplicate: true });
             }
+            Err(journal::Error::Conflict { found, expected, .. }) if found < expected => {
+                return self.rolled_back(core, entity, expected, found).await;
+            }
             Err(error @ journal::Error::Fenced { .. }) => return Tried::Fenced(Error::of(entity, &error)),
             Err(error) => return Tried::Lost(Error::of(entity, &error)),
         }
@@ -221,6 +224,13 @@ impl Resident {
         (self.hash, self.epoch) = (hash, record.epoch);
         self.tell(core, &from, &record, &rows);
         Tried::Answered(Reply { answer: record.answer, duplicate: false })
+    }
+
+    /// The store knew records of the entity that it has no more. To go on from what is left would hide it.
+    async fn rolled_back(&self, core: &Core, entity: &EntityId, expected: u64, found: u64) -> Tried {
+        let why = format!("{entity} was at record {expected} and is at {found}");
+        let marked = core.journal("suspect", core.journal.suspect(entity.shard(), &why)).await;
+        Tried::Lost(marked.err().map_or(Error::Unavailable(why), |error| Error::of(entity, &error)))
     }
 
     /// Tells those who wait for work and those who watch.

@@ -91,9 +91,10 @@ impl From<Error> for Failure {
         match error {
             Error::Corrupt(text) => Self::Corrupt(text),
             Error::Unavailable(text) => Self::Io(text),
-            refusal @ (Error::Fenced { .. } | Error::Conflict { .. } | Error::Open(_)) => {
-                Self::Refused(refusal)
-            }
+            refusal @ (Error::Fenced { .. }
+            | Error::Conflict { .. }
+            | Error::Suspect { .. }
+            | Error::Open(_)) => Self::Refused(refusal),
         }
     }
 }

@@ -32,6 +32,7 @@ mod line;
 mod lists;
 mod names;
 mod preflight;
+mod recovery;
 mod reply;
 mod request;
 mod servers;
@@ -42,6 +43,7 @@ pub use functions::{LIBRARY, library};
 
 use functions::Call;
 use line::Trouble;
+use recovery::Tail;
 use reply::Said;
 use servers::Servers;
 use shared::{Shared, lock};
@@ -142,10 +144,12 @@ impl Options {
 pub struct Redis {
     shared: Arc<Shared>,
     servers: Servers,
-    /// Shards that were acquired here and not given back.
-    held: Mutex<BTreeMap<ShardId, Epoch>>,
     /// Epochs heard of elsewhere.
     heard: Mutex<BTreeMap<ShardId, Epoch>>,
+    /// The node that took shards here.
+    node: Mutex<Option<NodeId>>,
+    /// The newest appends, to be sent again if the store loses them.
+    tail: Mutex<Tail>,
 }
 
 impl Redis {
@@ -154,17 +158,24 @@ impl Redis {
     /// # Errors
     /// [`Error::Open`] when a server would lose what is acknowledged, or has another program's library; the text says what to set.
     /// [`Error::Unavailable`] when none can be reached.
-    pub async fn open(options: Options) -> Result<Self, Error> {
+    pub async fn open(options: Options) -> Result<Arc<Self>, Error> {
         // Redis's client takes what the process has chosen; whoever was first has chosen the same.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let shared = Arc::new(Shared::new(options));
         let servers = Servers::new(shared.clone());
-        let redis = Self { shared, servers, held: Mutex::default(), heard: Mutex::default() };
+        let redis = Arc::new(Self {
+            shared,
+            servers,
+            heard: Mutex::default(),
+            node: Mutex::default(),
+            tail: Mutex::default(),
+        });
         redis.servers.renew().await?;
         let all = ShardId::all().map(|shard| redis.shared.names.slot(shard)).collect::<BTreeSet<_>>();
         for slot in all {
             redis.servers.of(slot).await?.reader.open().await?;
         }
+        tokio::spawn(recovery::watch(Arc::downgrade(&redis), redis.shared.changes()));
         Ok(redis)
     }
 
@@ -177,23 +188,26 @@ impl Redis {
         Instant::now() + self.shared.options.patience
     }
 
-    /// Has a call carried out that writes.
-    async fn write(&self, slot: u16, lane: usize, call: Call) -> Result<Value, Error> {
-        let (call, until) = (Arc::new(call), self.until());
+    /// Has a call carried out that writes; of a shard, unless it is none or one in doubt.
+    async fn write(
+        &self,
+        slot: u16,
+        lane: usize,
+        of: Option<ShardId>,
+        call: Arc<Call>,
+    ) -> Result<Value, Error> {
+        let until = self.until();
         let mut again = false;
         loop {
             let why = match self.servers.of(slot).await {
-                Err(error) => error.to_string(),
+                Err(error) => text_of(&error),
                 Ok(server) => {
                     let (reply, answer) = oneshot::channel();
-                    server.writers.send(lane, Job { call: call.clone(), until, again, reply }).await;
+                    server.writers.send(lane, Job { call: call.clone(), until, again, of, reply }).await;
                     match answer.await {
                         Ok(Outcome::Answered(value)) => return Ok(value),
                         Ok(Outcome::Failed(error)) => return Err(error),
-                        Ok(Outcome::Elsewhere(why)) => {
-                            let _ = self.servers.renew().await;
-                            why
-                        }
+                        Ok(Outcome::Elsewhere(why)) => self.renew_servers().await.unwrap_or(why),
                         Err(_dropped) => "the store is closed".to_owned(),
                     }
                 }
@@ -207,7 +221,19 @@ impl Redis {
     }
 
     async fn write_shard(&self, shard: ShardId, call: Call) -> Result<Value, Error> {
-        self.write(self.shared.names.slot(shard), usize::from(shard.0), call).await
+        self.write_trusted(shard, Arc::new(call)).await
+    }
+
+    async fn write_trusted(&self, shard: ShardId, call: Arc<Call>) -> Result<Value, Error> {
+        if self.shared.is_doubted(shard) {
+            return Err(Error::Unavailable(writer::IN_DOUBT.to_owned()));
+        }
+        self.write(self.shared.names.slot(shard), usize::from(shard.0), Some(shard), call).await
+    }
+
+    /// The same for a shard that is in doubt: only for looking what has become of it.
+    async fn write_in_doubt(&self, shard: ShardId, call: Arc<Call>) -> Result<Value, Error> {
+        self.write(self.shared.names.slot(shard), usize::from(shard.0), None, call).await
     }
 
     /// Has a command carried out that only reads.
@@ -227,13 +253,10 @@ impl Redis {
 
     /// One try. The outer error: another may work.
     async fn try_read(&self, slot: u16, command: &Cmd) -> Result<Result<Value, Error>, String> {
-        let server = self.servers.of(slot).await.map_err(|error| error.to_string())?;
+        let server = self.servers.of(slot).await.map_err(|error| text_of(&error))?;
         let mut open = match server.reader.open().await {
             Ok(open) => open,
-            Err(error) => {
-                let _ = self.servers.renew().await;
-                return Err(error.to_string());
-            }
+            Err(error) => return Err(self.renew_servers().await.unwrap_or_else(|| text_of(&error))),
         };
         match line::ask(&mut open.connection, command).await {
             Ok(value) => Ok(Ok(value)),
@@ -246,14 +269,28 @@ impl Redis {
             }
             Err((Trouble::Elsewhere, error)) => {
                 server.reader.broken(open.number).await;
-                let _ = self.servers.renew().await;
-                Err(error.to_string())
+                Err(self.renew_servers().await.unwrap_or_else(|| error.to_string()))
             }
         }
     }
 
+    /// Asks anew who holds what; why that is not to be had.
+    async fn renew_servers(&self) -> Option<String> {
+        self.servers.renew().await.err().map(|error| text_of(&error))
+    }
+
     async fn read_shard(&self, shard: ShardId, command: &Cmd) -> Result<Value, Error> {
         self.read(self.shared.names.slot(shard), command).await
+    }
+
+    /// The same, of a shard whose content is not in doubt.
+    async fn read_trusted(&self, shard: ShardId, command: &Cmd) -> Result<Value, Error> {
+        let value = self.read_shard(shard, command).await?;
+        // Looked at afterwards: the connection may be new, and the server another.
+        if self.shared.is_doubted(shard) {
+            return Err(Error::Unavailable(writer::IN_DOUBT.to_owned()));
+        }
+        Ok(value)
     }
 
     /// Asks a function of every shard in `shards` at once.
@@ -271,7 +308,7 @@ impl Redis {
     }
 
     fn held(&self) -> Vec<ShardId> {
-        lock(&self.held).keys().copied().collect()
+        self.shared.held().keys().copied().collect()
     }
 
     fn lease_ms(&self) -> u64 {
@@ -286,7 +323,7 @@ impl Redis {
         match reply::said("acquire", shard, Epoch(0), value)? {
             Said::Done(Some(epoch)) => {
                 let epoch = Epoch(reply::number("acquire", epoch)?);
-                lock(&self.held).insert(shard, epoch);
+                self.shared.held().insert(shard, epoch);
                 self.hear(&[Grant { shard, epoch }]);
                 Ok(Some(Grant { shard, epoch }))
             }
@@ -317,9 +354,11 @@ impl Redis {
     }
 
     fn let_go(&self, grant: Grant) {
-        let mut held = lock(&self.held);
+        let mut held = self.shared.held();
         if held.get(&grant.shard) == Some(&grant.epoch) {
             held.remove(&grant.shard);
+            drop(held);
+            lock(&self.tail).forget(grant.shard);
         }
     }
 
@@ -332,9 +371,18 @@ impl Redis {
     }
 }
 
+/// What is wrong, without saying twice of what kind it is.
+fn text_of(error: &Error) -> String {
+    match error {
+        Error::Unavailable(text) | Error::Open(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
 #[async_trait]
 impl Journal for Redis {
     async fn acquire(&self, shards: &[ShardId], node: &NodeId) -> Result<Vec<Grant>, Error> {
+        *lock(&self.node) = Some(node.clone());
         let grants = try_join_all(shards.iter().map(|shard| self.acquire_one(*shard, node))).await?;
         Ok(grants.into_iter().flatten().collect())
     }
@@ -359,12 +407,25 @@ impl Journal for Redis {
         self.ask_each(ShardId::all(), |lease| Call::reading("holder", lease), request::read_holding).await
     }
 
+    async fn suspect(&self, shard: ShardId, why: &str) -> Result<(), Error> {
+        self.mark(shard, why).await
+    }
+
+    async fn accept(&self, shard: ShardId) -> Result<(), Error> {
+        lock(&self.tail).forget(shard);
+        let call = Call::writing("suspect", self.shared.names.lease(shard)).arg("");
+        self.write_in_doubt(shard, Arc::new(call)).await.map(drop)
+    }
+
     async fn append(&self, append: Append) -> Result<Appended, Error> {
         let (shard, epoch) = (append.entity.shard(), append.epoch);
         self.outgrown(shard, epoch)?;
-        let call = request::append(self.shared.names.lease(shard), &append)?;
-        match reply::said("append", shard, epoch, self.write_shard(shard, call).await?)? {
-            Said::Done(_) => Ok(Appended::Written),
+        let call = Arc::new(request::append(self.shared.names.lease(shard), &append)?);
+        match reply::said("append", shard, epoch, self.write_trusted(shard, call.clone()).await?)? {
+            Said::Done(_) => {
+                lock(&self.tail).keep(shard, call);
+                Ok(Appended::Written)
+            }
             Said::Known(answer) => Ok(Appended::Duplicate(super::rows::read_answer(&answer)?)),
             Said::Elsewhere(found) => {
                 let expected = append.seq.saturating_sub(1);
@@ -377,7 +438,7 @@ impl Journal for Redis {
     async fn load(&self, entity: &EntityId) -> Result<Loaded, Error> {
         let shard = entity.shard();
         let call = Call::reading("load", self.shared.names.lease(shard)).arg(names::entity(entity));
-        request::read_loaded(entity, self.read_shard(shard, &call.command(false)).await?)
+        request::read_loaded(entity, self.read_trusted(shard, &call.command(false)).await?)
     }
 
     async fn records(&self, entity: &EntityId, from: u64, limit: usize) -> Result<Vec<Bytes>, Error> {
@@ -385,7 +446,7 @@ impl Journal for Redis {
         let mut call = Call::reading("records", self.shared.names.lease(shard)).arg(names::entity(entity));
         // Lua counts to 2^53.
         call.number(from.max(1).min(1 << 52)).number(limit.min(1 << 52));
-        let frames = reply::list("records", self.read_shard(shard, &call.command(false)).await?)?;
+        let frames = reply::list("records", self.read_trusted(shard, &call.command(false)).await?)?;
         frames.into_iter().map(|frame| reply::frame("records", frame)).collect()
     }
 
@@ -423,7 +484,7 @@ impl Journal for Redis {
     async fn outbox_of(&self, entity: &EntityId) -> Result<Vec<OutboxRow>, Error> {
         let shard = entity.shard();
         let call = Call::reading("outbox", self.shared.names.lease(shard)).arg(names::entity(entity));
-        request::read_outbox(self.read_shard(shard, &call.command(false)).await?)
+        request::read_outbox(self.read_trusted(shard, &call.command(false)).await?)
     }
 
     async fn progress(
@@ -501,7 +562,7 @@ impl Journal for Redis {
         let call = Call::writing("keep_definition", self.shared.names.shared("definitions"))
             .arg(keys::definition(kind, version))
             .arg(text);
-        match self.write(self.shared.names.shared_slot(), 0, call).await? {
+        match self.write(self.shared.names.shared_slot(), 0, None, Arc::new(call)).await? {
             Value::BulkString(kept) if kept == text.as_bytes() => Ok(()),
             _ => Err(changed_definition(kind, version)),
         }

@@ -55,7 +55,7 @@ pub(super) async fn open(settings: &Settings, boot: u64) -> Result<SharedJournal
                     "journal.redis.tier is `relaxed`: a second of what is acknowledged may be lost with the server"
                 );
             }
-            Ok(Arc::new(Redis::open(options).await?))
+            Ok(Redis::open(options).await?)
         }
     }
 }

@@ -132,7 +132,7 @@ impl Other {
             }
             Self::Redis(server) => {
                 assert_eq!(server.say(&["FLUSHALL"]), "OK");
-                Arc::new(Redis::open(server.options()).await.unwrap())
+                Redis::open(server.options()).await.unwrap()
             }
         }
     }

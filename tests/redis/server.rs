@@ -72,10 +72,56 @@ impl Server {
 
     /// Says something to it in Redis's own words, and returns the answer as text.
     pub(crate) fn say(&self, words: &[&str]) -> String {
-        let port = self.port.to_string();
-        let output = Command::new("redis-cli").args(["-p", &port]).args(words).output().unwrap();
-        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+        say(self.port, words)
     }
+
+    /// Asks until the answer is as it should be.
+    pub(crate) fn until(&self, words: &str, is: impl Fn(&str) -> bool) {
+        let words: Vec<&str> = words.split(' ').collect();
+        let began = Instant::now();
+        while !is(&self.say(&words)) {
+            assert!(began.elapsed() < PATIENCE, "{words:?}: {}", self.say(&words));
+        }
+    }
+
+    /// Makes it a replica of `primary`.
+    pub(crate) fn follow(&self, primary: &Self) {
+        self.say(&["REPLICAOF", "127.0.0.1", &primary.port.to_string()]);
+        self.until("INFO", |info| info.contains("master_link_status:up"));
+    }
+
+    /// Until `replica` has all that this server has.
+    pub(crate) fn until_replicated(&self, replica: &Self) {
+        let offset = |info: &str| {
+            let line = info.lines().find_map(|line| line.strip_prefix("master_repl_offset:"));
+            line.map(|offset| offset.trim().to_owned())
+        };
+        let there = offset(&self.say(&["INFO"]));
+        let behind = |info: &str| offset(info).unwrap().parse::<u64>().unwrap();
+        let there: u64 = there.unwrap().parse().unwrap();
+        replica.until("INFO", |info| behind(info) >= there);
+    }
+
+    /// Stops the process as it is.
+    pub(crate) fn stop(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it go on.
+    pub(crate) fn resume(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("sh").args(["-c", &format!("kill {signal} {id}")]).status().unwrap().success());
+    }
+}
+
+/// Says something to the server at `port`.
+pub(crate) fn say(port: u16, words: &[&str]) -> String {
+    let output = Command::new("redis-cli").args(["-p", &port.to_string()]).args(words).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
 }
 
 impl Drop for Server {

@@ -114,7 +114,7 @@ impl Store {
     pub(super) fn holdings(&self) -> Vec<Holding> {
         let held = |shard| {
             let (epoch, node) = self.epochs.get(&shard).cloned().unwrap_or_default();
-            Holding { shard, epoch, node, boot: 0, left: None }
+            Holding { shard, epoch, node, boot: 0, left: None, suspect: None }
         };
         ShardId::all().map(held).collect()
     }

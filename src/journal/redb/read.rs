@@ -89,7 +89,7 @@ pub(super) fn holdings(read: &ReadTransaction) -> Result<Vec<Holding>, Failure> 
     let held = |shard: ShardId| {
         let stored = get(&epochs, &keys::shard(shard), keys::read_holder)?;
         let (epoch, node) = stored.map(|stored| corrupt(stored, "an epoch")).transpose()?.unwrap_or_default();
-        Ok(Holding { shard, epoch, node, boot: 0, left: None })
+        Ok(Holding { shard, epoch, node, boot: 0, left: None, suspect: None })
     };
     ShardId::all().map(held).collect()
 }

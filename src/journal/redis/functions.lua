@@ -2,7 +2,7 @@
 -- What one call of the journal does inside Redis: all of it or nothing, because every check comes before the first write.
 --
 -- KEYS[1] is the lease of a shard, `{cluster.sN}:l`. All other keys of the shard have the same hash tag and are named from it:
---   :l            lease: e epoch, n node, b boot, u until (ms by this server's clock)
+--   :l            lease: e epoch, n node, b boot, u until (ms by this server's clock), s why it is suspect
 --   :e:<entity>   one hash an entity: h head, s snapshot, d<key> known messages, o<effect> effects, t<name> timers
 --   :j:<entity>   its records, one frame an element; the last one is the head's
 --   :k :T :q      entities, terms and exceptions in the order of their bytes (score 0); :Q the exceptions themselves
@@ -41,9 +41,10 @@ end
 
 -- Nothing if `epoch` holds the shard, else the refusal.
 local function fenced(key, epoch)
-  local lease = redis.call('HMGET', key, 'e', 'n')
-  if lease[1] == epoch and lease[2] then return nil end
-  return {'FENCED', lease[1] or '0'}
+  local lease = redis.call('HMGET', key, 'e', 'n', 's')
+  if lease[1] ~= epoch or not lease[2] then return {'FENCED', lease[1] or '0'} end
+  if lease[3] then return {'SUSPECT', lease[3]} end
+  return nil
 end
 
 local function now_ms()
@@ -68,14 +69,15 @@ end
 -- ARGV: epoch, lease in ms.
 local function renew(keys, args)
   local refusal = fenced(keys[1], args[1])
-  if refusal then return refusal end
+  if refusal and refusal[1] == 'FENCED' then return refusal end
   redis.call('HSET', keys[1], 'u', string.format('%.0f', now_ms() + tonumber(args[2])))
   return {'OK'}
 end
 
 -- ARGV: epoch.
 local function release(keys, args)
-  if fenced(keys[1], args[1]) then return {'OK'} end
+  local refusal = fenced(keys[1], args[1])
+  if refusal and refusal[1] == 'FENCED' then return {'OK'} end
   redis.call('HSET', keys[1], 'e', string.format('%.0f', tonumber(args[1]) + 1))
   redis.call('HDEL', keys[1], 'n', 'b', 'u')
   return {'OK'}
@@ -88,10 +90,20 @@ local function keep_definition(keys, args)
 end
 
 local function holder(keys, args)
-  local lease = redis.call('HMGET', keys[1], 'e', 'n', 'b', 'u')
-  if not lease[1] then return {'0', '', '0', '0'} end
+  local lease = redis.call('HMGET', keys[1], 'e', 'n', 'b', 'u', 's')
+  if not lease[1] then return {'0', '', '0', '0', lease[5] or ''} end
   local left = tonumber(lease[4] or '0') - now_ms()
-  return {lease[1], lease[2] or '', lease[3] or '0', string.format('%.0f', math.max(left, 0))}
+  return {lease[1], lease[2] or '', lease[3] or '0', string.format('%.0f', math.max(left, 0)), lease[5] or ''}
+end
+
+-- Nothing is taken in from now on. ARGV: why; empty: from now on it is again.
+local function suspect(keys, args)
+  if args[1] == '' then
+    redis.call('HDEL', keys[1], 's')
+  else
+    redis.call('HSETNX', keys[1], 's', args[1])
+  end
+  return {'OK'}
 end
 
 -- Connector of an effect that waits: <uncertain><called off><due 8><length 4><connector>...
@@ -151,7 +163,7 @@ local function append(keys, args)
 
   -- Seen before?
   if args[2] == '1' and head and sub(head, 1, 8) == args[4] and sub(head, 9, 40) == args[6] then
-    return {'OK'}
+    return {'OK', 'before'}
   end
   for k = 2, keys_last do
     local value = stored[k]
@@ -384,6 +396,7 @@ redis.register_function('syncline_v1_append', append)
 redis.register_function('syncline_v1_progress', progress)
 redis.register_function('syncline_v1_save_snapshot', save_snapshot)
 redis.register_function('syncline_v1_compact', compact)
+redis.register_function('syncline_v1_suspect', suspect)
 redis.register_function('syncline_v1_keep_definition', keep_definition)
 
 local function read_only(name, callback)

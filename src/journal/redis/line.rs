@@ -65,6 +65,21 @@ impl Line {
         Ok(Open { number, connection })
     }
 
+    /// Whether the server answers on it, now, as the primary.
+    pub(super) async fn alive(&self) -> Result<(), Error> {
+        let mut open = self.open().await?;
+        let role: Result<Vec<Value>, _> = redis::cmd("ROLE").query_async(&mut open.connection).await;
+        let why = match role {
+            Ok(role) if role.first() == Some(&Value::BulkString(b"master".to_vec())) => return Ok(()),
+            Ok(_replica) => {
+                Error::Unavailable(format!("redis at {} is the primary no more", self.place.address))
+            }
+            Err(error) => self.place.unavailable(&error),
+        };
+        self.broken(open.number).await;
+        Err(why)
+    }
+
     /// Gives the connection `number` up.
     pub(super) async fn broken(&self, number: u64) {
         let mut live = self.live.lock().await;

@@ -95,6 +95,7 @@ pub(super) fn said(what: &str, shard: ShardId, held: Epoch, value: Value) -> Res
         "FENCED" => {
             return Err(Error::Fenced { shard, held, current: Epoch(number(what, next())?) });
         }
+        "SUSPECT" => return Err(Error::Suspect { shard, why: text(what, next())? }),
         other => return Err(odd(what, &Value::SimpleString(other.to_owned()))),
     })
 }

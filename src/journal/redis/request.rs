@@ -130,8 +130,9 @@ pub(super) fn read_holding(shard: ShardId, value: Value) -> Result<Holding, Erro
     let node = reply::text("holder", next())?;
     let boot = reply::number("holder", next())?;
     let left_ms = reply::number("holder", next())?;
+    let suspect = Some(reply::text("holder", next())?).filter(|why| !why.is_empty());
     let node = (!node.is_empty()).then(|| NodeId(node.into()));
-    Ok(Holding { shard, epoch, node, boot, left: Some(std::time::Duration::from_millis(left_ms)) })
+    Ok(Holding { shard, epoch, node, boot, left: Some(std::time::Duration::from_millis(left_ms)), suspect })
 }
 
 /// Snapshot, head and records after the snapshot; they must meet.

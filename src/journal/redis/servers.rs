@@ -4,6 +4,7 @@ use std::sync::{Arc, RwLock};
 
 use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, TlsCertificates, Value};
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use super::line::{Line, Place};
 use super::names::SLOTS;
@@ -26,7 +27,8 @@ pub(super) struct Server {
 pub(super) struct Servers {
     shared: Arc<Shared>,
     map: RwLock<Arc<Map>>,
-    refreshing: Mutex<()>,
+    /// Held by whoever asks the servers; when the last one was done.
+    asked: Mutex<Option<Instant>>,
 }
 
 /// Who holds which slots.
@@ -50,7 +52,7 @@ impl Map {
 
 impl Servers {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, map: RwLock::default(), refreshing: Mutex::default() }
+        Self { shared, map: RwLock::default(), asked: Mutex::default() }
     }
 
     fn map(&self) -> Arc<Map> {
@@ -77,24 +79,28 @@ impl Servers {
     }
 
     async fn refresh(&self, known: &Arc<Map>) -> Result<(), Error> {
-        let _one_at_a_time = self.refreshing.lock().await;
-        if !Arc::ptr_eq(known, &self.map()) {
-            return Ok(()); // Somebody was faster.
+        let wanted = Instant::now();
+        let mut asked = self.asked.lock().await;
+        // Somebody was faster: their answer is as new as ours would be.
+        if !Arc::ptr_eq(known, &self.map()) || asked.is_some_and(|asked| asked >= wanted) {
+            return Ok(());
         }
-        let new = if self.shared.options.cluster_mode {
-            self.slots(known).await?
+        let found = if self.shared.options.cluster_mode {
+            self.slots(known).await
         } else {
-            self.primary(known).await?
+            self.primary(known).await
         };
+        *asked = Some(Instant::now());
+        let new = found?;
         let moved = !known.ranges.is_empty()
             && (new.ranges.len() != known.ranges.len()
                 || new.ranges.iter().zip(&known.ranges).any(|(new, old)| {
                     (new.0, new.1, &new.2.place.address) != (old.0, old.1, &old.2.place.address)
                 }));
-        *self.map.write().expect("no code panics while it holds the map") = Arc::new(new);
         if moved {
             self.shared.changed();
         }
+        *self.map.write().expect("no code panics while it holds the map") = Arc::new(new);
         Ok(())
     }
 
@@ -103,8 +109,8 @@ impl Servers {
         let mut reasons = Vec::new();
         for url in &self.shared.options.urls {
             let server = self.server(known, info(url, &self.shared)?)?;
-            match server.reader.open().await {
-                Ok(_open) => return Ok(Map { ranges: vec![(0, SLOTS - 1, server)] }),
+            match server.reader.alive().await {
+                Ok(()) => return Ok(Map { ranges: vec![(0, SLOTS - 1, server)] }),
                 Err(error) => reasons.push(error),
             }
         }
@@ -229,7 +235,9 @@ fn moved_to(template: &ConnectionAddr, host: String, port: u16) -> ConnectionAdd
 
 /// Of several reasons, those that do not pass by themselves, if there are any.
 fn worst(reasons: Vec<Error>) -> Error {
-    let text = |reasons: &[&Error]| reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    let text = |reasons: &[&Error]| {
+        reasons.iter().map(|reason| super::text_of(reason)).collect::<Vec<_>>().join("; ")
+    };
     let lasting: Vec<&Error> = reasons.iter().filter(|reason| !reason.is_transient()).collect();
     let passing: Vec<&Error> = reasons.iter().filter(|reason| reason.is_transient()).collect();
     // While a server cannot be reached, nobody knows whether it is the right one.

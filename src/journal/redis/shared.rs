@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
+use syncline_actors::id::{Epoch, ShardId};
 use tokio::sync::watch;
 
 use super::Options;
@@ -18,6 +19,10 @@ pub(super) struct Shared {
     connections: AtomicU64,
     warned: Mutex<BTreeSet<String>>,
     met: Mutex<BTreeMap<String, Identity>>,
+    /// Shards that were acquired here and not given back.
+    held: Mutex<BTreeMap<ShardId, Epoch>>,
+    /// Those of them that nothing is said about until they were looked at.
+    doubted: Mutex<BTreeSet<ShardId>>,
     /// Counts the times that a server came back as another one.
     changes: watch::Sender<u64>,
 }
@@ -37,6 +42,8 @@ impl Shared {
             connections: AtomicU64::new(0),
             warned: Mutex::default(),
             met: Mutex::default(),
+            held: Mutex::default(),
+            doubted: Mutex::default(),
             changes: watch::Sender::new(0),
         }
     }
@@ -69,9 +76,30 @@ impl Shared {
         }
     }
 
-    /// Something about the servers has changed.
+    /// Something about the servers has changed: every shard held is in doubt.
     pub(super) fn changed(&self) {
+        let held: Vec<ShardId> = lock(&self.held).keys().copied().collect();
+        lock(&self.doubted).extend(held);
         self.changes.send_modify(|changes| *changes += 1);
+    }
+
+    /// Shards that were acquired here and not given back.
+    pub(super) fn held(&self) -> MutexGuard<'_, BTreeMap<ShardId, Epoch>> {
+        lock(&self.held)
+    }
+
+    /// Shards in doubt.
+    pub(super) fn doubted(&self) -> Vec<ShardId> {
+        lock(&self.doubted).iter().copied().collect()
+    }
+
+    pub(super) fn is_doubted(&self, shard: ShardId) -> bool {
+        lock(&self.doubted).contains(&shard)
+    }
+
+    /// A shard was looked at.
+    pub(super) fn trust(&self, shard: ShardId) {
+        lock(&self.doubted).remove(&shard);
     }
 
     pub(super) fn changes(&self) -> watch::Receiver<u64> {

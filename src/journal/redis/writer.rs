@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{RedisError, Value};
+use syncline_actors::id::ShardId;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -25,6 +26,9 @@ const QUEUE_MAX: usize = 1_024;
 /// Pause before a server is tried again.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// What is said of a shard in doubt.
+pub(super) const IN_DOUBT: &str = "redis has changed: what was acknowledged is being looked for";
+
 /// A call on its way.
 #[derive(Debug)]
 pub(super) struct Job {
@@ -32,6 +36,8 @@ pub(super) struct Job {
     /// When its caller is told that the store is unavailable.
     pub(super) until: Instant,
     pub(super) again: bool,
+    /// The shard, unless the call looks into a shard that is in doubt.
+    pub(super) of: Option<ShardId>,
     pub(super) reply: oneshot::Sender<Outcome>,
 }
 
@@ -89,12 +95,11 @@ impl Writer {
     async fn round(&self, group: &mut Vec<Job>) {
         let open = match self.line.open().await {
             Ok(open) => open,
-            Err(error @ Error::Open(_)) => {
-                let text = error.to_string();
-                // Most likely it is the primary no more.
+            // Most likely it is the primary no more.
+            Err(error) => {
+                let text = super::text_of(&error);
                 return group.drain(..).for_each(|job| answer(job, Outcome::Elsewhere(text.clone())));
             }
-            Err(error) => return self.wait_or_give_up(group, &error.to_string()).await,
         };
         let number = open.number;
         match self.send(open, group).await {
@@ -102,7 +107,7 @@ impl Writer {
             Err(error) => {
                 self.line.broken(number).await;
                 group.iter_mut().for_each(|job| job.again = true);
-                self.wait_or_give_up(group, &self.place.unavailable(&error).to_string()).await;
+                self.wait_or_give_up(group, &super::text_of(&self.place.unavailable(&error))).await;
             }
         }
     }
@@ -143,7 +148,10 @@ impl Writer {
             _ => None,
         };
         for (job, answered) in group.drain(..).zip(answers) {
+            // An answer of a server that may have lost something means nothing before it was looked at.
+            let doubted = job.of.is_some_and(|shard| self.place.shared.is_doubted(shard));
             let outcome = match (answered, &short) {
+                _ if doubted => Outcome::Failed(Error::Unavailable(IN_DOUBT.to_owned())),
                 (Ok(_), Some(short)) => Outcome::Failed(Error::Unavailable(short.clone())),
                 (Ok(value), None) => Outcome::Answered(value),
                 (Err(error), _) => match Trouble::of(&error) {

@@ -1,0 +1,137 @@
+//! A replica takes over that lacks the end: what was acknowledged is written again, or the loss is loud. Never silent.
+
+use std::time::Duration;
+
+use syncline::journal::redis::{Options, Redis, Tier};
+use syncline::journal::{Appended, Error, SharedJournal};
+use syncline_actors::id::NodeId;
+
+use crate::kit::{Chain, take_all};
+use crate::server::Server;
+
+/// A primary and its replica, in step.
+fn group() -> (Server, Server) {
+    let (primary, replica) = (Server::start(), Server::start());
+    replica.follow(&primary);
+    primary.until("INFO", |info| info.contains("state=online"));
+    (primary, replica)
+}
+
+fn options(primary: &Server, replica: &Server) -> Options {
+    Options {
+        urls: vec![primary.url(), replica.url()],
+        patience: Duration::from_millis(500),
+        ..primary.options()
+    }
+}
+
+/// Until the journal answers for the entity again; what it says first.
+async fn answer(journal: &SharedJournal, chain: &Chain) -> Result<Appended, Error> {
+    let began = tokio::time::Instant::now();
+    loop {
+        match journal.append(chain.next("after", 9, vec![])).await {
+            Err(error) if error.is_transient() => {
+                assert!(began.elapsed() < Duration::from_secs(20), "{error}");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            answer => return answer,
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_end_that_a_promoted_replica_lacks_is_written_again() {
+    let (mut primary, replica) = group();
+    let journal: SharedJournal = Redis::open(options(&primary, &replica)).await.unwrap();
+    take_all(&*journal).await;
+    let mut chains: Vec<_> = (0..20).map(|n| Chain::new(&format!("order/{n}"))).collect();
+    for chain in &mut chains {
+        chain.write(&journal, "before", 1, vec![]).await;
+    }
+    primary.until_replicated(&replica);
+    // From here on the replica does not hear of it.
+    replica.say(&["REPLICAOF", "NO", "ONE"]);
+    for chain in &mut chains {
+        for n in 0..3 {
+            chain.write(&journal, &format!("m{n}"), 2, vec![]).await;
+        }
+    }
+    primary.kill();
+    for chain in &chains {
+        let said = answer(&journal, chain).await;
+        assert_eq!(said.unwrap(), Appended::Written, "{}", chain.entity);
+        assert_eq!(journal.load(&chain.entity).await.unwrap().tail.len(), 5, "{}", chain.entity);
+    }
+}
+
+#[tokio::test]
+async fn an_epoch_that_a_promoted_replica_lacks_is_taken_again_above_it() {
+    let (mut primary, replica) = group();
+    let journal: SharedJournal = Redis::open(options(&primary, &replica)).await.unwrap();
+    take_all(&*journal).await;
+    let mut chain = Chain::new("order/a");
+    chain.write(&journal, "before", 1, vec![]).await;
+    primary.until_replicated(&replica);
+    replica.say(&["REPLICAOF", "NO", "ONE"]);
+    // A new epoch that only the primary knows, and a record under it.
+    let shard = chain.entity.shard();
+    let grant = journal.acquire(&[shard], &NodeId("n1".into())).await.unwrap()[0];
+    chain.epoch = grant.epoch;
+    chain.write(&journal, "m1", 2, vec![]).await;
+    primary.kill();
+    // Who holds the lost epoch is told to take the shard anew, above it; nobody else can have the same number.
+    let Err(Error::Fenced { current, .. }) = answer(&journal, &chain).await else { panic!("it went on") };
+    assert!(current > grant.epoch, "{current} after {}", grant.epoch);
+    let again = journal.acquire(&[shard], &NodeId("n1".into())).await.unwrap()[0];
+    assert!(again.epoch > current);
+    chain.epoch = again.epoch;
+    assert_eq!(answer(&journal, &chain).await.unwrap(), Appended::Written);
+    assert_eq!(journal.load(&chain.entity).await.unwrap().tail.len(), 3, "no record is lost");
+}
+
+#[tokio::test]
+async fn a_store_that_was_wiped_takes_nothing_in_until_a_person_accepts_it() {
+    let mut server = Server::start();
+    let journal: SharedJournal = Redis::open(server.options()).await.unwrap();
+    take_all(&*journal).await;
+    let mut chain = Chain::new("order/a");
+    chain.write(&journal, "m1", 1, vec![]).await;
+    server.say(&["FLUSHALL"]);
+    server.kill();
+    server.restart();
+    // The shard was taken anew above what was known, so its old owner hears of a later epoch first.
+    let Err(Error::Fenced { .. }) = answer(&journal, &chain).await else { panic!("it went on") };
+    let shard = chain.entity.shard();
+    let mut fresh = Chain::new("order/a");
+    fresh.epoch = journal.acquire(&[shard], &NodeId("n1".into())).await.unwrap()[0].epoch;
+    let Err(Error::Suspect { why, .. }) = answer(&journal, &fresh).await else { panic!("it went on") };
+    assert!(why.contains("nothing of the shard is left"), "{why}");
+    let suspect = journal.holdings().await.unwrap()[usize::from(shard.0)].suspect.clone();
+    assert_eq!(suspect, Some(why));
+    journal.accept(shard).await.unwrap();
+    assert_eq!(answer(&journal, &fresh).await.unwrap(), Appended::Written);
+}
+
+#[tokio::test]
+async fn what_replicas_do_not_have_is_not_acknowledged() {
+    let (primary, replica) = group();
+    let tier = Tier::Replicated { replicas: 1, wait: Duration::from_millis(200) };
+    let journal: SharedJournal = Redis::open(Options { tier, ..options(&primary, &replica) }).await.unwrap();
+    take_all(&*journal).await;
+    let mut chain = Chain::new("order/a");
+    chain.write(&journal, "m1", 1, vec![]).await;
+    // The replica is there but does not answer.
+    replica.stop();
+    let refused = journal.append(chain.next("m2", 2, vec![])).await;
+    let Err(Error::Unavailable(text)) = refused else { panic!("{refused:?}") };
+    assert!(text.contains("0 of 1 replicas have it"), "{text}");
+    replica.resume();
+    // It is on the primary, as the message tells when it comes again.
+    let again = loop {
+        match journal.append(chain.next("m2", 2, vec![])).await {
+            Err(error) if error.is_transient() => {}
+            answer => break answer.unwrap(),
+        }
+    };
+    assert!(matches!(again, Appended::Duplicate(_)), "{again:?}");
+}
