@@ -234,15 +234,12 @@ impl Host {
         frames.iter().map(|frame| decode(frame)).collect()
     }
 
-    /// Whether every shard that is held here is leased and served now, and, where one node holds all, whether it does; if not, why.
+    /// Whether every shard is owned, leased and served here now; if not, why.
     pub fn ready(&self) -> Result<(), Error> {
         if self.core.is_stopping() {
             return Err(Error::Stopping);
         }
-        if self.core.config.takes_all {
-            return ShardId::all().try_for_each(|shard| self.core.leased(shard).map(drop));
-        }
-        self.core.routes().try_for_each(|(shard, _)| self.core.leased(shard).map(drop))
+        ShardId::all().try_for_each(|shard| self.core.leased(shard).map(drop))
     }
 
     /// The epoch under which `shard` is held here, if its lease is not in doubt.
