@@ -1,5 +1,7 @@
 //! Clusters of nodes on a simulated network: what gossip promises, over many seeds. `SEED=n` runs one.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -374,6 +376,24 @@ fn a_node_that_cannot_take_part_is_not_started() {
         assert!(refused(nameless).contains("the cluster"));
         let long = Card { zone: Some("x".repeat(64)), ..card(0) };
         assert!(refused(Config { card: long, ..config(0, 1) }).contains("the zone"));
+    });
+}
+
+#[test]
+fn a_quiet_cluster_says_little() {
+    simulate(1, async |mut world| {
+        world.join(3).await;
+        let told: Vec<_> = ShardId::all().map(|shard| (shard, Epoch(1))).collect();
+        world.node(0).tell_epochs(&told);
+        tokio::time::sleep(secs(60)).await;
+        let before = world.net.tapped().len();
+        tokio::time::sleep(secs(100)).await;
+        let sent = &world.net.tapped()[before..];
+        let bytes: usize = sent.iter().map(|(_, _, datagram)| datagram.len()).sum();
+        let (count, bytes) = (sent.len() / 300, bytes / 300);
+        println!("a node with 256 epochs sends {count} datagrams and {bytes} bytes a second");
+        assert!(count <= 10 && bytes <= 5_000, "{count} datagrams, {bytes} bytes");
+        assert!(sent.iter().all(|(_, _, datagram)| datagram.len() <= 1_200));
     });
 }
 

@@ -358,3 +358,87 @@ fn is_malformed(error: &foca::Error) -> bool {
             | Error::CustomBroadcast(_)
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Key;
+    use super::super::card::tests::card;
+    use super::*;
+
+    fn addr(port: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    fn swarm(node: &str, port: u16, boot: u64, draining: bool, now: Instant) -> Swarm {
+        let config = Config {
+            card: Card { draining, ..card(node) },
+            cluster: "prod".to_owned(),
+            advertise: addr(port),
+            seeds: vec![Seed::Addr(addr(1))],
+            keys: KeyRing::new(vec![Key::new([7; 32])]).unwrap(),
+            boot,
+        };
+        Swarm::new(config, SharedHeard::default(), boot, now)
+    }
+
+    /// Gives each what the other sends until both are silent.
+    fn talk(a: &mut Swarm, b: &mut Swarm, now: Instant) {
+        loop {
+            let (from_a, from_b) = (a.take_outgoing(), b.take_outgoing());
+            if from_a.is_empty() && from_b.is_empty() {
+                return;
+            }
+            for sent in from_a {
+                b.hear(&sent.datagram, addr(1), now);
+            }
+            for sent in from_b {
+                a.hear(&sent.datagram, addr(2), now);
+            }
+        }
+    }
+
+    #[test]
+    fn the_card_of_a_former_life_is_not_shown() {
+        let now = Instant::now();
+        let (mut a, mut b) = (swarm("a", 1, 1, false, now), swarm("b", 2, 1, true, now));
+        b.wake(now);
+        talk(&mut a, &mut b, now);
+        let later = now + Duration::from_secs(1);
+        a.wake(later);
+        b.wake(later);
+        talk(&mut a, &mut b, later);
+        let b_of = |a: &mut Swarm| a.take_members().unwrap().get(&NodeId("b".into())).cloned();
+        assert!(b_of(&mut a).unwrap().card.draining);
+
+        let mut again = swarm("b", 2, 2, false, later);
+        again.wake(later);
+        for sent in again.take_outgoing() {
+            a.hear(&sent.datagram, addr(2), later);
+        }
+        assert_eq!(b_of(&mut a), None, "it is up, but nothing is known of it");
+        talk(&mut a, &mut again, later);
+        let last = later + Duration::from_secs(1);
+        a.wake(last);
+        again.wake(last);
+        talk(&mut a, &mut again, last);
+        let member = b_of(&mut a).unwrap();
+        assert_eq!((member.boot, member.card.draining), (2, false));
+    }
+
+    #[test]
+    fn hostile_datagrams_are_counted_and_change_nothing() {
+        let now = Instant::now();
+        let mut a = swarm("a", 1, 1, false, now);
+        a.take_members();
+        for datagram in
+            [&b""[..], b"SG", &[0; 1_300], b"SG\x01 and so on and so forth, for a while more than a header"]
+        {
+            a.hear(datagram, addr(9), now);
+        }
+        let mut peer = swarm("b", 2, 1, false, now);
+        let nonsense = peer.seal.seal(b"sealed, but no gossip");
+        a.hear(&nonsense, addr(2), now);
+        assert_eq!(a.stats, Stats { received: 5, malformed: 5, ..Stats::default() });
+        assert!(a.take_outgoing().is_empty() && a.take_members().is_none());
+    }
+}

@@ -15,6 +15,9 @@ use tokio::time::Instant;
 /// A datagram on its way: from, to, bytes.
 pub(crate) type Sent = (SocketAddr, SocketAddr, Vec<u8>);
 
+/// A datagram at its end: bytes, from.
+type Arrival = (Vec<u8>, SocketAddr);
+
 #[derive(Debug, Clone)]
 pub(crate) struct Net(Arc<Mutex<State>>);
 
@@ -32,7 +35,8 @@ struct State {
 
 #[derive(Debug, Default)]
 struct Inbox {
-    waiting: Mutex<BTreeMap<(Instant, u64), (Vec<u8>, SocketAddr)>>,
+    /// What is on its way, by arrival.
+    waiting: Mutex<BTreeMap<(Instant, u64), Arrival>>,
     arrived: Notify,
     resumed: Notify,
 }
@@ -120,7 +124,7 @@ pub(crate) struct Link {
 
 impl Link {
     /// What has come, or when the next will.
-    fn take(&self) -> Result<(Vec<u8>, SocketAddr), Option<Instant>> {
+    fn take(&self) -> Result<Arrival, Option<Instant>> {
         let mut waiting = self.inbox.waiting.lock().unwrap();
         let Some(first) = waiting.first_entry() else { return Err(None) };
         let due = first.key().0;
