@@ -245,6 +245,33 @@ fn a_late_node_learns_every_card_and_epoch_even_of_the_dead() {
 }
 
 #[test]
+fn a_short_cut_costs_nobody_and_what_was_told_into_it_is_told_again() {
+    let (mut ran, mut stayed) = (0, 0);
+    for seed in seeds(30) {
+        ran += 1;
+        stayed += simulate(seed, async |mut world| {
+            world.join(3).await;
+            tokio::time::sleep(secs(10)).await;
+            let all_stay = |node| holds_for(world.node(node).members(), secs(12), |all| all.count() == 3);
+            let watched = tokio::spawn(all([0, 1, 2].map(all_stay)));
+            world.split(&[&[0], &[1], &[2]]);
+            world.node(0).tell_epochs(&[(ShardId(9), Epoch(8))]);
+            world.node(0).update_card(Card { draining: true, ..card(0) }).unwrap();
+            tokio::time::sleep(Duration::from_millis(2_500)).await; // every transmission is spent by then
+            world.net.heal();
+            let drains = |members: &syncline::gossip::Members| {
+                members.get(&name(0)).is_some_and(|member| member.card.draining)
+            };
+            world.until_all(&[1, 2], secs(7), drains).await;
+            assert_eq!(world.node(1).epochs()[&ShardId(9)], Epoch(8), "SEED={seed}");
+            u64::from(watched.await.unwrap())
+        });
+    }
+    println!("a cut of 2.5 s: {stayed} of {ran} clusters took nobody for dead");
+    assert!(stayed * 10 >= ran * 9 || ran == 1, "{stayed} of {ran}");
+}
+
+#[test]
 fn epochs_only_grow() {
     simulate(1, async |mut world| {
         world.join(3).await;

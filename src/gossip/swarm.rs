@@ -334,8 +334,10 @@ fn settings() -> foca::Config {
         probe_period: Duration::from_millis(500),
         probe_rtt: Duration::from_millis(200),
         suspect_to_down_after: Duration::from_secs(3),
-        // foca computes 2 for three nodes; then a refuted suspicion gets lost, and the living are declared dead.
-        max_transmissions: NonZeroU8::new(10).expect("not zero"),
+        // foca computes 2 for three nodes. With few, all copies of a suspicion go into a short cut, and its victim never learns
+        // that it has to object: after a total cut of 2 s the living were declared dead in 28 of 30 clusters with 10, in 1 with
+        // 30. It costs 2.4 kB/s instead of 1.1.
+        max_transmissions: NonZeroU8::new(30).expect("not zero"),
         remove_down_after: Some(Duration::from_hours(24)),
         max_packet_size: NonZeroUsize::new(CONTENT_MAX).expect("not zero"),
         notify_down_members: true,
