@@ -264,7 +264,9 @@ fn a_short_cut_costs_nobody_and_what_was_told_into_it_is_told_again() {
             };
             world.until_all(&[1, 2], secs(7), drains).await;
             assert_eq!(world.node(1).epochs()[&ShardId(9)], Epoch(8), "SEED={seed}");
-            u64::from(watched.await.unwrap())
+            let stayed = watched.await.unwrap();
+            let rejoins: u64 = (0..3).map(|node| *world.node(node).rejoins().borrow()).sum();
+            u64::from(stayed && rejoins == 0)
         });
     }
     println!("a cut of 2.5 s: {stayed} of {ran} clusters took nobody for dead");

@@ -5,7 +5,7 @@ use std::num::{NonZeroU8, NonZeroUsize};
 use std::sync::Arc;
 use std::time::Duration;
 
-use foca::{AccumulatingRuntime, Foca, OwnedNotification, PeriodicParams};
+use foca::{AccumulatingRuntime, Foca, OwnedNotification, PeriodicParams, State, Timer};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use syncline_actors::id::{Epoch, NodeId, ShardId};
@@ -62,6 +62,8 @@ pub(super) struct Swarm {
     wants_lookup: bool,
     changed: bool,
     is_leaving: bool,
+    /// This node was declared down and has not called on anybody since.
+    has_new_life: bool,
     /// How often this node was declared down and came back.
     pub(super) rejoins: u64,
     pub(super) stats: Stats,
@@ -100,6 +102,7 @@ impl Swarm {
             wants_lookup: false,
             changed: true,
             is_leaving: false,
+            has_new_life: false,
             rejoins: 0,
             stats: Stats::default(),
         };
@@ -148,6 +151,9 @@ impl Swarm {
     /// Does what is due at `now`.
     pub(super) fn wake(&mut self, now: Instant) {
         while let Some(timer) = self.timers.pop(now) {
+            if self.is_moot(&timer) {
+                continue;
+            }
             if let Err(error) = self.foca.handle_timer(timer, &mut self.runtime) {
                 tracing::debug!(%error, "a probe was cut short; the next one sets it right");
             }
@@ -164,8 +170,25 @@ impl Swarm {
         }
     }
 
+    /// Whether `timer` would declare a node down that has objected meanwhile. foca 2.0.0 leaves it up, but tells it all the same
+    /// that it is down, and the living change their lives for nothing.
+    fn is_moot(&self, timer: &Timer<Peer>) -> bool {
+        let Timer::ChangeSuspectToDown { member_id, incarnation, .. } = timer else { return false };
+        let is_suspect = |member: &foca::Member<Peer>| {
+            member.id() == member_id
+                && member.incarnation() == *incarnation
+                && member.state() == State::Suspect
+        };
+        !self.foca.iter_membership_state().any(is_suspect)
+    }
+
     /// Calls on every seed that is not a member, and asks for the seeds' names to be looked up again.
     fn announce(&mut self, now: Instant) {
+        if std::mem::take(&mut self.has_new_life) {
+            // Members may have one too: then none would take what is addressed to the life it had.
+            let addrs: Vec<SocketAddr> = self.foca.iter_members().map(|member| member.id().addr).collect();
+            self.announce_to(&addrs);
+        }
         let addrs: Vec<SocketAddr> = self.seeds.iter().filter_map(Seed::addr).collect();
         let has_names = addrs.len() < self.seeds.len();
         let is_missing = self.call_on(&addrs, now);
@@ -182,12 +205,16 @@ impl Swarm {
     /// Announces this node to those of `addrs` that are not members; whether there are any.
     fn call_on(&mut self, addrs: &[SocketAddr], now: Instant) -> bool {
         let strangers = self.strangers(addrs);
-        for addr in &strangers {
+        self.announce_to(&strangers);
+        self.settle(now);
+        !strangers.is_empty()
+    }
+
+    fn announce_to(&mut self, addrs: &[SocketAddr]) {
+        for addr in addrs {
             let outcome = self.foca.announce(Peer::anyone_at(*addr), &mut self.runtime);
             outcome.expect("an announcement fits a datagram");
         }
-        self.settle(now);
-        !strangers.is_empty()
     }
 
     fn strangers(&self, addrs: &[SocketAddr]) -> Vec<SocketAddr> {
@@ -281,6 +308,7 @@ impl Swarm {
             }
             OwnedNotification::Rejoin(_) | OwnedNotification::Defunct if !self.is_leaving => {
                 self.rejoins += 1;
+                self.has_new_life = true;
                 self.announce_at = self.announce_at.min(now + ANNOUNCE_AFTER_REJOIN);
                 tracing::warn!(rejoins = self.rejoins, "this node was declared down and comes back");
             }
