@@ -225,7 +225,7 @@ fn a_node_with_another_key_or_of_another_cluster_never_gets_in() {
 
 #[test]
 fn a_late_node_learns_every_card_and_epoch_even_of_the_dead() {
-    for seed in seeds(20) {
+    for seed in seeds(10) {
         simulate(seed, async |mut world| {
             world.join(4).await;
             let told: Vec<(ShardId, Epoch)> =
