@@ -21,7 +21,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use syncline_actors::id::{Epoch, ShardId};
+use syncline_actors::id::{Epoch, SHARDS, ShardId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -239,7 +239,7 @@ impl Gossip {
         Ok(Self { commands, members, rejoins, heard, stats, node })
     }
 
-    /// Who is up, from now on. A node is listed once its card has come.
+    /// Who is up, from now on; closed when this node has left. A node is listed once its card has come.
     pub fn members(&self) -> watch::Receiver<Arc<Members>> {
         self.members.clone()
     }
@@ -250,7 +250,11 @@ impl Gossip {
     }
 
     /// Tells all nodes of these epochs, and those who join later.
+    ///
+    /// # Panics
+    /// When there is no such shard.
     pub fn tell_epochs(&self, epochs: &[(ShardId, Epoch)]) {
+        assert!(epochs.iter().all(|(shard, _)| shard.0 < SHARDS), "shards are below {SHARDS}: {epochs:?}");
         let news: Vec<(ShardId, Epoch)> = {
             let mut heard = self.heard.lock();
             epochs.iter().copied().filter(|(shard, epoch)| heard.epoch(*shard, *epoch)).collect()

@@ -39,7 +39,7 @@ fn write(path: &Path, counter: u64) -> std::io::Result<()> {
     writeln!(file, "{counter}")?;
     file.sync_all()?;
     std::fs::rename(&fresh, path)?;
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     File::open(dir)?.sync_all()
 }
 

@@ -9,6 +9,7 @@ use foca::{Header, Member, Message, State};
 use syncline_actors::id::NodeId;
 
 use super::peer::{Life, Peer};
+use super::seal::NAME_MAX;
 
 /// The bytes are not what they should be; the text says where reading stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -59,8 +60,16 @@ impl<'a> Reader<'a> {
     }
 
     fn peer(&mut self) -> Result<Peer, Malformed> {
-        let node = NodeId(self.text()?.into());
-        let addr = self.addr()?;
+        let peer = self.peer_or_anyone()?;
+        if peer.is_anyone() { Err(Malformed("a node without a name")) } else { Ok(peer) }
+    }
+
+    fn peer_or_anyone(&mut self) -> Result<Peer, Malformed> {
+        let node = self.text()?;
+        if node.len() > NAME_MAX {
+            return Err(Malformed("a name is too long"));
+        }
+        let (node, addr) = (NodeId(node.into()), self.addr()?);
         Ok(Peer { node, addr, life: Life { boot: self.u64()?, rejoin: self.u32()? } })
     }
 
@@ -152,7 +161,7 @@ impl foca::Codec<Peer> for Codec {
     fn decode_header(&mut self, buf: impl Buf) -> Result<Header<Peer>, Malformed> {
         let mut header = read(buf, |from| {
             let (src, src_incarnation) = (from.peer()?, from.u16()?);
-            Ok(Header { src, src_incarnation, dst: from.peer()?, message: from.message()? })
+            Ok(Header { src, src_incarnation, dst: from.peer_or_anyone()?, message: from.message()? })
         })?;
         if header.dst.is_anyone() {
             header.dst.node = self.own.clone();
@@ -270,6 +279,17 @@ mod tests {
         fn any_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
             let _ = codec().decode_header(&bytes[..]);
             let _ = codec().decode_member(&bytes[..]);
+        }
+    }
+
+    #[test]
+    fn a_member_without_a_name_or_with_an_endless_one_is_malformed() {
+        for name in [String::new(), "x".repeat(64)] {
+            let addr = "127.0.0.1:1".parse().unwrap();
+            let member = Member::alive(Peer { node: NodeId(name.into()), addr, life: Life::default() });
+            let mut bytes = Vec::new();
+            codec().encode_member(&member, &mut bytes).unwrap();
+            assert!(codec().decode_member(&bytes[..]).is_err());
         }
     }
 
