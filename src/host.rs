@@ -172,7 +172,10 @@ impl Host {
     /// [`Error::Start`] when a definition was changed without a new version, or the journal does not answer.
     pub async fn start(config: HostConfig, mut means: Means) -> Result<Self, Error> {
         add_builtin(&mut means.catalog);
-        let refused = |error: crate::journal::Error| Error::Start(error.to_string());
+        let refused = |error: crate::journal::Error| match error {
+            crate::journal::Error::Unavailable(why) => Error::Unavailable(why),
+            lasting => Error::Start(lasting.to_string()),
+        };
         for process in means.catalog.iter() {
             let kept = means.journal.keep_definition(&process.name, process.version, &process.text).await;
             kept.map_err(refused)?;

@@ -106,6 +106,15 @@ pub enum MailboxError {
         /// When to come back.
         retry_after: Duration,
     },
+    /// Another node takes it, or this one when it has taken its place: 503, and the connection is closed, so that a balancer that
+    /// distributes connections sends the next request elsewhere.
+    #[error("{why}")]
+    Elsewhere {
+        /// Why.
+        why: String,
+        /// When to come back.
+        retry_after: Duration,
+    },
     /// It will never be taken like this, however often it is sent.
     #[error("{0}")]
     Never(String),
@@ -121,6 +130,7 @@ impl MailboxError {
             Self::Away { retry_after, .. } => {
                 Problem::busy(StatusCode::SERVICE_UNAVAILABLE, seconds(retry_after), self.to_string())
             }
+            Self::Elsewhere { retry_after, .. } => Problem::elsewhere(seconds(retry_after), self.to_string()),
             Self::Never(why) => Problem::unprocessable(why.clone()),
         }
     }

@@ -102,6 +102,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the same start may succeed later without anyone's doing: the store does not answer yet.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Journal(error) => error.is_transient(),
+            Self::Host(error) => error.is_transient(),
+            _ => false,
+        }
+    }
+
     /// Whether correcting the settings or the environment helps, rather than repairing the machine.
     pub fn is_input(&self) -> bool {
         matches!(self, Self::Lacking { .. } | Self::Token { .. } | Self::Setting { .. })
@@ -266,7 +275,10 @@ impl Node {
             move || switchboard.look()
         });
         let shards = (!takes_all(settings))
-            .then(|| tokio::spawn(shards::claim(host.clone(), gained, stopping.clone())));
+            .then(|| {
+                shards::work_or_wait(host.clone(), settings.shutdown.drain_for, gained, stopping.clone())
+            })
+            .map(tokio::spawn);
         let router = console::router(operator.clone(), guard).merge(ingress.router());
         let drain_for = settings.shutdown.drain_for;
         let server = tokio::spawn(listener.serve(router, limits(settings), stopped(stopping), drain_for));

@@ -16,6 +16,8 @@ pub struct Problem {
     detail: String,
     retry_after: Option<u64>,
     challenge: Option<&'static str>,
+    /// Whether the connection ends with it.
+    closes: bool,
     more: Map<String, Value>,
 }
 
@@ -34,6 +36,7 @@ impl Problem {
             detail: detail.into(),
             retry_after: None,
             challenge: None,
+            closes: false,
             more: Map::new(),
         }
     }
@@ -67,6 +70,13 @@ impl Problem {
     /// More than fits; come back after `seconds`.
     pub fn busy(status: StatusCode, seconds: u64, detail: impl Into<String>) -> Self {
         Self::new(status, "busy", "Too much at once", detail).retry_after(seconds)
+    }
+
+    /// Another node answers; come back after `seconds`, on another connection.
+    pub fn elsewhere(seconds: u64, detail: impl Into<String>) -> Self {
+        let title = "Another node answers";
+        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "elsewhere", title, detail).retry_after(seconds);
+        Self { closes: true, ..problem }
     }
 
     /// Adds `Retry-After`, in seconds.
@@ -120,6 +130,9 @@ impl IntoResponse for Problem {
         }
         if let Some(scheme) = self.challenge {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(scheme));
+        }
+        if self.closes {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
     }

@@ -123,6 +123,16 @@ impl World {
         began.elapsed()
     }
 
+    /// What the nodes have logged last.
+    fn told(&self) -> String {
+        let last = |node: &Node| {
+            let log = node.log();
+            let lines: Vec<&str> = log.lines().rev().take(40).collect();
+            format!("{}:\n{}\n", node.listen, lines.into_iter().rev().collect::<Vec<_>>().join("\n"))
+        };
+        format!("ready: {:?}\n{}", self.balancer.ready(), self.nodes.iter().map(last).collect::<String>())
+    }
+
     /// What the API of the working node answers.
     async fn ask(&self, path: &str) -> Option<Value> {
         self.working()?.ask(path).await
@@ -181,14 +191,14 @@ async fn one_of_two_nodes_goes_on_whatever_happens_to_the_other_or_to_the_store(
             tokio::time::sleep(Duration::from_micros(rng.random_range(0..150_000))).await;
             let all = [What::Kill, What::Pause, What::Restart, What::KillStore];
             let what = all[usize::try_from(round).unwrap() % all.len()];
+            eprintln!("{what:?}");
             let took = world.fault(what).await;
-            eprintln!("{what:?}: ready after {} ms", took.as_millis());
+            eprintln!("  ready after {} ms", took.as_millis());
             assert!(took < TAKEOVER_MAX, "PAIR_SEED={seed}: {what:?}: {took:?}");
         }
     };
-    tokio::time::timeout(PATIENCE, async { tokio::join!(sending, faults) })
-        .await
-        .expect("all are acknowledged");
+    let all = tokio::time::timeout(PATIENCE, async { tokio::join!(sending, faults) }).await;
+    assert!(all.is_ok(), "PAIR_SEED={seed}: {} are acknowledged\n{}", *acked.borrow(), world.told());
     sandbox.clear_faults();
 
     let ended = async {

@@ -1,6 +1,7 @@
 //! `syncline run`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -33,6 +34,9 @@ pub(super) struct Args {
     print_defaults: bool,
 }
 
+/// Pause between two tries to start.
+const START_PAUSE: Duration = Duration::from_secs(1);
+
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     if args.print_defaults {
         return output::Output::new(false).text(crate::config::DEFAULT);
@@ -44,7 +48,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     // Before the node says that it is ready, so that no signal finds nobody listening.
     let mut signals = Signals::listen()?;
     let node = tokio::select! {
-        started = start(&settings, integration) => started.map_err(|error| failure(&error))?,
+        started = start_when_possible(&settings, integration) => started.map_err(|error| failure(&error))?,
         () = signals.next() => return Ok(()),
     };
     signals.next().await;
@@ -77,6 +81,19 @@ fn integration(settings: &Settings) -> Result<Integration, Failure> {
                 tracing::warn!("{}", read.problems);
             }
             Ok(integration)
+        }
+    }
+}
+
+/// Starts, as soon as the store answers. Nothing is listened for until then, so nobody sends here.
+async fn start_when_possible(settings: &Settings, integration: Integration) -> Result<Node, node::Error> {
+    loop {
+        match start(settings, integration.clone()).await {
+            Err(error) if error.is_transient() => {
+                tracing::warn!(%error, "the store does not answer yet; trying again in a second");
+                tokio::time::sleep(START_PAUSE).await;
+            }
+            started => return started,
         }
     }
 }

@@ -80,6 +80,9 @@ fn not_taken(error: host::Error) -> ingress::MailboxError {
         host::Error::Busy { what, .. } if error.is_of_one_entity() => {
             ingress::MailboxError::Busy { what, retry_after }
         }
+        host::Error::NotOwner { .. } | host::Error::Stopping => {
+            ingress::MailboxError::Elsewhere { why: error.to_string(), retry_after }
+        }
         error if error.is_transient() => ingress::MailboxError::Away { why: error.to_string(), retry_after },
         error => ingress::MailboxError::Never(error.to_string()),
     }

@@ -1,4 +1,7 @@
-//! Which shards this node serves: it claims those that are its own to serve and free, and hands over those that are another's.
+//! Which shards this node serves, where nodes share a store: one node works and serves all, the others wait to take its place.
+//!
+//! Whoever holds the first shard is the one that works. It claims all the others as they become free; who does not hold it holds
+//! nothing for long. So two nodes that start at once never share the shards between them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,26 +9,52 @@ use std::time::Duration;
 use syncline_actors::id::ShardId;
 use tokio::sync::watch;
 
-use crate::host::Host;
+use crate::host::{Error, Host};
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_millis(250);
 
-/// What becomes free is served, until `stop`. `gained` is called when shards were taken, so that what waits there begins.
-pub(super) async fn claim(host: Host, gained: Arc<dyn Fn() + Send + Sync>, mut stop: watch::Receiver<bool>) {
-    let all: Vec<ShardId> = ShardId::all().collect();
+/// Who holds it works.
+const FIRST: ShardId = ShardId(0);
+
+/// Works or waits, until `stop`. `gained` is called when shards were taken, so that what waits there begins.
+pub(super) async fn work_or_wait(
+    host: Host,
+    drain_for: Duration,
+    gained: Arc<dyn Fn() + Send + Sync>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut waiting = false;
     loop {
-        match host.claim(&all).await {
-            Ok(grants) if !grants.is_empty() => {
-                tracing::info!(shards = grants.len(), "took shards");
+        match look(&host, drain_for).await {
+            Ok(0) => {}
+            Ok(taken) => {
+                tracing::info!(shards = taken, "took shards");
                 gained();
             }
-            Ok(_) => {}
             Err(error) => tracing::warn!(%error, "no shards can be taken"),
         }
+        let waits = host.owned().is_empty();
+        if waits && !waiting {
+            tracing::info!("another node works; this one waits to take its place");
+        }
+        waiting = waits;
         tokio::select! {
             () = tokio::time::sleep(EVERY) => {}
             _ = stop.wait_for(|stop| *stop) => return,
         }
     }
+}
+
+/// How many shards were taken.
+async fn look(host: &Host, drain_for: Duration) -> Result<usize, Error> {
+    let holds_first = || host.owned().iter().any(|grant| grant.shard == FIRST);
+    let first = host.claim(&[FIRST]).await?.len();
+    if holds_first() {
+        let rest: Vec<ShardId> = ShardId::all().skip(1).collect();
+        return Ok(first + host.claim(&rest).await?.len());
+    }
+    let held = host.owned();
+    futures::future::join_all(held.iter().map(|grant| host.hand_over(grant.shard, drain_for))).await;
+    Ok(0)
 }
