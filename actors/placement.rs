@@ -5,7 +5,7 @@
 //! agrees: [`owner`] and [`ranked`]. **Number**: 256 shards hashed over three nodes are often 10 % off even, so how many shards a
 //! node gets is not left to the hash but dealt out like seats in a parliament, by weight: [`Spread`]. Who holds a
 //! shard keeps it; only what is over its number moves, to where the preference says. A node that leaves therefore moves only its
-//! own shards, and one that joins only takes. **Time**: a planner waits until members are stable, moves few shards at a time,
+//! own shards, and one that joins only takes. **Time**: [`Planner`] waits until members are stable, moves few shards at a time,
 //! and warms up a node that is new.
 //!
 //! Placement says who *should* own a shard. Who *may* write is decided by the store's epoch alone, so a wrong view here costs
@@ -13,6 +13,7 @@
 
 mod hash;
 
+pub mod planner;
 pub mod region;
 pub mod spread;
 
@@ -21,6 +22,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use planner::Planner;
 pub use region::Regions;
 pub use spread::Spread;
 
