@@ -240,6 +240,18 @@ fn a_pin_is_obeyed_unless_the_region_forbids_it() {
 }
 
 #[test]
+fn a_node_that_some_think_is_cold_is_not_asked_to_give_back() {
+    // Nodes see each other come up at different times. If one's warm-up made it give, what another has just given would return.
+    let nodes = ["a", "b", "c"].map(|name| Candidate::new(name, 1));
+    let (regions, pins) = (Regions::default(), BTreeMap::new());
+    let held = settled(&nodes, &regions, &Held::new());
+    let warmth = BTreeMap::from([(nodes[1].node.clone(), 1)]);
+    let spread =
+        Spread { nodes: &nodes, regions: &regions, held: &held, pins: &pins, warmth: &warmth, balance: true };
+    assert_eq!(spread.target(), held);
+}
+
+#[test]
 fn a_node_of_weight_nothing_takes_none() {
     let nodes = [Candidate::new("a", 0), Candidate::new("b", 1)];
     assert_eq!(loads(&settled(&nodes, &Regions::default(), &Held::new())).len(), 1);

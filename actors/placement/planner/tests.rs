@@ -1,5 +1,7 @@
 //! What one node plans, step by step.
 
+use proptest::prelude::*;
+
 use super::*;
 
 mod simulation;
@@ -215,4 +217,47 @@ fn a_plan_says_when_time_alone_will_change_it() {
     assert_eq!(bench.after(0).again_at, Some(bench.now.plus(Duration::from_millis(1_500))));
     assert_eq!(bench.after(1_500).again_at, Some(bench.now.plus(Duration::from_millis(1_500))));
     assert_eq!(bench.after(1_500).again_at, Some(bench.now.plus(Duration::from_millis(500))), "warm-up");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(24) })]
+
+    #[test]
+    fn once_views_agree_no_two_claim_one_shard_and_sixteen_rounds_of_moves_end_in_empty_plans(
+        weights in prop::collection::vec(1..=4_u16, 1..=6),
+        held in prop::collection::vec(prop::option::of(0..6_usize), 256),
+    ) {
+        let members: Vec<_> =
+            weights.iter().enumerate().map(|(n, weight)| Candidate::new(&format!("n{n}"), *weight)).collect();
+        let of = |n: &usize| Owned { node: members[n % members.len()].node.clone(), epoch: Epoch(1) };
+        let mut owned: BTreeMap<_, _> =
+            ShardId::all().zip(&held).filter_map(|(shard, n)| Some((shard, of(n.as_ref()?)))).collect();
+        let new = |member: &Candidate| Planner::new(member.node.clone(), Settings::default(), Regions::default());
+        let mut planners: Vec<_> = members.iter().map(new).collect();
+        let (moving, orders) = (BTreeMap::new(), Orders::default());
+        let mut rounds = 0;
+        for at in [0, 1_500, 3_000].into_iter().chain(3_001..) {
+            let view = View { members: &members, owned: &owned, moving: &moving, orders: &orders };
+            let plans: Vec<_> = planners.iter_mut().map(|planner| planner.plan(Timestamp(at), &view)).collect();
+            let mut done = 0;
+            for (plan, member) in plans.into_iter().zip(&members) {
+                for shard in plan.claims {
+                    done += 1;
+                    let grant = Owned { node: member.node.clone(), epoch: Epoch(2) };
+                    prop_assert!(owned.insert(shard, grant).is_none(), "two claim shard {shard}");
+                }
+                for Release { shard, to, .. } in plan.releases {
+                    done += 1;
+                    let grant = Owned { node: to.expect("it goes somewhere"), epoch: Epoch(2) };
+                    prop_assert_eq!(owned.insert(shard, grant).map(|owned| owned.node), Some(member.node.clone()));
+                }
+            }
+            if at >= 3_000 && done == 0 {
+                break;
+            }
+            rounds += usize::from(at >= 3_000);
+            prop_assert!(rounds <= 16);
+        }
+        prop_assert_eq!(owned.len(), 256);
+    }
 }
