@@ -175,6 +175,18 @@ impl World {
         self.moved.clear();
     }
 
+    /// Every node hears the truth about every other, in any order: views agree from the latest of it on.
+    fn heal(&mut self) {
+        let World { nodes, chance, now, candidates, .. } = self;
+        let names: Vec<_> = nodes.keys().cloned().collect();
+        for node in nodes.values_mut() {
+            node.mail.clear();
+            for name in &names {
+                node.mail.push((*now + chance.ms(LATE_MS), name.clone(), candidates.get(name).cloned()));
+            }
+        }
+    }
+
     fn step(&mut self) {
         self.now += STEP_MS;
         let now = self.now;
@@ -300,6 +312,7 @@ impl World {
             }
             self.step();
         }
+        self.heal();
         while self.now < TROUBLE_MS + REST_MS + QUIET_MS {
             self.step();
         }
