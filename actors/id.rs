@@ -89,12 +89,20 @@ impl EntityId {
 
     /// The shard it lives on: FNV-1a (Fowler, Noll, Vo) over `kind/key`, folded. Fixed for ever: it places stored data.
     pub fn shard(&self) -> ShardId {
+        self.shard_within(0, SHARDS - 1)
+    }
+
+    /// The shard it lives on when it is bound to the shards from `first` to `last`, both included. Fixed for ever, like
+    /// [`shard`](Self::shard), which is this over all shards.
+    pub fn shard_within(&self, first: u16, last: u16) -> ShardId {
+        assert!(first <= last && last < SHARDS, "{first} to {last} is no range of shards");
         let bytes = self.kind.bytes().chain([b'/']).chain(self.key.bytes());
         let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
         let folded = (hash ^ (hash >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48;
-        ShardId(u16::try_from(folded % u64::from(SHARDS)).expect("a remainder of 256 fits"))
+        let within = u16::try_from(folded % u64::from(last - first + 1)).expect("a remainder of 256 fits");
+        ShardId(first + within)
     }
 }
 

@@ -13,6 +13,7 @@ pub mod expr;
 pub mod id;
 pub mod mapping;
 pub mod outbox;
+pub mod placement;
 pub mod process;
 pub mod reading;
 pub mod record;
