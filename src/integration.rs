@@ -22,7 +22,7 @@ use crate::ingress::preset::Presets;
 use crate::ingress::source::{self, Source};
 
 /// A checked integration.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Integration {
     /// The processes, every version.
     pub catalog: Catalog,

@@ -44,11 +44,10 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let settings = Settings::load(args.config.as_deref(), environment(), &args.set)
         .map_err(|error| Failure::Input(error.to_string()))?;
     telemetry::log::start(settings.log).map_err(|error| Failure::Broken(error.to_string()))?;
-    let integration = integration(&settings)?;
     // Before the node says that it is ready, so that no signal finds nobody listening.
     let mut signals = Signals::listen()?;
     let node = tokio::select! {
-        started = start_when_possible(&settings, integration) => started.map_err(|error| failure(&error))?,
+        started = start_when_possible(&settings) => started?,
         () = signals.next() => return Ok(()),
     };
     signals.next().await;
@@ -86,14 +85,14 @@ fn integration(settings: &Settings) -> Result<Integration, Failure> {
 }
 
 /// Starts, as soon as the store answers. Nothing is listened for until then, so nobody sends here.
-async fn start_when_possible(settings: &Settings, integration: Integration) -> Result<Node, node::Error> {
+async fn start_when_possible(settings: &Settings) -> Result<Node, Failure> {
     loop {
-        match start(settings, integration.clone()).await {
+        match start(settings, integration(settings)?).await {
             Err(error) if error.is_transient() => {
                 tracing::warn!(%error, "the store does not answer yet; trying again in a second");
                 tokio::time::sleep(START_PAUSE).await;
             }
-            started => return started,
+            started => return started.map_err(|error| failure(&error)),
         }
     }
 }
