@@ -197,6 +197,11 @@ impl Site {
         {
             return Report::unasked(work, ended);
         }
+        // The node may have slept while it got its credentials or wrote its claim. Then another node may have gone on, and what leaves
+        // here now would come after what that one has sent.
+        if self.ownership.epoch(work.row.entity.shard()).is_none() {
+            return Report::unasked(work, Ended::NotOurs);
+        }
         work.row.progress.attempts = attempts;
         let (answer, word_base) = self.call(request, &operation.name).await;
         let answer = match answer {
