@@ -285,6 +285,53 @@ pub enum Refusal {
     Broken(String),
 }
 
+/// The nodes that share the store, and what they hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cluster {
+    /// The node that answers.
+    pub node: String,
+    /// Why it does not acknowledge now; none when it does.
+    pub not_ready: Option<String>,
+    /// Who holds shards.
+    pub holders: Vec<Holder>,
+    /// Shards that nobody holds now.
+    pub free: u64,
+    /// Shards that take nothing in.
+    pub suspect: Vec<Suspect>,
+}
+
+/// A node that holds shards.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// Its name.
+    pub node: String,
+    /// Which start of it.
+    pub boot: u64,
+    /// How many shards.
+    pub shards: u64,
+    /// Milliseconds until the first of its leases runs out; none where leases do not.
+    pub lease_ms: Option<u64>,
+}
+
+/// A shard that takes nothing in, because what was acknowledged there is lost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suspect {
+    /// Which shard.
+    pub shard: u16,
+    /// What is missing.
+    pub why: String,
+}
+
+/// A person accepts what a suspect shard has lost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Acceptance {
+    /// Which shard.
+    pub shard: u16,
+    /// Why; stands in the log.
+    pub reason: String,
+}
+
 /// Who asks: stands in the journal beside what was decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Who(pub String);
@@ -316,6 +363,10 @@ pub trait Operate: Debug + Send + Sync + 'static {
         paused: bool,
         reason: &str,
     ) -> Result<Connector, Refusal>;
+    /// The nodes that share the store.
+    async fn cluster(&self) -> Result<Cluster, Refusal>;
+    /// Lets a suspect shard take messages in again, from what is left of it.
+    async fn accept(&self, who: &Who, acceptance: Acceptance) -> Result<Cluster, Refusal>;
     /// Whether the node could acknowledge a message now; if not, why.
     async fn ready(&self) -> Result<(), String>;
     /// The metrics page in Prometheus' text format.

@@ -10,6 +10,7 @@
 
 mod ask;
 mod client;
+mod cluster;
 mod demo;
 mod differ;
 mod json;
@@ -83,6 +84,12 @@ enum Command {
     /// Look at, pause and resume connectors.
     #[command(subcommand)]
     Connectors(ask::Connectors),
+    /// Look at the nodes that share a store.
+    #[command(subcommand)]
+    Cluster(cluster::Cluster),
+    /// What the store needs from its administrator.
+    #[command(subcommand)]
+    Store(cluster::Store),
     /// Sign, verify and send webhooks as a source's sender would.
     #[command(subcommand)]
     Webhook(webhook::Webhook),
@@ -133,6 +140,8 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Search(command) => command.run(out).await,
         Command::Exceptions(command) => command.run(out).await,
         Command::Connectors(command) => command.run(out).await,
+        Command::Cluster(command) => command.run(out).await,
+        Command::Store(command) => command.run(out),
         Command::Webhook(command) => command.run(out).await,
     };
     match done {

@@ -296,6 +296,17 @@ impl Host {
         drained && released.is_ok()
     }
 
+    /// The node's name.
+    pub fn node(&self) -> &NodeId {
+        &self.core.config.node
+    }
+
+    /// How long ago the lease of a shard held here was renewed, the longest of all; zero when none is held.
+    pub fn lease_age(&self) -> Duration {
+        let ages = self.core.routes().map(|(shard, _)| self.core.renewed_at(shard).elapsed());
+        ages.max().unwrap_or_default()
+    }
+
     /// The host in numbers.
     pub fn stats(&self) -> Stats {
         self.core.stats()

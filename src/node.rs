@@ -227,27 +227,18 @@ impl Node {
         };
         let connectors = integration.connectors.into_values().collect();
         let delivery = Delivery::start(connectors, &*lookup.0, outside);
-        let ingress = Ingress::open(
-            ingress::Means {
-                sources: integration.sources.into_values().collect(),
-                schemas: integration.schemas,
-                mailbox: mailbox.clone(),
-                admit: Arc::new({
-                    let guard = guard.clone();
-                    move |headers| guard.check(headers, Role::Operator)
-                }),
-                clock: clock.clone(),
-                limits: ingress_limits(settings),
-            },
-            &*lookup.0,
-        );
-        let (delivery, ingress) = match (delivery, ingress) {
-            (Ok(delivery), Ok(ingress)) => (Arc::new(delivery), ingress),
-            (delivery, ingress) => {
-                let lacking = [delivery.err().map(|e| e.to_string()), ingress.err().map(|e| e.to_string())];
-                return Err(Error::Lacking { lacking: lacking.into_iter().flatten().collect() });
-            }
+        let means = ingress::Means {
+            sources: integration.sources.into_values().collect(),
+            schemas: integration.schemas,
+            mailbox: mailbox.clone(),
+            admit: Arc::new({
+                let guard = guard.clone();
+                move |headers| guard.check(headers, Role::Operator)
+            }),
+            clock: clock.clone(),
+            limits: ingress_limits(settings),
         };
+        let (delivery, ingress) = both(delivery, Ingress::open(means, &*lookup.0))?;
         let _ = switchboard.delivery.set(delivery.clone());
         let operator = Arc::new(Operator {
             host: host.clone(),
@@ -345,6 +336,20 @@ impl Node {
         drop(self.delivery);
         let _ = (self.server.await, self.timers.await, self.keeper.await);
         let _ = self.journal.close().await;
+    }
+}
+
+/// What connectors lack and what sources lack is told at once.
+fn both(
+    delivery: Result<Delivery, delivery::Error>,
+    ingress: Result<Arc<Ingress>, ingress::Error>,
+) -> Result<(Arc<Delivery>, Arc<Ingress>), Error> {
+    match (delivery, ingress) {
+        (Ok(delivery), Ok(ingress)) => Ok((Arc::new(delivery), ingress)),
+        (delivery, ingress) => {
+            let lacking = [delivery.err().map(|e| e.to_string()), ingress.err().map(|e| e.to_string())];
+            Err(Error::Lacking { lacking: lacking.into_iter().flatten().collect() })
+        }
     }
 }
 

@@ -75,7 +75,8 @@ impl Problem {
     /// Another node answers; come back after `seconds`, on another connection.
     pub fn elsewhere(seconds: u64, detail: impl Into<String>) -> Self {
         let title = "Another node answers";
-        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "elsewhere", title, detail).retry_after(seconds);
+        let problem =
+            Self::new(StatusCode::SERVICE_UNAVAILABLE, "elsewhere", title, detail).retry_after(seconds);
         Self { closes: true, ..problem }
     }
 

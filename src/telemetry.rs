@@ -179,6 +179,20 @@ const BREAKER: Metric = Metric::gauge(
     &["connector"],
     "1 when the connector's breaker holds calls back because too many failed",
 );
+const JOURNAL_DURATION: Metric = Metric::histogram(
+    "syncline_journal_duration_seconds",
+    CALL_BUCKETS,
+    &["call", "outcome"],
+    "Time of one call of the store, by what was asked and whether it went well: ok, failed",
+);
+const FENCED: Metric =
+    Metric::counter("syncline_fenced_total", &[], "Shards that another node took while this one held them");
+const SHARDS: Metric = Metric::gauge("syncline_shards_owned", &[], "Shards that this node serves");
+const LEASE_AGE: Metric = Metric::gauge(
+    "syncline_lease_age_seconds",
+    &[],
+    "Time since the lease of a shard held here was renewed, the longest of all; at journal.lease.give_up nothing is answered",
+);
 const RESIDENTS: Metric = Metric::gauge("syncline_residents", &[], "Entities in memory");
 const IN_FLIGHT_BYTES: Metric =
     Metric::gauge("syncline_in_flight_bytes", &[], "Size of the messages being worked on");
@@ -211,6 +225,10 @@ const METRICS: &[Metric] = &[
     CALLS,
     PAUSED,
     BREAKER,
+    JOURNAL_DURATION,
+    FENCED,
+    SHARDS,
+    LEASE_AGE,
     RESIDENTS,
     IN_FLIGHT_BYTES,
     CONFIG,
@@ -270,6 +288,16 @@ pub fn message_answered(process: &str, took: Duration) {
     MESSAGE_DURATION.record(&[process], took);
 }
 
+/// A call of the store ended. `what` is the name of the call.
+pub fn journal_called(what: &'static str, well: bool, took: Duration) {
+    JOURNAL_DURATION.record(&[what, if well { "ok" } else { "failed" }], took);
+}
+
+/// Another node took a shard.
+pub fn fenced() {
+    FENCED.add(&[], 1);
+}
+
 /// An actor panicked.
 pub fn actor_panicked(process: &str) {
     PANICS.add(&[process], 1);
@@ -299,6 +327,10 @@ pub struct Snapshot {
     pub exceptions: BTreeMap<(String, String), u64>,
     /// Connectors by name.
     pub connectors: BTreeMap<String, ConnectorGauges>,
+    /// Shards served here.
+    pub shards: u64,
+    /// Since when the oldest of their leases was not renewed.
+    pub lease_age: Duration,
     /// Entities in memory.
     pub residents: u64,
     /// Bytes of the messages being worked on.
@@ -330,6 +362,8 @@ impl Snapshot {
             put(PAUSED, &[name], f64::from(u8::from(connector.paused)));
             put(BREAKER, &[name], f64::from(u8::from(connector.breaker_open)));
         }
+        put(SHARDS, &[], float(self.shards));
+        put(LEASE_AGE, &[], self.lease_age.as_secs_f64());
         put(RESIDENTS, &[], float(self.residents));
         put(IN_FLIGHT_BYTES, &[], float(self.in_flight_bytes));
         put(CONFIG, &[&self.config_hash], 1.0);
@@ -436,6 +470,8 @@ mod tests {
             instances: BTreeMap::from([(("order".to_owned(), "taxing".to_owned()), 7)]),
             exceptions: BTreeMap::from([(("order".to_owned(), "hold".to_owned()), 1)]),
             connectors: BTreeMap::from([("erp".to_owned(), connector)]),
+            shards: 85,
+            lease_age: Duration::from_millis(1_500),
             residents: 12,
             in_flight_bytes: 4096,
             config_hash: "ab12".to_owned(),
@@ -528,6 +564,10 @@ mod tests {
             r#"syncline_queue_depth{connector="erp"} 3"#,
             r#"syncline_queue_oldest_seconds{connector="erp"} 90"#,
             r#"syncline_connector_paused{connector="erp"} 1"#,
+            r#"syncline_journal_duration_seconds_count{call="append",outcome="ok"} 1"#,
+            "syncline_fenced_total 1",
+            "syncline_shards_owned 85",
+            "syncline_lease_age_seconds 1.5",
             "syncline_residents 12",
             "syncline_in_flight_bytes 4096",
             r#"syncline_config_info{hash="ab12"} 1"#,

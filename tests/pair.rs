@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -18,6 +18,7 @@ use syncline::clock::{Clock as _, SystemClock};
 use syncline::sandbox::opportunity::{Opportunity, Variant};
 use syncline::sandbox::{Emitter, Fault, Plan, Sandbox, SandboxConfig};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 #[path = "processes/balancer.rs"]
 mod balancer;

@@ -9,7 +9,7 @@ use syncline_actors::time::Timestamp;
 use super::json::spaced;
 use super::output::Output;
 use super::paint::{Style, tone};
-use crate::api::{Connector, Entity, Entry, Exception, Head, Outcome, Page, Pending};
+use crate::api::{Cluster, Connector, Entity, Entry, Exception, Head, Outcome, Page, Pending};
 use crate::clock::{Clock as _, SystemClock};
 
 /// An entity with all that belongs to it.
@@ -152,6 +152,33 @@ pub(super) fn connectors(connectors: &[Connector], out: Output) -> String {
         [connector.name.clone(), connector.title.clone(), state, calls, waiting, oldest]
     });
     out.table(&["connector", "system", "state", "calls", "waiting", "oldest"], rows)
+}
+
+/// The nodes that share a store.
+pub(super) fn cluster(cluster: &Cluster, out: Output) -> String {
+    let lease =
+        |lease: Option<u64>| lease.map_or_else(|| "its own store".to_owned(), |ms| format!("{ms} ms"));
+    let rows = cluster.holders.iter().map(|holder| {
+        let here = if holder.node == cluster.node { " (answers)" } else { "" };
+        [
+            format!("{}{here}", holder.node),
+            holder.boot.to_string(),
+            holder.shards.to_string(),
+            lease(holder.lease_ms),
+        ]
+    });
+    let mut shown = out.table(&["node", "start", "shards", "lease"], rows);
+    if cluster.free > 0 {
+        let _ = write!(shown, "\n\n{} shards are held by nobody", cluster.free);
+    }
+    if let Some(why) = &cluster.not_ready {
+        let _ = write!(shown, "\n\n{} takes nothing in: {why}", cluster.node);
+    }
+    for suspect in &cluster.suspect {
+        let text = format!("shard {} is suspect: {}", suspect.shard, suspect.why);
+        let _ = write!(shown, "\n\n{}", out.paint(Style::Bad, &text));
+    }
+    shown
 }
 
 /// What a decision led to.

@@ -40,6 +40,17 @@ impl FromRequestParts<Desk> for Operator {
     }
 }
 
+/// Someone who may do everything, by name.
+pub(super) struct Admin(pub(super) Who);
+
+impl FromRequestParts<Desk> for Admin {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, desk: &Desk) -> Result<Self, Problem> {
+        desk.guard.check(&parts.headers, Role::Admin).map(Self)
+    }
+}
+
 /// The entity that a path `…/{kind}/{key}` names. Keys may hold any characters, percent-encoded.
 pub(super) struct Named(pub(super) EntityId);
 

@@ -6,9 +6,10 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 
 use super::Desk;
-use super::ask::{Asked, Body, Name, Named, Operator, Viewer};
+use super::ask::{Admin, Asked, Body, Name, Named, Operator, Viewer};
 use crate::api::{
-    Connector, Entity, Entry, Exception, ExceptionQuery, Head, Intervention, Outcome, Page, Reason, Refusal,
+    Acceptance, Cluster, Connector, Entity, Entry, Exception, ExceptionQuery, Head, Intervention, Outcome,
+    Page, Reason, Refusal,
 };
 use crate::problem::Problem;
 
@@ -26,6 +27,8 @@ pub(super) fn routes() -> Router<Desk> {
         .route("/v1/connectors", get(connectors))
         .route("/v1/connectors/{name}/pause", post(pause))
         .route("/v1/connectors/{name}/resume", post(resume))
+        .route("/v1/cluster", get(cluster))
+        .route("/v1/cluster/accept", post(accept))
 }
 
 async fn entities(
@@ -122,6 +125,20 @@ async fn resume(
 ) -> Answer<Connector> {
     said_why(&reason)?;
     answer(desk.operate.set_paused(&who, &name, false, &reason).await)
+}
+
+async fn cluster(_: Viewer, State(desk): State<Desk>, asked: Asked) -> Answer<Cluster> {
+    asked.nothing_else("none")?;
+    answer(desk.operate.cluster().await)
+}
+
+async fn accept(
+    Admin(who): Admin,
+    State(desk): State<Desk>,
+    Body(acceptance): Body<Acceptance>,
+) -> Answer<Cluster> {
+    said_why(&acceptance.reason)?;
+    answer(desk.operate.accept(&who, acceptance).await)
 }
 
 /// # Errors

@@ -170,7 +170,7 @@ impl Core {
         Ok(route)
     }
 
-    fn renewed_at(&self, shard: ShardId) -> Instant {
+    pub(super) fn renewed_at(&self, shard: ShardId) -> Instant {
         *self.renewed_at[usize::from(shard.0)].lock().expect("no code panics while it holds the time")
     }
 
@@ -244,10 +244,12 @@ impl Core {
         what: &'static str,
         call: impl Future<Output = Result<T, journal::Error>>,
     ) -> Result<T, journal::Error> {
-        let time = self.config.journal_timeout;
-        tokio::time::timeout(time, call).await.unwrap_or_else(|_elapsed| {
+        let (time, began) = (self.config.journal_timeout, Instant::now());
+        let outcome = tokio::time::timeout(time, call).await.unwrap_or_else(|_elapsed| {
             Err(journal::Error::Unavailable(format!("`{what}` took more than {} ms", time.as_millis())))
-        })
+        });
+        self.observer.stored(what, outcome.is_ok(), began.elapsed());
+        outcome
     }
 
     // ---- numbers ----

@@ -74,6 +74,10 @@ pub trait Observer: Debug + Send + Sync + 'static {
     fn broken(&self, entity: &EntityId, problem: &str) {
         let _ = (entity, problem);
     }
+    /// A call of the journal ended, well or not.
+    fn stored(&self, what: &'static str, well: bool, took: Duration) {
+        let _ = (what, well, took);
+    }
     /// A shard was lost to another owner.
     fn fenced(&self, shard: ShardId) {
         let _ = shard;

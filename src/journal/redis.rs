@@ -445,7 +445,7 @@ impl Journal for Redis {
         let shard = entity.shard();
         let mut call = Call::reading("records", self.shared.names.lease(shard)).arg(names::entity(entity));
         // Lua counts to 2^53.
-        call.number(from.max(1).min(1 << 52)).number(limit.min(1 << 52));
+        call.number(from.clamp(1, 1 << 52)).number(limit.min(1 << 52));
         let frames = reply::list("records", self.read_trusted(shard, &call.command(false)).await?)?;
         frames.into_iter().map(|frame| reply::frame("records", frame)).collect()
     }

@@ -78,8 +78,12 @@ impl host::Observer for Watch {
         tracing::error!(alarm = true, %entity, "the journal of an entity is broken, it is closed: {problem}");
     }
 
-    fn fenced(&self, shard: ShardId) {
-        tracing::warn!(%shard, "another owner holds the shard now; its entities are dropped");
+    fn stored(&self, what: &'static str, well: bool, took: Duration) {
+        telemetry::journal_called(what, well, took);
+    }
+
+    fn fenced(&self, _shard: ShardId) {
+        telemetry::fenced();
     }
 }
 

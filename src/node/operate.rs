@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use serde_json::value::RawValue;
 use syncline_actors::entity::State;
 use syncline_actors::envelope::{self, Action, Body, Command, Envelope, Evidence};
-use syncline_actors::id::EntityId;
+use syncline_actors::id::{EntityId, ShardId};
 use syncline_actors::outbox::ExceptionRow;
 use syncline_actors::value::Value;
 
@@ -156,6 +156,25 @@ impl api::Operate for Operator {
         found.ok_or_else(|| Refusal::NotFound(format!("there is no connector `{name}`")))
     }
 
+    async fn cluster(&self) -> Result<api::Cluster, Refusal> {
+        let holdings = self.journal.holdings().await.map_err(|error| unread(&error))?;
+        let not_ready = self.host.ready().err().map(|error| error.to_string());
+        Ok(view::cluster(self.host.node().to_string(), not_ready, &holdings))
+    }
+
+    async fn accept(&self, who: &Who, acceptance: api::Acceptance) -> Result<api::Cluster, Refusal> {
+        let shard = ShardId(acceptance.shard);
+        let holdings = self.journal.holdings().await.map_err(|error| unread(&error))?;
+        let suspect =
+            holdings.into_iter().find(|holding| holding.shard == shard && holding.suspect.is_some());
+        let Some(suspect) = suspect.and_then(|holding| holding.suspect) else {
+            return Err(Refusal::Conflict(format!("shard {shard} is not suspect; nothing was changed")));
+        };
+        tracing::warn!(alarm = true, %shard, by = who.0, reason = acceptance.reason, lost = suspect, "the loss was accepted");
+        self.journal.accept(shard).await.map_err(|error| unread(&error))?;
+        self.cluster().await
+    }
+
     async fn ready(&self) -> Result<(), String> {
         self.host.ready().map_err(|error| error.to_string())
     }
@@ -286,6 +305,8 @@ impl Operator {
             instances: self.journal.census().await.unwrap_or_default(),
             exceptions,
             connectors: connectors.iter().map(|status| (status.name.to_string(), gauges(status))).collect(),
+            shards: stats.shards as u64,
+            lease_age: self.host.lease_age(),
             residents: stats.resident as u64,
             in_flight_bytes: stats.bytes_in_flight as u64,
             config_hash: self.config_hash.clone(),

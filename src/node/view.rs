@@ -13,10 +13,31 @@ use syncline_actors::value::Value;
 
 use crate::api::{self, raw};
 use crate::delivery::{Breakers, ConnectorStatus};
-use crate::journal::Head;
+use crate::journal::{Head, Holding};
 
 /// Characters of a value that a sentence shows.
 const PREVIEW: usize = 80;
+
+pub(super) fn cluster(node: String, not_ready: Option<String>, holdings: &[Holding]) -> api::Cluster {
+    let mut holders: BTreeMap<(&str, u64), api::Holder> = BTreeMap::new();
+    let (mut free, mut suspect) = (0, Vec::new());
+    for holding in holdings {
+        if let Some(why) = &holding.suspect {
+            suspect.push(api::Suspect { shard: holding.shard.0, why: why.clone() });
+        }
+        let over = holding.left.is_some_and(|left| left.is_zero());
+        let Some(name) = holding.node.as_ref().filter(|_| !over) else {
+            free += 1;
+            continue;
+        };
+        let left = holding.left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
+        let new = || api::Holder { node: name.to_string(), boot: holding.boot, shards: 0, lease_ms: left };
+        let holder = holders.entry((&name.0, holding.boot)).or_insert_with(new);
+        holder.shards += 1;
+        holder.lease_ms = holder.lease_ms.min(left);
+    }
+    api::Cluster { node, not_ready, holders: holders.into_values().collect(), free, suspect }
+}
 
 pub(super) fn entity(id: &EntityId, state: &State, outbox: &[OutboxRow]) -> api::Entity {
     let waiting: BTreeMap<EffectId, &OutboxRow> = outbox.iter().map(|row| (row.effect.id, row)).collect();

@@ -195,6 +195,25 @@ async fn unknown_routes_and_methods_are_problems() {
 }
 
 #[tokio::test]
+async fn the_cluster_is_for_viewers_and_a_loss_is_accepted_by_admins() {
+    let console = Console::guarded(Fake::default());
+    let bearer = |token| [("authorization", token)];
+    let seen = console.with("GET", "/v1/cluster", &bearer("Bearer see"), "").await;
+    assert_eq!((&seen.json()["holders"][0]["shards"], &seen.json()["free"]), (&255.into(), &1.into()));
+    let ask = r#"{"shard": 9, "reason": "restored from the backup of six"}"#;
+    for token in ["Bearer see", "Bearer do"] {
+        let refused = console.with("POST", "/v1/cluster/accept", &bearer(token), ask).await;
+        assert_eq!(refused.problem().0, 403, "{token}");
+    }
+    let accepted = console.with("POST", "/v1/cluster/accept", &bearer("Bearer rule"), ask).await;
+    assert_eq!(accepted.status(), 200);
+    assert_eq!(console.fake.asked(), ["accept 9 by root: restored from the backup of six"]);
+    let silent = r#"{"shard": 9, "reason": " "}"#;
+    let refused = console.with("POST", "/v1/cluster/accept", &bearer("Bearer rule"), silent).await;
+    assert_eq!(refused.problem().0, 400);
+}
+
+#[tokio::test]
 async fn health_is_for_everyone_and_metrics_for_viewers() {
     let console = Console::guarded(Fake::default());
     assert_eq!(console.get("/healthz").await.text(), "ok");

@@ -12,8 +12,8 @@ use secrecy::SecretString;
 use serde_json::Value as Json;
 use serde_json::value::RawValue;
 use syncline::api::{
-    Connector, Entity, Entry, Exception, ExceptionQuery, Head, Intervention, Operate, Outcome, Page, Pending,
-    Refusal, Step, Who,
+    Acceptance, Cluster, Connector, Entity, Entry, Exception, ExceptionQuery, Head, Holder, Intervention,
+    Operate, Outcome, Page, Pending, Refusal, Step, Suspect, Who,
 };
 use syncline::config::Role;
 use syncline::console::router;
@@ -236,6 +236,23 @@ impl Operate for Fake {
         Ok(connector(name, paused))
     }
 
+    async fn cluster(&self) -> Result<Cluster, Refusal> {
+        let holder = Holder { node: "a".into(), boot: 7, shards: 255, lease_ms: Some(3_200) };
+        let suspect = Suspect { shard: 9, why: "order/SO-1 was at record 7 and is at 5".into() };
+        Ok(Cluster {
+            node: "a".into(),
+            not_ready: None,
+            holders: vec![holder],
+            free: 1,
+            suspect: vec![suspect],
+        })
+    }
+
+    async fn accept(&self, who: &Who, acceptance: Acceptance) -> Result<Cluster, Refusal> {
+        self.note(format!("accept {} by {}: {}", acceptance.shard, who.0, acceptance.reason))?;
+        self.cluster().await
+    }
+
     async fn ready(&self) -> Result<(), String> {
         self.not_ready.clone().map_or(Ok(()), Err)
     }
@@ -275,7 +292,8 @@ impl Console {
     pub(crate) fn guarded(fake: Fake) -> Self {
         let secret = |text: &str| SecretString::from(text.to_owned());
         let viewer = ("grafana".to_owned(), Role::Viewer, secret("see"));
-        Self::new(fake, vec![viewer, ("ops".to_owned(), Role::Operator, secret("do"))])
+        let operator = ("ops".to_owned(), Role::Operator, secret("do"));
+        Self::new(fake, vec![viewer, operator, ("root".to_owned(), Role::Admin, secret("rule"))])
     }
 
     fn new(fake: Fake, tokens: Vec<(String, Role, SecretString)>) -> Self {

@@ -3,9 +3,10 @@
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use syncline::journal::redis::Options;
+use tokio::time::Instant;
 
 /// For anything that must happen at all.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -81,7 +81,7 @@ impl Call {
         self
     }
 
-    pub(super) fn number(&mut self, number: impl ToString) -> &mut Self {
+    pub(super) fn number(&mut self, number: impl ToString + Copy) -> &mut Self {
         self.push(number.to_string())
     }
 

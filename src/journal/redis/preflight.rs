@@ -203,7 +203,8 @@ mod tests {
 
     #[test]
     fn what_would_lose_something_is_refused_with_what_to_set() {
-        let spoilt: [(fn(&mut Facts), &str); 8] = [
+        type Spoil = fn(&mut Facts);
+        let spoilt: [(Spoil, &str); 8] = [
             (|facts| facts.version = "6.2.1".into(), "7.0"),
             (|facts| facts.role = "slave".into(), "primary"),
             (|facts| facts.cluster_enabled = true, "cluster_mode"),

@@ -114,7 +114,7 @@ impl Servers {
                 Err(error) => reasons.push(error),
             }
         }
-        Err(worst(reasons))
+        Err(worst(&reasons))
     }
 
     /// What the first server that answers says of the cluster.
@@ -130,7 +130,7 @@ impl Servers {
                 Err(error) => reasons.push(error),
             }
         }
-        Err(worst(reasons))
+        Err(worst(&reasons))
     }
 
     fn read_slots(&self, known: &Map, value: Value) -> Result<Map, Error> {
@@ -234,7 +234,7 @@ fn moved_to(template: &ConnectionAddr, host: String, port: u16) -> ConnectionAdd
 }
 
 /// Of several reasons, those that do not pass by themselves, if there are any.
-fn worst(reasons: Vec<Error>) -> Error {
+fn worst(reasons: &[Error]) -> Error {
     let text = |reasons: &[&Error]| {
         reasons.iter().map(|reason| super::text_of(reason)).collect::<Vec<_>>().join("; ")
     };

@@ -106,7 +106,9 @@ impl Writer {
             Ok((answers, replicas)) => self.settle(group, answers, replicas),
             Err(error) => {
                 self.line.broken(number).await;
-                group.iter_mut().for_each(|job| job.again = true);
+                for job in group.iter_mut() {
+                    job.again = true;
+                }
                 self.wait_or_give_up(group, &super::text_of(&self.place.unavailable(&error))).await;
             }
         }
