@@ -520,6 +520,7 @@ mod tests {
             "state",
             "hash",
             "version",
+            "call",
         ];
         for metric in METRICS {
             for label in metric.labels {
@@ -544,6 +545,8 @@ mod tests {
             replayed("bulk", 5);
             message_answered("order", Duration::from_millis(2));
             actor_panicked("order");
+            journal_called("append", true, Duration::from_millis(2));
+            fenced();
         });
         let text = metrics.render(&snapshot());
         for line in [

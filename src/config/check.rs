@@ -156,6 +156,7 @@ impl Rules<'_> {
             }
         }
         for (key, time) in [
+            ("journal.redis.replicas_wait", redis.replicas_wait),
             ("journal.redis.response_timeout", redis.response_timeout),
             ("journal.redis.patience", redis.patience),
         ] {
@@ -167,7 +168,10 @@ impl Rules<'_> {
 
     fn lease(&mut self) {
         let lease = &self.settings.journal.lease;
-        if lease.renew == Duration::ZERO || lease.give_up < 2 * lease.renew {
+        if lease.renew == Duration::ZERO {
+            self.say("journal.lease.renew", "no time at all is not enough; write e.g. `1s`".to_owned());
+        }
+        if lease.give_up < 2 * lease.renew || lease.give_up == Duration::ZERO {
             let text = "it must leave time for two renewals; raise it, or lower `journal.lease.renew`";
             self.say("journal.lease.give_up", text.to_owned());
         }

@@ -103,7 +103,7 @@ idle = "5m"
 in_flight_per_entity = 0
 residents_max = "many"
 [journal]
-store = "redis"
+store = "disk"
 [outbox]
 x = 1
 [log]
@@ -121,8 +121,8 @@ level = "loud"
         "node.toml:7:1: `http.idle`: there is no such key here; did you mean `passivation.idle`?",
         "node.toml:9:1: `limits.in_flight_per_entity`: invalid value: integer `0`, expected a whole number above zero; the default is `64`",
         "node.toml:10:1: `limits.residents_max`: invalid type: string \"many\", expected a whole number above zero; the default is `50000`",
-        "node.toml:12:1: `journal.store`: unknown variant `redis`, expected `embedded`; the default is `\"embedded\"`",
-        "node.toml:13:2: `outbox`: there is no such section; there are `auth`, `http`, `journal`, `limits`, `log`, `node`, `passivation`, `retention`, `shutdown`",
+        "node.toml:12:1: `journal.store`: unknown variant `disk`, expected `embedded` or `redis`; the default is `\"embedded\"`",
+        "node.toml:13:2: `outbox`: there is no such section; there are `auth`, `cluster`, `http`, `journal`, `limits`, `log`, `node`, `passivation`, `retention`, `shutdown`",
         "node.toml:16:1: `log.level`: unknown variant `loud`, expected one of `error`, `warn`, `info`, `debug`, `trace`",
         "SYNCLINE_HTTP_LISTEN: this is not read; did you mean `SYNCLINE_HTTP__LISTEN` (two underscores)?",
         "SYNCLINE_HTTP__REQUEST_TIMEOUT: `http.request_timeout`: the duration `10` has no unit; the default is `\"10s\"`",
