@@ -141,13 +141,14 @@ impl Ground {
     pub async fn of_machine(settings: &Settings, integration: Integration) -> Result<Self, Error> {
         let clock = Arc::new(SystemClock);
         let directory = store::Directory::open(&settings.node.data_dir, &*clock)?;
+        let seed = clock::seed();
         Ok(Self {
             integration,
-            journal: store::open(settings, directory.boot()).await?,
+            journal: store::open(settings, &directory, seed).await?,
             directory: Some(directory),
             clock,
             wire: Arc::new(HttpWire::new()?),
-            seed: clock::seed(),
+            seed,
             lookup: Lookup::default(),
         })
     }

@@ -8,7 +8,7 @@
 //! What is due, what waits and what is counted is told of the shards that were acquired through this handle.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures::future::{join_all, try_join_all};
 use redis::{Cmd, Value};
 use secrecy::SecretString;
-use syncline_actors::id::{EffectId, EntityId, Epoch, NodeId, ShardId};
+use syncline_actors::id::{EffectId, EntityId, Epoch, NodeId, SHARDS, ShardId};
 use syncline_actors::outbox::{ExceptionRow, OutboxRow, Progress, TimerRow};
 use syncline_actors::time::Timestamp;
 use tokio::sync::oneshot;
@@ -63,6 +63,8 @@ pub struct Options {
     pub cluster: String,
     /// What is promised.
     pub tier: Tier,
+    /// What the store is called from now on if it is new: a text that no other store has.
+    pub genesis: String,
     /// Which run of this node it is: larger after each start.
     pub boot: u64,
     /// How long a shard is held without a renewal, by the server's clock. Zero: not at all, so that anyone may take it.
@@ -106,6 +108,7 @@ impl Default for Options {
             cluster_mode: false,
             cluster: "syncline".to_owned(),
             tier: Tier::Single,
+            genesis: "new".to_owned(),
             boot: 0,
             lease: Duration::from_secs(4),
             writers: 4,
@@ -150,6 +153,8 @@ pub struct Redis {
     node: Mutex<Option<NodeId>>,
     /// The newest appends, to be sent again if the store loses them.
     tail: Mutex<Tail>,
+    /// What the store is called since it was made.
+    genesis: OnceLock<String>,
 }
 
 impl Redis {
@@ -169,14 +174,43 @@ impl Redis {
             heard: Mutex::default(),
             node: Mutex::default(),
             tail: Mutex::default(),
+            genesis: OnceLock::new(),
         });
         redis.servers.renew().await?;
         let all = ShardId::all().map(|shard| redis.shared.names.slot(shard)).collect::<BTreeSet<_>>();
         for slot in all {
             redis.servers.of(slot).await?.reader.open().await?;
         }
+        redis.settle().await?;
         tokio::spawn(recovery::watch(Arc::downgrade(&redis), redis.shared.changes()));
         Ok(redis)
+    }
+
+    /// What the store is called since it was made. Another one is another store, or this one wiped.
+    pub fn genesis(&self) -> &str {
+        self.genesis.get().map_or("", String::as_str)
+    }
+
+    /// Learns what the store is, or makes it one.
+    async fn settle(&self) -> Result<(), Error> {
+        let shards = self.kept("shards", &SHARDS.to_string()).await?;
+        if shards != SHARDS.to_string() {
+            return Err(Error::Open(format!(
+                "the store of cluster `{}` has {shards} shards, and this program {SHARDS}: use the release that made it, or another \
+                 `cluster.name`",
+                self.shared.options.cluster
+            )));
+        }
+        let genesis = self.kept("genesis", &self.shared.options.genesis).await?;
+        let _ = self.genesis.set(genesis);
+        Ok(())
+    }
+
+    /// What the store keeps of itself under this name: what is given, if it is the first.
+    async fn kept(&self, name: &str, first: &str) -> Result<String, Error> {
+        let call = Call::writing("keep_definition", self.shared.names.shared("store")).arg(name).arg(first);
+        let kept = self.write(self.shared.names.shared_slot(), 0, None, Arc::new(call)).await?;
+        reply::text(name, kept)
     }
 
     /// Counts the times that a server turned out to be another one: after a restart, a promotion, or a move of slots.

@@ -13,7 +13,7 @@ pub(crate) const CRM: &str = "whsec_ZGVtby1vZi1zeW5jbGluZS1jcm0tc2VuZGVyLXNlY3Jl
 pub(crate) const WAREHOUSE: &str = "whsec_ZGVtby1vZi1zeW5jbGluZS13YXJlaG91c2Utc2VjcmV0";
 
 /// For anything that must happen at all.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A node in a process of its own, over all its lives.
 #[derive(Debug)]

@@ -188,3 +188,21 @@ async fn leases_keep_others_out_until_they_run_out() {
     assert!(matches!(renewed[0], Err(Error::Fenced { .. })), "{renewed:?}");
     let _kept: Arc<Redis> = b;
 }
+
+#[tokio::test]
+async fn a_store_keeps_the_name_that_its_first_node_gave_it_until_it_is_wiped() {
+    let server = Server::start();
+    let open = async |genesis: &str| {
+        Redis::open(Options { genesis: genesis.to_owned(), ..server.options() })
+            .await
+            .unwrap()
+            .genesis()
+            .to_owned()
+    };
+    assert_eq!((open("first").await, open("second").await), ("first".to_owned(), "first".to_owned()));
+    server.say(&["FLUSHALL"]);
+    assert_eq!(open("third").await, "third");
+    server.say(&["HSET", "{test}:store", "shards", "64"]);
+    let Err(Error::Open(refused)) = Redis::open(server.options()).await else { panic!("it was opened") };
+    assert!(refused.contains("has 64 shards") && refused.contains("256"), "{refused}");
+}
