@@ -23,3 +23,4 @@ pub mod secret;
 pub mod serve;
 pub mod telemetry;
 pub mod timer;
+pub mod transport;
