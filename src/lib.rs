@@ -24,3 +24,4 @@ pub mod secret;
 pub mod serve;
 pub mod telemetry;
 pub mod timer;
+pub mod transport;
