@@ -176,10 +176,10 @@ mod tests {
         }
 
         #[test]
-        fn a_changed_bit_never_gives_another_frame(frame in any_frame(), at in any::<prop::sample::Index>(), bit in 0..8) {
+        fn a_changed_bit_never_gives_another_frame(frame in any_frame(), at in any::<prop::sample::Index>(), bit in 0_u32..8) {
             let mut bytes = encoded(std::slice::from_ref(&frame));
             let at = at.index(bytes.len());
-            bytes[at] ^= 1 << bit;
+            bytes[at] ^= 1_u8 << bit;
             prop_assert!(!matches!(Frame::decode(&mut bytes, MAX), Ok(Some(_))));
         }
     }
@@ -204,9 +204,6 @@ mod tests {
     #[test]
     fn the_bytes_of_version_1_never_change() {
         let frame = Frame { kind: Kind::Request, id: 258, millis: 2_000, payload: Bytes::from_static(b"hi") };
-        assert_eq!(
-            hex::encode(encoded(&[frame])),
-            "01000000000000010200 0007d0000000026869".replace(' ', "") + "GOLD"
-        );
+        assert_eq!(hex::encode(encoded(&[frame])), "010000000000000102000007d0000000026869b49e64c8");
     }
 }

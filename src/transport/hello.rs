@@ -294,11 +294,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn hostile_bytes_are_no_hello(bytes in prop::collection::vec(any::<u8>(), 0..60), at in 0_usize..60, bit in 0..8) {
+        fn hostile_bytes_are_no_hello(bytes in prop::collection::vec(any::<u8>(), 0..60), at in 0_usize..60, bit in 0_u32..8) {
             prop_assert!(reread(&bytes).is_err());
             let mut changed = Word::Hello(hello("n1")).encoded();
             let at = at % changed.len();
-            changed[at] ^= 1 << bit;
+            changed[at] ^= 1_u8 << bit;
             prop_assert!(reread(&changed).is_err());
         }
     }
