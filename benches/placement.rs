@@ -2,7 +2,7 @@
 //! node computes several times a second. A plan in which nothing moves must be well under a millisecond, and one in which all
 //! moves (half of 64 nodes gone at once) a few milliseconds, so that it needs no thread of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -42,7 +42,13 @@ fn placement(c: &mut Criterion) {
         let owned: BTreeMap<_, _> =
             held.into_iter().map(|(shard, node)| (shard, Owned { node, epoch: Epoch(1) })).collect();
         let (moving, orders) = (BTreeMap::new(), Orders::default());
-        let view = View { members: &members, owned: &owned, moving: &moving, orders: &orders };
+        let view = View {
+            members: &members,
+            owned: &owned,
+            moving: &moving,
+            lapsed: &BTreeSet::new(),
+            orders: &orders,
+        };
         let mut planner = Planner::new(me, Settings::default(), Regions::default());
         let mut now = Timestamp(0);
         group.bench_function(format!("plan {count} nodes, nothing moves"), |b| {

@@ -16,7 +16,7 @@
 //! order lead to the same place ([`Spread`]), so after views agree the number of shards that are in the wrong place only falls:
 //! with no more than 256 shards, 16 at a time, 16 rounds of handing over (after the warm-up) end in a plan that is empty.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::id::{Epoch, NodeId, ShardId};
@@ -63,6 +63,9 @@ pub struct View<'a> {
     /// Shards on their way: those that this node hands over, from the moment it begins, and those that others say they have
     /// released to this node.
     pub moving: &'a BTreeMap<ShardId, Move>,
+    /// Shards whose lease ran out, or that are left from an earlier run of this node: nobody let them go to anyone, so whose they
+    /// should be claims them at once.
+    pub lapsed: &'a BTreeSet<ShardId>,
     /// What the operator asked for. Every node should be told the same.
     pub orders: &'a Orders,
 }
@@ -268,7 +271,13 @@ impl Planner {
             match view.owned.get(&shard) {
                 Some(owned) if owned.node == self.me => None,
                 _ if given => Some(0),
-                None if ours && (waited(shard) || self.last.get(&shard).is_none_or(gone)) => Some(1),
+                None if ours
+                    && (view.lapsed.contains(&shard)
+                        || waited(shard)
+                        || self.last.get(&shard).is_none_or(gone)) =>
+                {
+                    Some(1)
+                }
                 Some(owned) if ours && gone(&owned.node) => Some(2),
                 _ => None,
             }

@@ -21,6 +21,7 @@ struct Bench {
     members: Vec<Candidate>,
     owned: BTreeMap<ShardId, Owned>,
     moving: BTreeMap<ShardId, Move>,
+    lapsed: BTreeSet<ShardId>,
     orders: Orders,
 }
 
@@ -36,14 +37,20 @@ impl Bench {
             members,
             owned: BTreeMap::new(),
             moving: BTreeMap::new(),
+            lapsed: BTreeSet::new(),
             orders: Orders::default(),
         }
     }
 
     fn after(&mut self, ms: u64) -> Plan {
         self.now = self.now.plus(Duration::from_millis(ms));
-        let view =
-            View { members: &self.members, owned: &self.owned, moving: &self.moving, orders: &self.orders };
+        let view = View {
+            members: &self.members,
+            owned: &self.owned,
+            moving: &self.moving,
+            lapsed: &self.lapsed,
+            orders: &self.orders,
+        };
         self.planner.plan(self.now, &view)
     }
 
@@ -69,6 +76,20 @@ impl Bench {
             self.owned.insert(shard, Owned { node: one.to, epoch: Epoch(8) });
         }
     }
+}
+
+#[test]
+fn what_a_node_left_whose_lease_ran_out_is_claimed_at_once() {
+    let mut world = Bench::new(&["a", "b"]).held_by(&["a", "b"]);
+    let left: BTreeSet<_> = ShardId::all().filter(|shard| shard.0 % 2 == 1).collect();
+    world.owned.retain(|shard, _| !left.contains(shard));
+    assert_eq!(world.after(10).claims, [], "b is there, and may have them back");
+    world.members[1].draining = true; // as one is shown that could not renew
+    assert_eq!(world.after(10).claims, [], "they may have been let go to someone");
+    world.lapsed.clone_from(&left);
+    let claims = world.after(10).claims;
+    assert_eq!(claims.len(), Settings::default().claims_max);
+    assert!(claims.iter().all(|shard| left.contains(shard)));
 }
 
 #[test]
@@ -237,7 +258,7 @@ proptest! {
         let (moving, orders) = (BTreeMap::new(), Orders::default());
         let mut rounds = 0;
         for at in [0, 1_500, 3_000].into_iter().chain(3_001..) {
-            let view = View { members: &members, owned: &owned, moving: &moving, orders: &orders };
+            let view = View { members: &members, owned: &owned, moving: &moving, lapsed: &BTreeSet::new(), orders: &orders };
             let plans: Vec<_> = planners.iter_mut().map(|planner| planner.plan(Timestamp(at), &view)).collect();
             let mut done = 0;
             for (plan, member) in plans.into_iter().zip(&members) {

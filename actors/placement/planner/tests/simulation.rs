@@ -220,7 +220,13 @@ impl World {
         let owned = self.seen_by(id, &mut node);
         let members: Vec<_> = node.members.values().cloned().collect();
         let orders = Orders::default();
-        let view = View { members: &members, owned: &owned, moving: &node.moving, orders: &orders };
+        let view = View {
+            members: &members,
+            owned: &owned,
+            moving: &node.moving,
+            lapsed: &BTreeSet::new(),
+            orders: &orders,
+        };
         let plan = node.planner.plan(Timestamp(now), &view);
         for shard in plan.claims {
             self.acquire(id, shard);
