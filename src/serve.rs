@@ -11,7 +11,6 @@ mod tls;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +33,17 @@ pub struct Limits {
     pub request_timeout: Duration,
     /// Connections held at the same time; at least 1.
     pub connections_max: usize,
+}
+
+/// How near the end is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// It is not in sight.
+    Not,
+    /// All is served, and each answer ends its connection, so that its client goes elsewhere with the next request.
+    Soon,
+    /// Nothing new is accepted.
+    Now,
 }
 
 /// Why there is no listener. Nothing is bound.
@@ -113,7 +123,7 @@ impl Listener {
         self.address
     }
 
-    /// Serves `router` until `shutdown`, then gives connections `drain_for` to end. Each request carries
+    /// Serves `router` until `ending` says [`Ending::Now`], then gives connections `drain_for` to end. Each request carries
     /// `ConnectInfo<SocketAddr>`; each answer is counted by route.
     ///
     /// `false`: some connections were cut, with requests perhaps unanswered. Dropping the future cuts all.
@@ -121,21 +131,23 @@ impl Listener {
         self,
         router: Router,
         limits: Limits,
-        shutdown: impl Future<Output = ()> + Send,
+        mut ending: watch::Receiver<Ending>,
         drain_for: Duration,
     ) -> bool {
         let most = u32::try_from(limits.connections_max.max(1)).unwrap_or(u32::MAX);
         let places = Arc::new(Semaphore::new(most as usize));
         let (stage, watched) = watch::channel(Stage::Open);
         let connections = Connections::new(router, limits, self.tls.map(|TlsSetup(acceptor)| acceptor));
-        {
-            let mut shutdown = pin!(shutdown);
-            loop {
-                let (stream, peer, place) = tokio::select! {
-                    accepted = accept(&self.socket, &places) => accepted,
-                    () = &mut shutdown => break,
-                };
-                connections.begin(stream, peer, watched.clone(), place);
+        loop {
+            tokio::select! {
+                (stream, peer, place) = accept(&self.socket, &places) => {
+                    connections.begin(stream, peer, watched.clone(), place);
+                }
+                changed = ending.changed() => match *ending.borrow_and_update() {
+                    Ending::Not if changed.is_ok() => {}
+                    Ending::Soon if changed.is_ok() => { stage.send_replace(Stage::Leaving); }
+                    Ending::Not | Ending::Soon | Ending::Now => break,
+                },
             }
         }
         drop(self.socket);

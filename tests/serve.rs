@@ -11,10 +11,10 @@ use axum::routing::get;
 use http_body_util::{BodyExt as _, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::ServerName;
-use syncline::serve::{Limits, Listener};
+use syncline::serve::{Ending, Limits, Listener};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -28,7 +28,7 @@ const REQUEST: &[u8] = b"GET /hello HTTP/1.1\r\nHost: here\r\nConnection: close\
 /// A listener that serves until it is told to stop.
 struct Running {
     address: SocketAddr,
-    stop: oneshot::Sender<()>,
+    ending: watch::Sender<Ending>,
     ended: JoinHandle<bool>,
 }
 
@@ -39,10 +39,9 @@ impl Running {
 
     fn serve(listener: Listener, router: Router, limits: Limits, drain_for: Duration) -> Self {
         let address = listener.address();
-        let (stop, stopped) = oneshot::channel();
-        let shutdown = async { stopped.await.unwrap_or_default() };
-        let ended = tokio::spawn(listener.serve(router, limits, shutdown, drain_for));
-        Self { address, stop, ended }
+        let (ending, seen) = watch::channel(Ending::Not);
+        let ended = tokio::spawn(listener.serve(router, limits, seen, drain_for));
+        Self { address, ending, ended }
     }
 
     async fn connect(&self) -> TcpStream {
@@ -51,7 +50,7 @@ impl Running {
 
     /// Stops it; whether all connections ended in time.
     async fn stop(self) -> bool {
-        self.stop.send(()).expect("it runs");
+        self.ending.send(Ending::Now).expect("it runs");
         timeout(LONG, self.ended).await.expect("it ends").expect("it does not panic")
     }
 }
@@ -158,12 +157,30 @@ async fn draining_ends_what_is_in_flight_and_refuses_what_is_new() {
     stream.write_all(b"GET /hello HTTP/1.1\r\nHost: here\r\n\r\n").await.unwrap();
     asked.notified().await;
     let mut idle = running.connect().await;
-    running.stop.send(()).unwrap();
+    running.ending.send(Ending::Now).unwrap();
     assert_eq!(rest(&mut idle).await, "", "who asked for nothing is let go");
     assert!(TcpStream::connect(running.address).await.is_err(), "it still listens");
     told.notify_one();
     assert!(rest(&mut stream).await.ends_with("done"), "the connection is closed after the answer");
     assert!(timeout(LONG, running.ended).await.unwrap().unwrap());
+}
+
+#[tokio::test]
+async fn with_the_end_near_all_is_served_and_each_answer_sends_its_client_elsewhere() {
+    const KEPT: &[u8] = b"GET /hello HTTP/1.1\r\nHost: here\r\n\r\n";
+    let running = Running::start(hello(), LIMITS, LONG).await;
+    let mut before = running.connect().await;
+    before.write_all(KEPT).await.unwrap();
+    let mut answer = [0; 256];
+    let first = timeout(LONG, before.read(&mut answer)).await.expect("it is answered").unwrap();
+    assert!(!String::from_utf8_lossy(&answer[..first]).contains("close"), "the connection stays");
+    running.ending.send(Ending::Soon).unwrap();
+    for mut stream in [before, running.connect().await] {
+        stream.write_all(KEPT).await.unwrap();
+        let answer = rest(&mut stream).await;
+        assert!(answer.contains("connection: close") && answer.ends_with("hello"), "{answer}");
+    }
+    assert!(running.stop().await);
 }
 
 #[tokio::test]

@@ -4,12 +4,14 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, Version};
 use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -41,6 +43,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(20);
 pub(super) enum Stage {
     /// It serves.
     Open,
+    /// It serves, and each answer ends its connection.
+    Leaving,
     /// What is being answered is answered, then connections close.
     Draining,
     /// Time is up.
@@ -104,12 +108,14 @@ impl Shared {
         }
     }
 
-    async fn talk<S>(&self, stream: S, peer: SocketAddr, mut stage: watch::Receiver<Stage>)
+    async fn talk<S>(&self, stream: S, peer: SocketAddr, stage: watch::Receiver<Stage>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let requests = Arc::new(Requests::default());
-        let service = service_fn(|request| answer(self.router.clone(), requests.clone(), peer, request));
+        let service =
+            service_fn(|request| answer(self.router.clone(), requests.clone(), stage.clone(), peer, request));
+        let mut stage = stage.clone();
         let mut connection = pin!(self.http.serve_connection(TokioIo::new(stream), service));
         let mut patience = self.header_timeout;
         let (mut seen, mut was_asked) = (0, false);
@@ -122,10 +128,14 @@ impl Shared {
                     return;
                 }
                 changed = stage.changed() => {
-                    if changed.is_err() || *stage.borrow() == Stage::Over {
-                        return;
+                    match *stage.borrow_and_update() {
+                        _ if changed.is_err() => return,
+                        Stage::Over => return,
+                        // A client of HTTP/1.1 may be about to send: it is told with its next answer.
+                        Stage::Leaving if !requests.is_http2.load(Ordering::Relaxed) => {}
+                        Stage::Open => {}
+                        Stage::Leaving | Stage::Draining => connection.as_mut().graceful_shutdown(),
                     }
-                    connection.as_mut().graceful_shutdown();
                 }
                 () = sleep(patience) => {
                     let ever = requests.ever.load(Ordering::Relaxed);
@@ -151,6 +161,7 @@ impl Shared {
 struct Requests {
     open: AtomicUsize,
     ever: AtomicUsize,
+    is_http2: AtomicBool,
 }
 
 /// A request that is being answered.
@@ -173,11 +184,21 @@ impl Drop for Open {
 async fn answer(
     router: Router,
     requests: Arc<Requests>,
+    stage: watch::Receiver<Stage>,
     peer: SocketAddr,
     request: hyper::Request<Incoming>,
 ) -> Result<Response, Infallible> {
+    let is_http2 = request.version() == Version::HTTP_2;
+    requests.is_http2.store(is_http2, Ordering::Relaxed);
     let _open = Open::new(requests);
     let mut request = request.map(Body::new);
     request.extensions_mut().insert(ConnectInfo(peer));
-    router.oneshot(request).await
+    let mut answered = router.oneshot(request).await;
+    if let Ok(response) = &mut answered
+        && !is_http2
+        && *stage.borrow() != Stage::Open
+    {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    answered
 }
