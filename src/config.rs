@@ -230,6 +230,66 @@ pub struct Lease {
 pub struct Cluster {
     /// Its name.
     pub name: String,
+    /// Where this node listens for others; without it they do not speak with each other.
+    #[serde(default)]
+    pub listen: Option<SocketAddr>,
+    /// That address as others see it. See [`Cluster::advertised`].
+    #[serde(default)]
+    pub advertise: Option<SocketAddr>,
+    /// Nodes to call on: `host:port`.
+    pub seeds: Vec<String>,
+    /// Where the keys are that seal datagrams, one a line.
+    #[serde(default)]
+    pub keys: Option<SecretRef>,
+    /// Share of the shards, relative to that of other nodes.
+    pub weight: u16,
+    /// Where the node stands in law.
+    #[serde(default)]
+    pub region: Option<String>,
+    /// What fails together with it.
+    #[serde(default)]
+    pub zone: Option<String>,
+    /// How long a node goes on answering that has said that it is not ready.
+    #[serde(with = "span")]
+    pub linger: Duration,
+    /// For messages between nodes: all or none.
+    #[serde(default)]
+    pub tls: ClusterTls,
+    /// When shards move.
+    pub placement: Placement,
+}
+
+impl Cluster {
+    /// Where other nodes send to, if they do.
+    pub fn advertised(&self) -> Option<SocketAddr> {
+        self.advertise.or(self.listen)
+    }
+}
+
+/// `[cluster.tls]`: certificates of messages between nodes. After the check either all are set or none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterTls {
+    /// Who signs the nodes' certificates, a PEM file.
+    pub ca: Option<PathBuf>,
+    /// This node's certificate chain, a PEM file.
+    pub cert: Option<PathBuf>,
+    /// Its private key, a PEM file.
+    pub key: Option<PathBuf>,
+}
+
+/// `[cluster.placement]`: when shards move. The same on all nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Placement {
+    /// How long something must be as it is before shards move for it.
+    #[serde(with = "span")]
+    pub settle: Duration,
+    /// Shards on their way from one node, or to one.
+    pub moves_max: NonZeroUsize,
+    /// Between the quarters that a new node takes.
+    #[serde(with = "span")]
+    pub warm_up_step: Duration,
 }
 
 /// `[limits]`: what bounds memory. At a limit the node sheds load; it never acknowledges and forgets.

@@ -1,11 +1,11 @@
 //! What must hold between settings, each of which is right alone.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::layer::Origins;
-use super::{Mistake, Place, Settings};
+use super::{Cluster, ClusterTls, Mistake, Place, Settings, Store};
 
 /// Everything wrong between the settings. Rules about keys that are `wrong` already are left out: their values are not known.
 pub(super) fn check(settings: &Settings, origins: &Origins, wrong: &[Mistake]) -> Vec<Mistake> {
@@ -19,6 +19,8 @@ pub(super) fn check(settings: &Settings, origins: &Origins, wrong: &[Mistake]) -
     rules.redis();
     rules.lease();
     rules.cluster();
+    rules.placement();
+    rules.seeds();
     rules.found
 }
 
@@ -191,6 +193,111 @@ impl Rules<'_> {
                 name.escape_debug()
             );
             self.say("cluster.name", text);
+        }
+        self.cluster_labels();
+        match self.settings.cluster.listen {
+            Some(listen) => self.cluster_of_many(listen),
+            None => self.cluster_unheard(),
+        }
+    }
+
+    /// Labels travel in datagrams.
+    fn cluster_labels(&mut self) {
+        let Cluster { region, zone, .. } = &self.settings.cluster;
+        for (key, label) in [("cluster.region", region), ("cluster.zone", zone)] {
+            let odd = |label: &String| {
+                label.is_empty()
+                    || label.len() > 63
+                    || label.contains(|c: char| !c.is_ascii_alphanumeric() && c != '-')
+            };
+            if label.as_ref().is_some_and(odd) {
+                self.say(key, "write 1 to 63 letters, digits or `-`, e.g. `eu`".to_owned());
+            }
+        }
+    }
+
+    /// What nodes need that speak with each other.
+    fn cluster_of_many(&mut self, listen: SocketAddr) {
+        let cluster = &self.settings.cluster;
+        let beyond = !is_loopback(listen.ip());
+        if self.settings.journal.store == Store::Embedded {
+            let text = "nodes of a cluster share their store, and the embedded one belongs to one process; set `journal.store` to \
+                        `redis` and `journal.redis.urls`, or leave `cluster.listen` out";
+            self.say("cluster.listen", text.to_owned());
+        }
+        if cluster.keys.is_none() && !self.is_wrong("cluster.keys") {
+            let text = "nodes tell each other who is up under a key; make one with `openssl rand -base64 32`, give it to every node, \
+                        and set `cluster.keys` to where it is, e.g. `file:/run/secrets/syncline-gossip`";
+            self.say("cluster.listen", text.to_owned());
+        }
+        let advertised = cluster.advertise.unwrap_or(listen);
+        if advertised.ip().is_unspecified() || advertised.port() == 0 {
+            let text = format!(
+                "nobody can send to {advertised}; write this machine's address and port as other nodes see them"
+            );
+            self.say(if cluster.advertise.is_some() { "cluster.advertise" } else { "cluster.listen" }, text);
+        }
+        let ClusterTls { ca, cert, key } = &cluster.tls;
+        let count = [ca, cert, key].into_iter().flatten().count();
+        if count != 3 && (count > 0 || beyond) && !self.is_wrong("cluster.tls") {
+            let text = format!(
+                "messages between nodes need all of `ca`, `cert` and `key` under `cluster.tls`, as {listen} can be reached from other \
+                 machines or one of them is set"
+            );
+            self.say("cluster.listen", text);
+        }
+        if count > 0
+            && self
+                .settings
+                .node
+                .name
+                .contains(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'))
+        {
+            let text = "the node's certificate names it, so it needs a name of small letters, digits and `-`";
+            self.say("node.name", text.to_owned());
+        }
+    }
+
+    /// Settings that nobody would look at.
+    fn cluster_unheard(&mut self) {
+        let Cluster { advertise, seeds, keys, tls, .. } = &self.settings.cluster;
+        let tls = [&tls.ca, &tls.cert, &tls.key].into_iter().any(Option::is_some);
+        for (key, set) in [
+            ("cluster.advertise", advertise.is_some()),
+            ("cluster.seeds", !seeds.is_empty()),
+            ("cluster.keys", keys.is_some()),
+            ("cluster.tls", tls),
+        ] {
+            if set && !self.is_wrong("cluster.listen") {
+                let text = "it means nothing as this node listens for no other; set `cluster.listen` too, or remove it";
+                self.say(key, text.to_owned());
+            }
+        }
+    }
+
+    fn placement(&mut self) {
+        let placement = &self.settings.cluster.placement;
+        if placement.settle < Duration::from_millis(200) || placement.settle > Duration::from_mins(1) {
+            let text = "below `200ms` shards move for what is only late, above `1m` they hardly move at all; write e.g. `1500ms`";
+            self.say("cluster.placement.settle", text.to_owned());
+        }
+        if placement.moves_max.get() > 256 {
+            self.say("cluster.placement.moves_max", "there are 256 shards; write at most that".to_owned());
+        }
+    }
+
+    fn seeds(&mut self) {
+        for seed in &self.settings.cluster.seeds {
+            let named = seed.rsplit_once(':').is_some_and(|(host, port)| {
+                !host.is_empty()
+                    && !host.contains(['/', ' '])
+                    && port.parse::<u16>().is_ok_and(|port| port > 0)
+            });
+            if !named {
+                let text =
+                    format!("`{seed}` is not a node to call on; write host:port, e.g. `node-a.example:7946`");
+                self.say("cluster.seeds", text);
+            }
         }
     }
 
