@@ -292,12 +292,38 @@ pub struct Cluster {
     pub node: String,
     /// Why it does not acknowledge now; none when it does.
     pub not_ready: Option<String>,
+    /// Nodes that are up, as far as the node that answers knows; empty where nodes do not speak with each other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<Member>,
     /// Who holds shards.
     pub holders: Vec<Holder>,
     /// Shards that nobody holds now.
     pub free: u64,
     /// Shards that take nothing in.
     pub suspect: Vec<Suspect>,
+}
+
+/// A node that is up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its name.
+    pub node: String,
+    /// Which start of it.
+    pub boot: u64,
+    /// Where its API is.
+    pub http: String,
+    /// Where other nodes reach it.
+    pub address: String,
+    /// Its share of the shards, relative to that of others.
+    pub weight: u16,
+    /// Where it stands in law.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// What fails together with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// Whether it gives its shards away and takes none.
+    pub draining: bool,
 }
 
 /// A node that holds shards.

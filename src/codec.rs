@@ -49,6 +49,10 @@ pub enum Schema {
     ExceptionRow = 6,
     /// What a sender was told.
     Answer = 7,
+    /// What a node asks of another; never stored.
+    Ask = 8,
+    /// What it is told; never stored.
+    Told = 9,
 }
 
 impl Schema {
@@ -66,6 +70,8 @@ impl Schema {
             Self::TimerRow,
             Self::ExceptionRow,
             Self::Answer,
+            Self::Ask,
+            Self::Told,
         ];
         all.into_iter().find(|schema| *schema as u8 == number)
     }

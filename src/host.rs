@@ -245,6 +245,17 @@ impl Host {
         ShardId::all().try_for_each(|shard| self.core.leased(shard).map(drop))
     }
 
+    /// Whether the node takes messages in, and the lease of no shard held here is in doubt; if not, why.
+    pub fn certain(&self) -> Result<(), Error> {
+        if self.core.is_stopping() {
+            return Err(Error::Stopping);
+        }
+        self.core.routes().try_for_each(|(shard, _)| match self.core.leased(shard) {
+            Ok(_) | Err(Error::NotOwner { .. }) => Ok(()),
+            Err(error) => Err(error),
+        })
+    }
+
     /// The epoch under which `shard` is held here, if its lease is not in doubt.
     pub fn epoch(&self, shard: ShardId) -> Option<Epoch> {
         self.core.leased(shard).ok().map(|route| route.epoch)

@@ -1,13 +1,15 @@
 //! A node: every part wired to the others, started in order and drained in order. It alone names every concrete type.
 //!
 //! ```text
-//! ingress ─► host ─► journal          hints:  host ─► delivery, timers
-//! delivery, timers ─► host            console reads host, journal, delivery
+//! ingress ─► router ─► host ─► journal     hints:  host ─► delivery, timers
+//! delivery, timers ─► host                 console reads router, journal, delivery
+//!              └─► host of another node    cluster: gossip, transport, placement ─► host
 //! ```
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -25,11 +27,13 @@ use crate::host::{self, Hints, Host, HostConfig, Means};
 use crate::ingress::{self, Ingress};
 use crate::integration::Integration;
 use crate::journal::SharedJournal;
-use crate::serve::{self, Listener};
+use crate::serve::{self, Ending, Listener};
 use crate::telemetry::Metrics;
 use crate::timer::{self, Timers};
 use crate::{api, clock, console};
 
+pub mod cluster;
+mod join;
 mod keeper;
 mod mailboxes;
 mod observers;
@@ -41,6 +45,7 @@ mod view;
 use mailboxes::Mailbox;
 use observers::Watch;
 use operate::Operator;
+use shards::Shards;
 pub use store::Directory;
 
 /// How long an `Idempotency-Key` and the id of an event are remembered. Published in the documentation of the API.
@@ -82,6 +87,9 @@ pub enum Error {
     /// The node's start cannot be counted, or gossip cannot begin.
     #[error(transparent)]
     Gossip(#[from] crate::gossip::Error),
+    /// The node cannot be part of a cluster.
+    #[error(transparent)]
+    Cluster(#[from] cluster::Error),
     /// What a setting names is not there.
     #[error("`{key}`: {why}")]
     Setting {
@@ -182,12 +190,13 @@ pub struct Node {
     operator: Arc<Operator>,
     journal: SharedJournal,
     stop: watch::Sender<bool>,
+    ending: watch::Sender<Ending>,
     server: JoinHandle<bool>,
     timers: JoinHandle<()>,
     keeper: JoinHandle<()>,
-    /// Claims shards, where not all are this node's from the start.
-    shards: Option<JoinHandle<()>>,
+    shards: Shards,
     drain_for: Duration,
+    linger: Duration,
     /// Locked as long as the node runs.
     _directory: Option<Directory>,
 }
@@ -212,20 +221,23 @@ impl Node {
             observer: Arc::new(Watch),
         };
         let host = Host::start(host_config(settings), means).await?;
-        let mailbox = Arc::new(Mailbox(host.clone()));
-
-        let outside = Outside {
-            journal: journal.clone(),
-            mailbox: mailbox.clone(),
-            wire,
-            clock: clock.clone(),
-            epochs: Arc::new({
-                let host = host.clone();
-                move |shard| host.epoch(shard)
-            }),
-            observer: Arc::new(Watch),
+        let gained: cluster::Gained = Arc::new({
+            let switchboard = switchboard.clone();
+            move || switchboard.look()
+        });
+        let joining = join::Joining {
+            host: &host,
+            journal: &journal,
+            clock: &clock,
+            directory: directory.as_ref(),
+            gained,
             seed,
         };
+        let shards = joining.join(settings, address, &stopping).await?;
+        let router = shards.router(&host);
+        let mailbox = Arc::new(Mailbox(router.clone()));
+
+        let outside = outside(&host, &journal, mailbox.clone(), wire, &clock, seed);
         let connectors = integration.connectors.into_values().collect();
         let delivery = Delivery::start(connectors, &*lookup.0, outside);
         let means = ingress::Means {
@@ -242,13 +254,15 @@ impl Node {
         let (delivery, ingress) = both(delivery, Ingress::open(means, &*lookup.0))?;
         let _ = switchboard.delivery.set(delivery.clone());
         let operator = Arc::new(Operator {
-            host: host.clone(),
+            router,
+            cluster: shards.cluster().cloned(),
             journal: journal.clone(),
             delivery: delivery.clone(),
             ingress: ingress.clone(),
             clock: clock.clone(),
             metrics: metrics.clone(),
             config_hash: integration.hash,
+            leaving: AtomicBool::new(false),
         });
 
         let timers = Timers::new(
@@ -262,18 +276,10 @@ impl Node {
         let keeper =
             keeper::keep(journal.clone(), clock, metrics, settings.retention.ended, stopping.clone());
         let keeper = tokio::spawn(keeper);
-        let gained = Arc::new({
-            let switchboard = switchboard.clone();
-            move || switchboard.look()
-        });
-        let shards = (!takes_all(settings))
-            .then(|| {
-                shards::work_or_wait(host.clone(), settings.shutdown.drain_for, gained, stopping.clone())
-            })
-            .map(tokio::spawn);
-        let router = console::router(operator.clone(), guard).merge(ingress.router());
+        let routes = console::router(operator.clone(), guard).merge(ingress.router());
         let drain_for = settings.shutdown.drain_for;
-        let server = tokio::spawn(listener.serve(router, limits(settings), stopped(stopping), drain_for));
+        let (ending, ended) = watch::channel(Ending::Not);
+        let server = tokio::spawn(listener.serve(routes, limits(settings), ended, drain_for));
         tracing::info!(node = settings.node.name, %address, "ready");
         Ok(Self {
             address,
@@ -282,6 +288,8 @@ impl Node {
             operator,
             journal,
             stop,
+            ending,
+            linger: settings.cluster.linger,
             server,
             timers,
             keeper,
@@ -304,18 +312,19 @@ impl Node {
     /// Takes no more, finishes what is being worked on, gives the shards back. False: something did not end in time; nothing that
     /// was acknowledged is lost by it.
     pub async fn stop(self) -> bool {
-        let Self { host, delivery, journal, stop, mut server, timers, keeper, shards, drain_for, .. } = self;
-        tracing::info!("stopping: what is being worked on is finished first");
+        let given = self.give_away().await;
+        let Self {
+            host, delivery, journal, stop, ending, mut server, timers, keeper, shards, drain_for, ..
+        } = self;
+        ending.send_replace(Ending::Now);
         let _ = stop.send(true);
         let served = matches!(tokio::time::timeout(drain_for, &mut server).await, Ok(Ok(true)));
         server.abort();
         let _ = tokio::join!(timers, keeper);
-        if let Some(shards) = shards {
-            let _ = shards.await;
-        }
         let delivered = delivery.drain(drain_for).await;
+        shards.leave(drain_for).await;
         let drained = host.drain(drain_for).await;
-        let in_time = served && delivered && drained;
+        let in_time = given && served && delivered && drained;
         match journal.close().await {
             Ok(()) => tracing::info!(in_time, "stopped"),
             Err(error) => {
@@ -325,18 +334,52 @@ impl Node {
         in_time
     }
 
+    /// Says that it is not ready, and hands its shards to other nodes while all is still answered. Whether that was done in time.
+    async fn give_away(&self) -> bool {
+        tracing::info!("stopping: what is being worked on is finished first");
+        self.operator.leave();
+        let Some(cluster) = self.shards.cluster() else { return true };
+        self.ending.send_replace(Ending::Soon);
+        let (given, ()) = tokio::join!(cluster.drain(self.drain_for), tokio::time::sleep(self.linger));
+        if !given {
+            tracing::warn!(
+                "not all shards found another node in time; they are free as soon as this one has ended"
+            );
+        }
+        given
+    }
+
     /// Ends as a killed process does: at once, wherever it is. For the demo and for tests.
     pub async fn crash(self) {
         self.server.abort();
         self.timers.abort();
         self.keeper.abort();
-        if let Some(shards) = &self.shards {
-            shards.abort();
-        }
+        self.shards.crash().await;
         self.host.crash().await;
         drop(self.delivery);
         let _ = (self.server.await, self.timers.await, self.keeper.await);
         let _ = self.journal.close().await;
+    }
+}
+
+/// What deliveries stand on.
+fn outside(
+    host: &Host,
+    journal: &SharedJournal,
+    mailbox: Arc<Mailbox>,
+    wire: Arc<dyn Wire>,
+    clock: &SharedClock,
+    seed: u64,
+) -> Outside {
+    let held = host.clone();
+    Outside {
+        journal: journal.clone(),
+        mailbox,
+        wire,
+        clock: clock.clone(),
+        epochs: Arc::new(move |shard| held.epoch(shard)),
+        observer: Arc::new(Watch),
+        seed,
     }
 }
 

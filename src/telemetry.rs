@@ -69,6 +69,11 @@ impl Metric {
         counter!(self.name, self.labels(values)).increment(count);
     }
 
+    /// What was counted elsewhere since the start.
+    fn reach(&self, values: &[&str], total: u64) {
+        counter!(self.name, self.labels(values)).absolute(total);
+    }
+
     fn set(&self, values: &[&str], value: f64) {
         gauge!(self.name, self.labels(values)).set(value);
     }
@@ -193,6 +198,38 @@ const LEASE_AGE: Metric = Metric::gauge(
     &[],
     "Time since the lease of a shard held here was renewed, the longest of all; at journal.lease.give_up nothing is answered",
 );
+const FORWARDED: Metric = Metric::counter(
+    "syncline_forwarded_total",
+    &["outcome"],
+    "Messages and questions passed on to the node that holds their shard: answered, elsewhere (it holds it no longer), refused",
+);
+const MOVED: Metric = Metric::counter(
+    "syncline_shards_moved_total",
+    &["direction"],
+    "Shards that this node took, or let go of for another node: taken, given",
+);
+const MEMBERS: Metric = Metric::gauge(
+    "syncline_cluster_members",
+    &[],
+    "Nodes that are up as far as this one knows, itself included",
+);
+const MOVING: Metric =
+    Metric::gauge("syncline_shards_moving", &[], "Shards on their way from this node to others");
+const NAMESAKES: Metric = Metric::counter(
+    "syncline_gossip_namesakes_total",
+    &[],
+    "Datagrams of another process under this node's name; more than none means that two nodes share a name",
+);
+const UNAUTHENTIC: Metric = Metric::counter(
+    "syncline_gossip_unauthentic_total",
+    &[],
+    "Datagrams sealed with a key that is not held here, or changed on the way",
+);
+const PEER_CALLS: Metric = Metric::counter(
+    "syncline_peer_calls_total",
+    &["outcome"],
+    "Requests to other nodes: answered, unknown (no answer came), not_sent, busy, refused",
+);
 const RESIDENTS: Metric = Metric::gauge("syncline_residents", &[], "Entities in memory");
 const IN_FLIGHT_BYTES: Metric =
     Metric::gauge("syncline_in_flight_bytes", &[], "Size of the messages being worked on");
@@ -229,6 +266,13 @@ const METRICS: &[Metric] = &[
     FENCED,
     SHARDS,
     LEASE_AGE,
+    FORWARDED,
+    MOVED,
+    MEMBERS,
+    MOVING,
+    NAMESAKES,
+    UNAUTHENTIC,
+    PEER_CALLS,
     RESIDENTS,
     IN_FLIGHT_BYTES,
     CONFIG,
@@ -298,6 +342,16 @@ pub fn fenced() {
     FENCED.add(&[], 1);
 }
 
+/// A message or a question was passed on to another node. `outcome` is one of `answered`, `elsewhere`, `refused`.
+pub fn forwarded(outcome: &'static str) {
+    FORWARDED.add(&[outcome], 1);
+}
+
+/// So many shards came or went as planned. `direction` is one of `taken`, `given`.
+pub fn shards_moved(direction: &'static str, count: usize) {
+    MOVED.add(&[direction], count as u64);
+}
+
 /// An actor panicked.
 pub fn actor_panicked(process: &str) {
     PANICS.add(&[process], 1);
@@ -318,6 +372,21 @@ pub struct ConnectorGauges {
     pub breaker_open: bool,
 }
 
+/// What a node of a cluster shows when metrics are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ClusterGauges {
+    /// Nodes that are up, as far as it knows.
+    pub members: u64,
+    /// Shards on their way from it.
+    pub moving: u64,
+    /// Datagrams under its own name, since the start.
+    pub namesakes: u64,
+    /// Datagrams under no known key, since the start.
+    pub unauthentic: u64,
+    /// Requests to other nodes by outcome, since the start.
+    pub calls: [(&'static str, u64); 5],
+}
+
 /// What is counted just before metrics are read.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Snapshot {
@@ -329,6 +398,8 @@ pub struct Snapshot {
     pub connectors: BTreeMap<String, ConnectorGauges>,
     /// Shards served here.
     pub shards: u64,
+    /// The cluster, if the node is one of several.
+    pub cluster: Option<ClusterGauges>,
     /// Since when the oldest of their leases was not renewed.
     pub lease_age: Duration,
     /// Entities in memory.
@@ -362,6 +433,10 @@ impl Snapshot {
             put(PAUSED, &[name], f64::from(u8::from(connector.paused)));
             put(BREAKER, &[name], f64::from(u8::from(connector.breaker_open)));
         }
+        if let Some(cluster) = &self.cluster {
+            put(MEMBERS, &[], float(cluster.members));
+            put(MOVING, &[], float(cluster.moving));
+        }
         put(SHARDS, &[], float(self.shards));
         put(LEASE_AGE, &[], self.lease_age.as_secs_f64());
         put(RESIDENTS, &[], float(self.residents));
@@ -369,6 +444,18 @@ impl Snapshot {
         put(CONFIG, &[&self.config_hash], 1.0);
         put(BUILD, &[env!("CARGO_PKG_VERSION")], 1.0);
         gauges
+    }
+}
+
+impl Snapshot {
+    /// Counters that others keep.
+    fn reach(&self) {
+        let Some(cluster) = &self.cluster else { return };
+        NAMESAKES.reach(&[], cluster.namesakes);
+        UNAUTHENTIC.reach(&[], cluster.unauthentic);
+        for (outcome, total) in cluster.calls {
+            PEER_CALLS.reach(&[outcome], total);
+        }
     }
 }
 
@@ -436,6 +523,7 @@ impl Metrics {
                 assert_eq!(*name, metric.name, "a series is of its metric");
                 set(metric, labels, *value);
             }
+            snapshot.reach();
             for (name, labels) in seen.iter().filter(|series| !gauges.contains_key(series)) {
                 let metric = METRICS.iter().find(|metric| metric.name == *name);
                 set(metric.expect("only known metrics are set"), labels, 0.0);
@@ -471,6 +559,12 @@ mod tests {
             exceptions: BTreeMap::from([(("order".to_owned(), "hold".to_owned()), 1)]),
             connectors: BTreeMap::from([("erp".to_owned(), connector)]),
             shards: 85,
+            cluster: Some(ClusterGauges {
+                members: 3,
+                namesakes: 2,
+                calls: [("answered", 5), ("unknown", 1), ("not_sent", 0), ("busy", 0), ("refused", 0)],
+                ..ClusterGauges::default()
+            }),
             lease_age: Duration::from_millis(1_500),
             residents: 12,
             in_flight_bytes: 4096,

@@ -1,22 +1,21 @@
-//! Two nodes on one Redis, one working and one waiting: whatever happens to the one, the other goes on, nothing acknowledged is lost
-//! and nothing is applied twice.
+//! Several nodes on one Redis: whatever happens to one of them or to the store, the others go on, nothing acknowledged is lost and
+//! nothing is applied twice.
 //!
-//! Real processes: the built program, a Redis server, real HTTP, the sandbox's ledger. The moments come from a seed that is printed;
-//! `PAIR_SEED=n` repeats one, `PAIR_ROUNDS=n` has more faults.
+//! Real processes: the built program, a Redis server, real HTTP, the sandbox's ledger. The moments come from a seed that is printed.
+//!
+//! ```text
+//! CLUSTER_SEED=n      repeats one
+//! CLUSTER_ROUNDS=n    more faults
+//! CLUSTER_KILLS=n     more takeovers in the test that measures them
+//! ```
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
-use secrecy::SecretString;
-use serde_json::Value;
 use syncline::clock::{Clock as _, SystemClock};
-use syncline::sandbox::opportunity::{Opportunity, Variant};
-use syncline::sandbox::{Emitter, Fault, Plan, Sandbox, SandboxConfig};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -27,28 +26,22 @@ mod node;
 #[path = "redis/server.rs"]
 #[expect(dead_code, reason = "tests/redis.rs promotes servers; here they only die")]
 mod server;
+#[path = "processes/world.rs"]
+mod world;
 
-use balancer::Balancer;
-use node::{CRM, Node, PATIENCE, WAREHOUSE};
-use server::Server;
+use node::{Node, PATIENCE};
+use world::{Kind, World, all_ends_well, emitter, knob, orders, sandbox, send_all};
 
 /// Faults, and orders between two of them.
 const ROUNDS: u64 = 8;
 const ORDERS_EACH: u64 = 12;
 
-/// Orders that are sent at the same time.
-const AT_ONCE: usize = 8;
-
-/// A node that answers again after a fault must be there by then.
+/// After a fault all shards must be served again by then.
 const TAKEOVER_MAX: Duration = Duration::from_secs(10);
-
-/// Settings of a lease that is as short as a slow machine allows.
-const LEASE: [&str; 3] =
-    ["journal.lease.ttl=2s", "journal.lease.renew=300ms", "journal.lease.give_up=1200ms"];
 
 #[derive(Debug, Clone, Copy)]
 enum What {
-    /// The working node is killed, and started again.
+    /// A working node is killed, and started again.
     Kill,
     /// It is stopped for longer than its lease, and goes on as if nothing had happened.
     Pause,
@@ -58,133 +51,52 @@ enum What {
     KillStore,
 }
 
-struct World {
-    redis: tokio::sync::Mutex<Server>,
-    nodes: Vec<Node>,
-    balancer: Balancer,
-}
-
-impl World {
-    async fn start(sandbox: &Sandbox) -> Self {
-        let redis = Server::start();
-        let mut settings =
-            vec!["journal.store=redis".to_owned(), format!("journal.redis.urls=[{:?}]", redis.url())];
-        settings.extend(LEASE.map(str::to_owned));
-        let nodes: Vec<_> = ["a", "b"].map(|name| Node::new(name, sandbox, &settings)).into();
-        for node in &nodes {
+/// Does it to `node`, and returns how long it took until every shard was served again.
+async fn fault(world: &World, what: What, node: &Node) -> Duration {
+    let names: Vec<_> = world.nodes.iter().map(|node| &*node.name).collect();
+    let others: Vec<_> = names.iter().copied().filter(|name| *name != node.name).collect();
+    let began = Instant::now();
+    match what {
+        What::Kill => {
+            node.kill().await;
+            world.until_served_by(&others).await;
+            let took = began.elapsed();
+            node.start().await;
+            return took;
+        }
+        What::Pause => {
+            node.signal("-STOP").await;
+            world.until_served_by(&others).await;
+            let took = began.elapsed();
+            node.signal("-CONT").await;
+            return took;
+        }
+        What::Restart => {
+            let ended = node.terminate().await;
+            assert_eq!(ended, Some(0), "{}", node.log());
             node.start().await;
         }
-        let balancer = Balancer::start(nodes.iter().map(|node| node.listen).collect()).await;
-        sandbox.set_target(&balancer.url()).unwrap();
-        balancer.until(|ready| ready.len() == 1).await;
-        Self { redis: redis.into(), nodes, balancer }
-    }
-
-    /// The node that works.
-    fn working(&self) -> Option<&Node> {
-        let ready = self.balancer.ready();
-        assert!(ready.len() <= 1, "two nodes say that they hold every shard: {ready:?}");
-        self.nodes.iter().find(|node| ready.contains(&node.listen))
-    }
-
-    /// Does it, and returns how long nobody was ready to work.
-    async fn fault(&self, what: What) -> Duration {
-        self.balancer.until(|ready| !ready.is_empty()).await;
-        let node = self.working().unwrap();
-        let other = move |ready: &Vec<std::net::SocketAddr>| ready.iter().any(|ready| *ready != node.listen);
-        let began = Instant::now();
-        match what {
-            What::Kill => {
-                node.kill().await;
-                self.balancer.until(other).await;
-                let took = began.elapsed();
-                node.start().await;
-                return took;
-            }
-            What::Pause => {
-                node.signal("-STOP").await;
-                self.balancer.until(other).await;
-                let took = began.elapsed();
-                node.signal("-CONT").await;
-                return took;
-            }
-            What::Restart => {
-                let ended = node.terminate().await;
-                assert_eq!(ended, Some(0), "{}", node.log());
-                node.start().await;
-            }
-            What::KillStore => {
-                let mut redis = self.redis.lock().await;
-                redis.kill();
-                self.balancer.until(Vec::is_empty).await;
-                redis.restart();
-            }
-        }
-        self.balancer.until(|ready| !ready.is_empty()).await;
-        began.elapsed()
-    }
-
-    /// What the nodes have logged last.
-    fn told(&self) -> String {
-        let last = |node: &Node| {
-            let log = node.log();
-            let lines: Vec<&str> = log.lines().rev().take(40).collect();
-            format!("{}:\n{}\n", node.listen, lines.into_iter().rev().collect::<Vec<_>>().join("\n"))
-        };
-        format!("ready: {:?}\n{}", self.balancer.ready(), self.nodes.iter().map(last).collect::<String>())
-    }
-
-    /// What the API of the working node answers.
-    async fn ask(&self, path: &str) -> Option<Value> {
-        self.working()?.ask(path).await
-    }
-}
-
-/// Sends an order until it is acknowledged, and then once more: the second is a duplicate.
-async fn send(emitter: &Emitter, order: &Opportunity, acked: &watch::Sender<u64>) {
-    let id = order.message_id("confirmed");
-    for _ in 0..2 {
-        let body = order.confirmed(SystemClock.now());
-        while !matches!(emitter.send("crm", &body, &id).await, Ok(200)) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+        What::KillStore => {
+            let mut redis = world.redis.lock().await;
+            redis.kill();
+            world.balancer.until(Vec::is_empty).await;
+            redis.restart();
         }
     }
-    acked.send_modify(|count| *count += 1);
+    world.until_served_by(&names).await;
+    began.elapsed()
 }
 
-async fn sandbox(seed: u64) -> Sandbox {
-    let mut config = SandboxConfig::local(Arc::new(SystemClock));
-    config.seed = seed;
-    config.secrets = BTreeMap::from([("warehouse".to_owned(), SecretString::from(WAREHOUSE))]);
-    let sandbox = Sandbox::start(config).await.unwrap();
-    for system in ["erp", "warehouse", "support"] {
-        sandbox.set_faults(system, vec![Plan::always(Fault::CommitThenCut).at_rate(0.05)]).unwrap();
-    }
-    sandbox
-}
-
-fn knob(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn one_of_two_nodes_goes_on_whatever_happens_to_the_other_or_to_the_store() {
-    let seed = knob("PAIR_SEED", SystemClock.now().0.unsigned_abs());
-    let rounds = knob("PAIR_ROUNDS", ROUNDS);
-    eprintln!("PAIR_SEED={seed}");
+/// Orders come in while one fault follows another.
+async fn under_load(kind: Kind, names: &[&str]) {
+    let seed = knob("CLUSTER_SEED", SystemClock.now().0.unsigned_abs());
+    let rounds = knob("CLUSTER_ROUNDS", ROUNDS);
+    eprintln!("CLUSTER_SEED={seed}");
     let mut rng = StdRng::seed_from_u64(seed);
     let sandbox = sandbox(seed).await;
-    let world = tokio::time::timeout(PATIENCE, World::start(&sandbox)).await.expect("a node is ready");
-
-    let orders: Vec<_> = (1..=rounds * ORDERS_EACH).map(|n| Opportunity::new(n, Variant::Normal)).collect();
-    let secrets = BTreeMap::from([("crm".to_owned(), SecretString::from(CRM))]);
-    let emitter = Emitter::new(&world.balancer.url(), &secrets, Arc::new(SystemClock)).unwrap();
+    let world = World::start(kind, names, &sandbox, &["cluster.linger=100ms"]).await;
+    let orders = orders(rounds * ORDERS_EACH);
     let acked = watch::Sender::new(0);
-    let sending = async {
-        use futures::StreamExt as _;
-        let all = futures::stream::iter(&orders).map(|order| send(&emitter, order, &acked));
-        all.buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
-    };
     let faults = async {
         for round in 0..rounds {
             let enough = rng.random_range(round * ORDERS_EACH..(round + 1) * ORDERS_EACH);
@@ -192,53 +104,109 @@ async fn one_of_two_nodes_goes_on_whatever_happens_to_the_other_or_to_the_store(
             tokio::time::sleep(Duration::from_micros(rng.random_range(0..150_000))).await;
             let all = [What::Kill, What::Pause, What::Restart, What::KillStore];
             let what = all[usize::try_from(round).unwrap() % all.len()];
-            eprintln!("{what:?}");
-            let took = world.fault(what).await;
-            eprintln!("  ready after {} ms", took.as_millis());
-            assert!(took < TAKEOVER_MAX, "PAIR_SEED={seed}: {what:?}: {took:?}");
+            world.balancer.until(|ready| !ready.is_empty()).await;
+            let ready = world.balancer.ready();
+            let working: Vec<_> = world.nodes.iter().filter(|node| ready.contains(&node.listen)).collect();
+            let node = working[rng.random_range(0..working.len())];
+            eprintln!("{what:?} {}", node.name);
+            let took = fault(&world, what, node).await;
+            eprintln!("  served after {} ms", took.as_millis());
+            assert!(took < TAKEOVER_MAX, "CLUSTER_SEED={seed}: {what:?}: {took:?}\n{}", world.told());
         }
     };
-    let all = tokio::time::timeout(PATIENCE, async { tokio::join!(sending, faults) }).await;
-    assert!(all.is_ok(), "PAIR_SEED={seed}: {} are acknowledged\n{}", *acked.borrow(), world.told());
-    sandbox.clear_faults();
-
-    let ended = async {
-        for order in &orders {
-            let path = format!("/v1/entities/order/{}", order.order_number());
-            while world.ask(&path).await.is_none_or(|entity| entity["status"] != "completed") {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        }
-    };
-    tokio::time::timeout(PATIENCE, ended).await.expect("every order ends");
-    check(seed, &sandbox, &world, &orders).await;
+    let all = async { tokio::join!(send_all(&world, &orders, &acked), faults) };
+    let all = tokio::time::timeout(PATIENCE, all).await;
+    assert!(all.is_ok(), "CLUSTER_SEED={seed}: {} are acknowledged\n{}", *acked.borrow(), world.told());
+    all_ends_well(seed, &sandbox, &world, &orders).await;
 }
 
-/// Ledger and journal tell the same: each order once in every system, each message once in its journal.
-async fn check(seed: u64, sandbox: &Sandbox, world: &World, orders: &[Opportunity]) {
-    let ledger = sandbox.ledger();
-    assert!(ledger.violations.is_empty(), "PAIR_SEED={seed}: {:#?}", ledger.violations);
-    for order in orders {
-        let number = order.order_number();
-        for (system, operation) in [
-            ("erp", "create_sales_order"),
-            ("erp", "create_invoice"),
-            ("warehouse", "ship"),
-            ("support", "create_ticket"),
-        ] {
-            let times =
-                ledger.of(system, operation).filter(|entry| entry.reference.starts_with(&number)).count();
-            assert_eq!(times, 1, "PAIR_SEED={seed}: {number} {system}.{operation}");
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_two_nodes_goes_on_whatever_happens_to_the_other_or_to_the_store() {
+    under_load(Kind::Standby, &["a", "b"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_nodes_share_the_work_and_go_on_whatever_happens_to_one_of_them_or_to_the_store() {
+    under_load(Kind::Cluster, &["a", "b", "c"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rolling_restart_of_three_nodes_fails_no_request() {
+    let seed = knob("CLUSTER_SEED", SystemClock.now().0.unsigned_abs());
+    let sandbox = sandbox(seed).await;
+    let names = ["a", "b", "c"];
+    let world = World::start(Kind::Cluster, &names, &sandbox, &["cluster.linger=1s"]).await;
+    let (stop, stopped) = watch::channel(false);
+    let orders = orders(100_000);
+    // Each request is sent once: what is not answered 200 has failed.
+    let sending = async {
+        let emitter = emitter(&world.balancer.url());
+        let mut sent = 0;
+        for order in &orders {
+            if *stopped.borrow() {
+                break;
+            }
+            let answer = emitter
+                .send("crm", &order.confirmed(SystemClock.now()), &order.message_id("confirmed"))
+                .await;
+            assert!(matches!(answer, Ok(200)), "request {sent}: {answer:?}\n{}", world.told());
+            sent += 1;
         }
-        let page = world.ask(&format!("/v1/entities/order/{number}/timeline?limit=1000")).await.unwrap();
-        let id = |entry: &Value| entry["message_id"].as_str().unwrap().to_owned();
-        let ids: Vec<_> = page["items"].as_array().unwrap().iter().map(id).collect();
-        let own = order.message_id("confirmed");
-        assert_eq!(ids.iter().filter(|id| **id == own).count(), 1, "PAIR_SEED={seed}: {number} {ids:?}");
-        assert_eq!(
-            ids.iter().collect::<BTreeSet<_>>().len(),
-            ids.len(),
-            "PAIR_SEED={seed}: {number} {ids:?}"
-        );
+        sent
+    };
+    let restarting = async {
+        for node in &world.nodes {
+            assert_eq!(node.terminate().await, Some(0), "{}", node.log());
+            node.start().await;
+            world.balancer.until(|ready| ready.len() == names.len()).await;
+        }
+        world.until_served_by(&names).await;
+        stop.send_replace(true);
+    };
+    let both = tokio::time::timeout(PATIENCE, async { tokio::join!(sending, restarting) }).await;
+    let (sent, ()) = both.unwrap_or_else(|_elapsed| panic!("it takes too long\n{}", world.told()));
+    eprintln!("{sent} requests, none failed");
+    assert!(sent > 100, "{sent} requests are no load");
+    all_ends_well(seed, &sandbox, &world, &orders[..sent]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_killed_has_its_shards_taken_over_within_seconds_and_gets_its_share_back() {
+    let sandbox = sandbox(1).await;
+    let names = ["a", "b", "c"];
+    // The leases of the defaults: what is measured is what a user gets.
+    let defaults = ["journal.lease.ttl=4s", "journal.lease.renew=1s", "journal.lease.give_up=2500ms"];
+    let world = World::start(Kind::Cluster, &names, &sandbox, &defaults).await;
+    let mut took = Vec::new();
+    for n in 0..knob("CLUSTER_KILLS", 2) {
+        even(&world).await;
+        let node = &world.nodes[usize::try_from(n).unwrap() % names.len()];
+        took.push(fault(&world, What::Kill, node).await);
     }
+    even(&world).await;
+    took.sort_unstable();
+    let p99 = took[(took.len() * 99).div_ceil(100) - 1];
+    eprintln!("{} kills: p50 {:?}, p99 {p99:?}, all {took:?}", took.len(), took[took.len() / 2]);
+    assert!(p99 < TAKEOVER_MAX, "{took:?}");
+}
+
+/// Until each node has its share.
+async fn even(world: &World) {
+    let is_even = async {
+        loop {
+            let shares = if world.balancer.ready().is_empty() { None } else { Some(world.shares().await) };
+            if shares.is_some_and(|shares| {
+                shares.len() == world.nodes.len() && shares.values().all(|&count| (85..=86).contains(&count))
+            }) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    assert!(
+        tokio::time::timeout(PATIENCE, is_even).await.is_ok(),
+        "{:?}\n{}",
+        world.shares().await,
+        world.told()
+    );
 }

@@ -9,7 +9,9 @@ use syncline_actors::time::Timestamp;
 use super::json::spaced;
 use super::output::Output;
 use super::paint::{Style, tone};
-use crate::api::{Cluster, Connector, Entity, Entry, Exception, Head, Outcome, Page, Pending};
+use crate::api::{
+    Cluster, Connector, Entity, Entry, Exception, Head, Holder, Member, Outcome, Page, Pending,
+};
 use crate::clock::{Clock as _, SystemClock};
 
 /// An entity with all that belongs to it.
@@ -158,16 +160,39 @@ pub(super) fn connectors(connectors: &[Connector], out: Output) -> String {
 pub(super) fn cluster(cluster: &Cluster, out: Output) -> String {
     let lease =
         |lease: Option<u64>| lease.map_or_else(|| "its own store".to_owned(), |ms| format!("{ms} ms"));
-    let rows = cluster.holders.iter().map(|holder| {
-        let here = if holder.node == cluster.node { " (answers)" } else { "" };
+    let row = |node: &str, boot: u64, holder: Option<&Holder>, member: Option<&Member>| {
+        let here = if node == cluster.node { " (answers)" } else { "" };
+        let label = |label: Option<&String>| label.cloned().unwrap_or_else(|| "-".to_owned());
         [
-            format!("{}{here}", holder.node),
-            holder.boot.to_string(),
-            holder.shards.to_string(),
-            lease(holder.lease_ms),
+            format!("{node}{here}"),
+            boot.to_string(),
+            match member {
+                Some(member) if member.draining => "drains",
+                Some(_) => "up",
+                None if cluster.members.is_empty() => "-",
+                None => "away",
+            }
+            .to_owned(),
+            holder.map_or(0, |holder| holder.shards).to_string(),
+            holder.map_or_else(|| "-".to_owned(), |holder| lease(holder.lease_ms)),
+            member.map_or_else(|| "-".to_owned(), |member| member.weight.to_string()),
+            label(member.and_then(|member| member.region.as_ref())),
+            label(member.and_then(|member| member.zone.as_ref())),
+            member.map_or_else(|| "-".to_owned(), |member| member.http.clone()),
         ]
-    });
-    let mut shown = out.table(&["node", "start", "shards", "lease"], rows);
+    };
+    let holder_of = |member: &Member| {
+        cluster.holders.iter().find(|holder| holder.node == member.node && holder.boot == member.boot)
+    };
+    let members =
+        cluster.members.iter().map(|member| row(&member.node, member.boot, holder_of(member), Some(member)));
+    let is_member = |holder: &Holder| {
+        cluster.members.iter().any(|member| member.node == holder.node && member.boot == holder.boot)
+    };
+    let others = cluster.holders.iter().filter(|holder| !is_member(holder));
+    let others = others.map(|holder| row(&holder.node, holder.boot, Some(holder), None));
+    let titles = ["node", "start", "state", "shards", "lease", "weight", "region", "zone", "API"];
+    let mut shown = out.table(&titles, members.chain(others));
     if cluster.free > 0 {
         let _ = write!(shown, "\n\n{} shards are held by nobody", cluster.free);
     }

@@ -72,7 +72,15 @@ pub enum Error {
 /// What is full when one entity's sender sends too much; everyone else's is the node's.
 pub(super) const MAILBOX: &str = "the entity's mailbox";
 
+/// What is full when it is not one entity's mailbox, and another node said so.
+const OWNER: &str = "the node that holds the shard";
+
 impl Error {
+    /// [`Self::Busy`] as another node tells it: of one entity, or of the whole node.
+    pub fn busy(of_one_entity: bool, retry_after: Duration) -> Self {
+        Self::Busy { what: if of_one_entity { MAILBOX } else { OWNER }, retry_after }
+    }
+
     /// Whether only messages of this one entity are refused.
     pub fn is_of_one_entity(&self) -> bool {
         matches!(self, Self::Busy { what, .. } if *what == MAILBOX)

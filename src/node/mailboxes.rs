@@ -1,4 +1,4 @@
-//! The host as each driver wants to speak to it: drivers do not know one another.
+//! The entities as each driver wants to speak to them: drivers do not know one another.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -7,18 +7,20 @@ use async_trait::async_trait;
 use syncline_actors::envelope::Envelope;
 use syncline_actors::id::EntityId;
 
-use crate::host::{self, Host, Lane, QuarantineItem, Reply};
+use super::cluster::Router;
+use crate::host::{self, Lane, QuarantineItem, Reply};
 use crate::ingress::{Aside, Taken};
 use crate::{delivery, ingress, timer};
 
-/// A way to the entities.
+/// A way to the entities: of outcomes and timers to those of this node only, as whoever holds a shard delivers for it; of what comes
+/// from outside to all.
 #[derive(Debug, Clone)]
-pub(super) struct Mailbox(pub(super) Host);
+pub(super) struct Mailbox(pub(super) Router);
 
 #[async_trait]
 impl delivery::Mailbox for Mailbox {
     async fn settle(&self, envelope: Envelope) -> Result<(), delivery::MailboxError> {
-        match self.0.deliver(envelope, Lane::Inside).await {
+        match self.0.host().deliver(envelope, Lane::Inside).await {
             Ok(_) => Ok(()),
             Err(host::Error::NotOwner { .. }) => Err(delivery::MailboxError::NotOwned),
             Err(error) => Err(delivery::MailboxError::Unavailable(error.to_string())),
@@ -29,7 +31,7 @@ impl delivery::Mailbox for Mailbox {
 #[async_trait]
 impl timer::Mailbox for Mailbox {
     async fn deliver(&self, envelope: Envelope) -> Result<(), Box<dyn Display + Send>> {
-        match self.0.deliver(envelope, Lane::Inside).await {
+        match self.0.host().deliver(envelope, Lane::Inside).await {
             Ok(_) => Ok(()),
             Err(error) => Err(Box::new(error)),
         }
@@ -61,11 +63,15 @@ impl ingress::Mailbox for Mailbox {
             remember_ms: Some(aside.remember_ms),
         };
         let entity = item.entity().map_err(not_taken)?;
-        self.0.quarantine(item).await.map(|reply| taken(entity, reply)).map_err(not_taken)
+        self.0
+            .deliver(item.into_envelope().map_err(not_taken)?, Lane::Outside)
+            .await
+            .map(|reply| taken(entity, reply))
+            .map_err(not_taken)
     }
 
     async fn message(&self, entity: &EntityId, seq: u64) -> Result<Option<Envelope>, ingress::MailboxError> {
-        let records = self.0.timeline(entity, seq, 1).await.map_err(not_taken)?;
+        let records = self.0.host().timeline(entity, seq, 1).await.map_err(not_taken)?;
         Ok(records.into_iter().find(|record| record.seq == seq).map(|record| record.envelope))
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,6 +13,7 @@ use syncline_actors::id::{EntityId, ShardId};
 use syncline_actors::outbox::ExceptionRow;
 use syncline_actors::value::Value;
 
+use super::cluster::{Cluster, Router};
 use super::view;
 use crate::api::{self, Outcome, Page, Refusal, Who};
 use crate::clock::SharedClock;
@@ -30,13 +32,16 @@ const COUNTED_MAX: usize = 10_000;
 /// The node as people work with it.
 #[derive(Debug)]
 pub(super) struct Operator {
-    pub(super) host: Host,
+    pub(super) router: Router,
+    pub(super) cluster: Option<Arc<Cluster>>,
     pub(super) journal: SharedJournal,
     pub(super) delivery: Arc<Delivery>,
     pub(super) ingress: Arc<Ingress>,
     pub(super) clock: SharedClock,
     pub(super) metrics: Arc<Metrics>,
     pub(super) config_hash: String,
+    /// The node is about to end.
+    pub(super) leaving: AtomicBool,
 }
 
 #[async_trait]
@@ -48,7 +53,7 @@ impl api::Operate for Operator {
     }
 
     async fn timeline(&self, id: &EntityId, from: u64, limit: usize) -> Result<Page<api::Entry>, Refusal> {
-        let records = self.host.timeline(id, from.max(1), limit).await.map_err(|error| refusal(&error))?;
+        let records = self.host().timeline(id, from.max(1), limit).await.map_err(|error| refusal(&error))?;
         if records.is_empty() && from <= 1 {
             return Err(unknown(id));
         }
@@ -66,7 +71,7 @@ impl api::Operate for Operator {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Page<api::Head>, Refusal> {
-        if self.host.catalog().newest(kind).is_none() {
+        if self.host().catalog().newest(kind).is_none() {
             return Err(Refusal::NotFound(format!("there is no process `{kind}`")));
         }
         let heads = self.journal.heads(kind, after, limit).await.map_err(|error| unread(&error))?;
@@ -83,9 +88,10 @@ impl api::Operate for Operator {
         }
         // An entity's own id finds it too, and so does its key.
         let own = EntityId::parse(term).ok().into_iter();
-        let keyed = self.host.catalog().iter().filter_map(|process| EntityId::new(&process.name, term).ok());
+        let keyed =
+            self.host().catalog().iter().filter_map(|process| EntityId::new(&process.name, term).ok());
         for id in own.chain(keyed).collect::<BTreeSet<_>>() {
-            if self.host.state(&id).await.map_err(|error| refusal(&error))?.is_some() {
+            if self.router.state(&id).await.map_err(|error| refusal(&error))?.is_some() {
                 found.push(id);
             }
         }
@@ -158,8 +164,12 @@ impl api::Operate for Operator {
 
     async fn cluster(&self) -> Result<api::Cluster, Refusal> {
         let holdings = self.journal.holdings().await.map_err(|error| unread(&error))?;
-        let not_ready = self.host.ready().err().map(|error| error.to_string());
-        Ok(view::cluster(self.host.node().to_string(), not_ready, &holdings))
+        let not_ready = self.ready().await.err();
+        let members = self.cluster.iter().flat_map(|cluster| {
+            let members = cluster.members();
+            members.iter().map(view::member).collect::<Vec<_>>()
+        });
+        Ok(view::cluster(self.host().node().to_string(), not_ready, members.collect(), &holdings))
     }
 
     async fn accept(&self, who: &Who, acceptance: api::Acceptance) -> Result<api::Cluster, Refusal> {
@@ -176,7 +186,14 @@ impl api::Operate for Operator {
     }
 
     async fn ready(&self) -> Result<(), String> {
-        self.host.ready().map_err(|error| error.to_string())
+        if self.leaving.load(Ordering::Acquire) {
+            return Err("the node is stopping".to_owned());
+        }
+        let Some(cluster) = &self.cluster else {
+            return self.host().ready().map_err(|error| error.to_string());
+        };
+        self.host().certain().map_err(|error| error.to_string())?;
+        cluster.ready()
     }
 
     async fn metrics(&self) -> String {
@@ -185,8 +202,17 @@ impl api::Operate for Operator {
 }
 
 impl Operator {
+    /// From now on the node says that it is not ready.
+    pub(super) fn leave(&self) {
+        self.leaving.store(true, Ordering::Release);
+    }
+
+    fn host(&self) -> &Host {
+        self.router.host()
+    }
+
     async fn state(&self, id: &EntityId) -> Result<State, Refusal> {
-        self.host.state(id).await.map_err(|error| refusal(&error))?.ok_or_else(|| unknown(id))
+        self.router.state(id).await.map_err(|error| refusal(&error))?.ok_or_else(|| unknown(id))
     }
 
     async fn intervene(
@@ -242,7 +268,7 @@ impl Operator {
             body,
             evidence: None,
         };
-        let reply = self.host.deliver(envelope, Lane::Outside).await.map_err(|error| refusal(&error))?;
+        let reply = self.router.deliver(envelope, Lane::Outside).await.map_err(|error| refusal(&error))?;
         Ok(outcome(entity, &reply))
     }
 
@@ -277,7 +303,7 @@ impl Operator {
     }
 
     async fn evidence(&self, entity: &EntityId) -> Result<Evidence, Refusal> {
-        let first = self.host.timeline(entity, 1, 1).await.map_err(|error| refusal(&error))?;
+        let first = self.host().timeline(entity, 1, 1).await.map_err(|error| refusal(&error))?;
         let evidence = first.into_iter().next().and_then(|record| record.envelope.evidence);
         evidence.ok_or_else(|| {
             Refusal::Conflict(format!("the bytes of {entity} are not kept, so it cannot be replayed"))
@@ -285,7 +311,7 @@ impl Operator {
     }
 
     async fn snapshot(&self) -> Snapshot {
-        let stats = self.host.stats();
+        let stats = self.host().stats();
         let filter = ExceptionFilter { limit: COUNTED_MAX, ..ExceptionFilter::default() };
         let mut exceptions: BTreeMap<(String, String), u64> = BTreeMap::new();
         for row in self.journal.exceptions(&filter).await.unwrap_or_default() {
@@ -306,7 +332,8 @@ impl Operator {
             exceptions,
             connectors: connectors.iter().map(|status| (status.name.to_string(), gauges(status))).collect(),
             shards: stats.shards as u64,
-            lease_age: self.host.lease_age(),
+            cluster: self.cluster.as_ref().map(|cluster| view::gauges(cluster)),
+            lease_age: self.host().lease_age(),
             residents: stats.resident as u64,
             in_flight_bytes: stats.bytes_in_flight as u64,
             config_hash: self.config_hash.clone(),

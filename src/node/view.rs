@@ -11,14 +11,54 @@ use syncline_actors::outbox::{ExceptionRow, OutboxRow};
 use syncline_actors::record::Record;
 use syncline_actors::value::Value;
 
+use super::cluster::Cluster;
 use crate::api::{self, raw};
 use crate::delivery::{Breakers, ConnectorStatus};
+use crate::gossip::Member;
 use crate::journal::{Head, Holding};
+use crate::telemetry::ClusterGauges;
 
 /// Characters of a value that a sentence shows.
 const PREVIEW: usize = 80;
 
-pub(super) fn cluster(node: String, not_ready: Option<String>, holdings: &[Holding]) -> api::Cluster {
+pub(super) fn gauges(cluster: &Cluster) -> ClusterGauges {
+    let (gossip, transport) = cluster.stats();
+    let calls = transport.calls;
+    ClusterGauges {
+        members: cluster.members().count() as u64,
+        moving: cluster.moving() as u64,
+        namesakes: gossip.namesakes,
+        unauthentic: gossip.unauthentic,
+        calls: [
+            ("answered", calls.answered),
+            ("unknown", calls.unknown),
+            ("not_sent", calls.not_sent),
+            ("busy", calls.busy),
+            ("refused", calls.refused + calls.too_large),
+        ],
+    }
+}
+
+pub(super) fn member(member: &Member) -> api::Member {
+    let card = &member.card;
+    api::Member {
+        node: card.node.to_string(),
+        boot: member.boot,
+        http: card.http.to_string(),
+        address: card.transport.to_string(),
+        weight: card.weight,
+        region: card.region.clone(),
+        zone: card.zone.clone(),
+        draining: card.draining,
+    }
+}
+
+pub(super) fn cluster(
+    node: String,
+    not_ready: Option<String>,
+    members: Vec<api::Member>,
+    holdings: &[Holding],
+) -> api::Cluster {
     let mut holders: BTreeMap<(&str, u64), api::Holder> = BTreeMap::new();
     let (mut free, mut suspect) = (0, Vec::new());
     for holding in holdings {
@@ -36,7 +76,7 @@ pub(super) fn cluster(node: String, not_ready: Option<String>, holdings: &[Holdi
         holder.shards += 1;
         holder.lease_ms = holder.lease_ms.min(left);
     }
-    api::Cluster { node, not_ready, holders: holders.into_values().collect(), free, suspect }
+    api::Cluster { node, not_ready, members, holders: holders.into_values().collect(), free, suspect }
 }
 
 pub(super) fn entity(id: &EntityId, state: &State, outbox: &[OutboxRow]) -> api::Entity {

@@ -240,6 +240,7 @@ impl Operate for Fake {
         let holder = Holder { node: "a".into(), boot: 7, shards: 255, lease_ms: Some(3_200) };
         let suspect = Suspect { shard: 9, why: "order/SO-1 was at record 7 and is at 5".into() };
         Ok(Cluster {
+            members: Vec::new(),
             node: "a".into(),
             not_ready: None,
             holders: vec![holder],

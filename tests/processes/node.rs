@@ -12,12 +12,16 @@ use tokio::sync::Mutex;
 pub(crate) const CRM: &str = "whsec_ZGVtby1vZi1zeW5jbGluZS1jcm0tc2VuZGVyLXNlY3JldA==";
 pub(crate) const WAREHOUSE: &str = "whsec_ZGVtby1vZi1zeW5jbGluZS13YXJlaG91c2Utc2VjcmV0";
 
+/// 32 bytes in base64.
+const GOSSIP: &str = "c3luY2xpbmUgdGVzdHMgc3BlYWsgYW1vbmcgdGhlbSE=";
+
 /// For anything that must happen at all.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A node in a process of its own, over all its lives.
 #[derive(Debug)]
 pub(crate) struct Node {
+    pub(crate) name: String,
     pub(crate) listen: SocketAddr,
     directory: tempfile::TempDir,
     settings: Vec<String>,
@@ -43,15 +47,18 @@ impl Node {
             ["crm", "erp", "tax", "warehouse", "support", "notify"].map(url).into_iter().collect();
         environment.push(("SYNCLINE_CRM_SECRET".into(), CRM.into()));
         environment.push(("SYNCLINE_WAREHOUSE_SECRET".into(), WAREHOUSE.into()));
+        environment.push(("GOSSIP_KEYS".into(), GOSSIP.into()));
         // A second installation fails, and the first one stays.
         let _ = rustls::crypto::ring::default_provider().install_default();
         Self {
+            name: name.to_owned(),
             listen,
             directory,
             settings: own.into_iter().chain(settings.iter().cloned()).collect(),
             environment,
             child: Mutex::default(),
-            http: reqwest::Client::new(),
+            // A node that is stopped takes the question and never answers.
+            http: reqwest::Client::builder().timeout(Duration::from_secs(2)).build().unwrap(),
         }
     }
 
