@@ -87,11 +87,17 @@ async fn fault(world: &World, what: What, node: &Node) -> Duration {
     began.elapsed()
 }
 
+/// For whoever repeats or looks at a run.
+#[expect(clippy::print_stderr, reason = "the runner shows it when the test fails")]
+fn say(text: &str) {
+    eprintln!("{text}");
+}
+
 /// Orders come in while one fault follows another.
 async fn under_load(kind: Kind, names: &[&str]) {
     let seed = knob("CLUSTER_SEED", SystemClock.now().0.unsigned_abs());
     let rounds = knob("CLUSTER_ROUNDS", ROUNDS);
-    eprintln!("CLUSTER_SEED={seed}");
+    say(&format!("CLUSTER_SEED={seed}"));
     let mut rng = StdRng::seed_from_u64(seed);
     let sandbox = sandbox(seed).await;
     let world = World::start(kind, names, &sandbox, &["cluster.linger=100ms"]).await;
@@ -108,9 +114,9 @@ async fn under_load(kind: Kind, names: &[&str]) {
             let ready = world.balancer.ready();
             let working: Vec<_> = world.nodes.iter().filter(|node| ready.contains(&node.listen)).collect();
             let node = working[rng.random_range(0..working.len())];
-            eprintln!("{what:?} {}", node.name);
+            say(&format!("{what:?} {}", node.name));
             let took = fault(&world, what, node).await;
-            eprintln!("  served after {} ms", took.as_millis());
+            say(&format!("  served after {} ms", took.as_millis()));
             assert!(took < TAKEOVER_MAX, "CLUSTER_SEED={seed}: {what:?}: {took:?}\n{}", world.told());
         }
     };

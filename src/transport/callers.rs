@@ -61,10 +61,10 @@ mod tests {
     fn a_later_life_ends_the_earlier_and_a_ghost_is_told() {
         let callers = Callers::default();
         let enter = |boot| callers.enter(&NodeId("n1".into()), boot, || Bounds::new(2, 100));
-        let first = enter(5).map_err(|_| "the first").expect("nobody is known");
-        let again = enter(5).map_err(|_| "again").expect("the same life");
+        let first = enter(5).map_err(|_refused| "the first").expect("nobody is known");
+        let again = enter(5).map_err(|_refused| "again").expect("the same life");
         assert!(Arc::ptr_eq(&first.bounds, &again.bounds), "the bound is the node's, not the connection's");
-        let later = enter(6).map_err(|_| "later").expect("a later life");
+        let later = enter(6).map_err(|_refused| "later").expect("a later life");
         assert_eq!((*first.newest.borrow(), *later.newest.borrow()), (6, 6));
         assert_eq!(enter(5).err(), Some(6));
     }

@@ -146,7 +146,9 @@ mod tests {
 
     fn encoded(frames: &[Frame]) -> BytesMut {
         let mut buffer = BytesMut::new();
-        frames.iter().for_each(|frame| frame.encode(&mut buffer));
+        for frame in frames {
+            frame.encode(&mut buffer);
+        }
         buffer
     }
 

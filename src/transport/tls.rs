@@ -161,7 +161,11 @@ pub(super) fn in_words(error: &rustls::Error) -> String {
             expected,
             presented,
         }) => {
-            let presented = presented.join(", ");
+            // The library shows each as `DnsName("n1.prod")`.
+            let bare = |name: &String| {
+                name.trim_start_matches("DnsName(").trim_end_matches(')').trim_matches('"').to_owned()
+            };
+            let presented = presented.iter().map(bare).collect::<Vec<_>>().join(", ");
             format!("the certificate names [{presented}], not `{}`", expected.to_str())
         }
         rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
