@@ -12,6 +12,7 @@ pub mod wire;
 
 mod attempt;
 mod auth;
+mod budget;
 mod classify;
 mod formula;
 mod lane;
@@ -109,6 +110,8 @@ pub struct Outside {
     pub clock: SharedClock,
     /// Tells which shards are ours.
     pub epochs: Epochs,
+    /// Under which name this node shares connectors' budgets with others; `None`: they are all its own.
+    pub shared_as: Option<String>,
     /// Is told what happens.
     pub observer: Arc<dyn Observer>,
     /// Fixes the pauses between attempts.
@@ -144,6 +147,8 @@ pub struct ConnectorStatus {
     pub settling: usize,
     /// Calls that its rate lets start at once; `None` without a rate.
     pub rate_left: Option<u32>,
+    /// Calls at a time that this node holds of a budget that nodes share; `None` when it is its own.
+    pub slots: Option<u32>,
     /// Effects in the store; `None` when the store does not answer.
     pub waiting: Option<u64>,
     /// When the oldest of them was due.
@@ -337,6 +342,7 @@ impl Delivery {
                 queued: view.queued,
                 settling: view.settling,
                 rate_left: view.rate_left,
+                slots: view.slots,
                 waiting: depth.map(|depth| depth.waiting),
                 oldest: depth.and_then(|depth| depth.oldest),
             }

@@ -21,6 +21,7 @@ pub mod memory;
 pub mod redb;
 pub mod redis;
 mod rows;
+pub mod share;
 
 /// A journal to pass around.
 pub type SharedJournal = Arc<dyn Journal>;
@@ -309,6 +310,21 @@ pub trait Journal: std::fmt::Debug + Send + Sync + 'static {
     /// Keeps a definition before its first use. The text of a version never changes: a different one is [`Error::Open`].
     async fn keep_definition(&self, kind: &str, version: u32, text: &str) -> Result<(), Error>;
 
+    /// What operators have ordered, by key: a connector that is paused, a shard that stays where it is.
+    async fn orders(&self) -> Result<BTreeMap<String, String>, Error>;
+    /// Keeps an order, or takes it back. [`Error::Open`] when it is too long ([`ORDER_KEY_MAX`], [`ORDER_MAX`]) or there are too many
+    /// ([`ORDERS_MAX`]): nothing was kept.
+    async fn order(&self, key: &str, value: Option<&str>) -> Result<(), Error>;
+
+    /// Whether nodes on other machines may have the store open too.
+    fn is_shared(&self) -> bool {
+        false
+    }
+    /// Gives a node its part of what a connector may do, by the store's clock; only where the store is shared.
+    async fn share(&self, _ask: &share::Ask) -> Result<share::Share, Error> {
+        Err(Error::Unavailable("this store belongs to one node, which has all of every budget".to_owned()))
+    }
+
     /// Throws away what is past its time: deduplication entries that ended before `now`, and records of entities that ended
     /// before `ended_before` (their snapshots stay; an entity whose last record is in no snapshot keeps its records).
     async fn compact(&self, now: Timestamp, ended_before: Timestamp) -> Result<Compacted, Error>;
@@ -318,6 +334,31 @@ pub trait Journal: std::fmt::Debug + Send + Sync + 'static {
     async fn close(&self) -> Result<(), Error> {
         Ok(())
     }
+}
+
+/// Longest key of an order, in bytes.
+pub const ORDER_KEY_MAX: usize = 200;
+
+/// Longest order, in bytes.
+pub const ORDER_MAX: usize = 4 << 10;
+
+/// Orders kept at the same time.
+pub const ORDERS_MAX: usize = 1_024;
+
+/// Refuses what no store keeps.
+fn check_order(key: &str, value: Option<&str>) -> Result<(), Error> {
+    let too_long = |what, length, most| {
+        Err(Error::Open(format!("the {what} of an order has {length} bytes, at most {most} are kept")))
+    };
+    match value.map_or(0, str::len) {
+        _ if key.len() > ORDER_KEY_MAX => too_long("key", key.len(), ORDER_KEY_MAX),
+        length if length > ORDER_MAX => too_long("text", length, ORDER_MAX),
+        _ => Ok(()),
+    }
+}
+
+fn too_many_orders() -> Error {
+    Error::Open(format!("there are {ORDERS_MAX} orders already: take some back first"))
 }
 
 /// Notes at `at` that an effect is called off. It is looked at at once, unless an attempt may still be under way: then nobody can

@@ -378,6 +378,8 @@ fn outside(
         wire,
         clock: clock.clone(),
         epochs: Arc::new(move |shard| held.epoch(shard)),
+        // A new run does not count on what an earlier one was leased.
+        shared_as: journal.is_shared().then(|| format!("{}#{}", host.node(), clock.now().0)),
         observer: Arc::new(Watch),
         seed,
     }

@@ -65,6 +65,7 @@ on_every_journal! {
     heads_page_in_the_order_of_keys
     the_census_follows_every_entity
     a_definition_never_changes
+    an_order_stays_until_it_is_taken_back
     the_newest_snapshot_wins_and_the_tail_follows_it
     a_snapshot_of_another_history_is_refused
     compaction_throws_away_what_is_past_its_time

@@ -14,3 +14,5 @@ mod preflight;
 mod restart;
 #[path = "redis/server.rs"]
 mod server;
+#[path = "redis/share.rs"]
+mod share;

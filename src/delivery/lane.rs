@@ -16,8 +16,9 @@ use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
 
 use super::attempt::{Ended, Key, Report, Site, Step, Work};
-use super::limits::{Breaker, Bucket, Gate};
+use super::budget::{Budget, Closed};
 use super::{Breakers, MailboxError, Outside};
+use crate::journal::share::Share;
 
 /// Effects in hand that wait for their turn. What exceeds it waits in the store.
 pub(super) const QUEUE_MAX: usize = 1024;
@@ -62,6 +63,7 @@ pub(super) struct View {
     pub(super) queued: usize,
     pub(super) settling: usize,
     pub(super) rate_left: Option<u32>,
+    pub(super) slots: Option<u32>,
     pub(super) breaker: Breakers,
     pub(super) throttled_until: Option<Timestamp>,
 }
@@ -129,14 +131,6 @@ enum Place {
     Settling,
 }
 
-/// Why no call may start now, and when one may.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Closed {
-    Until(Timestamp),
-    /// Something else will ring.
-    ForNow,
-}
-
 #[derive(Debug)]
 pub(super) struct Lane {
     site: Arc<Site>,
@@ -150,10 +144,9 @@ pub(super) struct Lane {
     doubtful: BTreeSet<Key>,
     /// Which effect a task is about, so that one that panicked is not kept in hand for ever.
     tasks: BTreeMap<tokio::task::Id, Key>,
-    bucket: Option<Bucket>,
-    breaker: Option<Breaker>,
-    throttled_until: Option<Timestamp>,
-    throttles: u32,
+    budget: Budget,
+    /// What is asked of the store about the budget, and when that was.
+    asking: JoinSet<(Timestamp, Result<Share, crate::journal::Error>)>,
     held_until: Timestamp,
     /// The store may hold more that is due.
     more: bool,
@@ -167,8 +160,8 @@ impl Lane {
         let now = site.outside.clock.now();
         let contract = &site.contract;
         Self {
-            bucket: contract.rate.map(|rate| Bucket::new(rate, now)),
-            breaker: contract.breaker.map(Breaker::new),
+            budget: Budget::new(contract, site.outside.shared_as.clone(), now),
+            asking: JoinSet::new(),
             site,
             door,
             known: BTreeMap::new(),
@@ -178,8 +171,6 @@ impl Lane {
             settling: JoinSet::new(),
             doubtful: BTreeSet::new(),
             tasks: BTreeMap::new(),
-            throttled_until: None,
-            throttles: 0,
             held_until: now,
             more: true,
             page_at: now,
@@ -196,8 +187,9 @@ impl Lane {
             if !self.is_draining() {
                 self.refill().await;
                 self.start().await;
+                self.ask();
             } else if self.running.is_empty() && self.settling.is_empty() {
-                break;
+                return self.leave().await;
             }
             self.publish();
             let wake = self.wake();
@@ -214,8 +206,16 @@ impl Lane {
                     self.take_inbox().await;
                     self.settled(ended);
                 }
+                Some(answered) = self.asking.join_next(), if !self.asking.is_empty() => self.answered(answered),
                 () = tokio::time::sleep(wake) => {}
             }
+        }
+    }
+
+    /// Gives the part of the shared budget back; it would come back by itself.
+    async fn leave(&mut self) {
+        if let Some(farewell) = self.budget.farewell() {
+            let _ = tokio::time::timeout(STORE_PAUSE, self.site.outside.journal.share(&farewell)).await;
         }
     }
 
@@ -409,13 +409,7 @@ impl Lane {
     }
 
     fn launch(&mut self, work: Work, step: &Step, now: Timestamp) {
-        if let Some(bucket) = &mut self.bucket {
-            // `closed` has looked, and nothing else takes from it.
-            let _ = bucket.take(now);
-        }
-        if let Some(breaker) = &mut self.breaker {
-            breaker.started();
-        }
+        self.budget.started(now);
         let key = work.key();
         self.known.insert(key.clone(), Place::Running { called_off: work.row.progress.called_off });
         let site = self.site.clone();
@@ -428,20 +422,44 @@ impl Lane {
 
     /// Why no call may start now.
     fn closed(&self, now: Timestamp) -> Option<Closed> {
-        let full = self.running.len() >= self.site.contract.concurrency as usize;
-        if self.door.is_paused() || full || self.settling.len() >= QUEUE_MAX {
+        if self.door.is_paused() || self.settling.len() >= QUEUE_MAX {
             return Some(Closed::ForNow);
         }
-        let waits = [Some(self.held_until), self.throttled_until].into_iter().flatten().max();
-        if let Some(until) = waits.filter(|until| *until > now) {
-            return Some(Closed::Until(until));
+        if self.held_until > now {
+            return Some(Closed::Until(self.held_until));
         }
-        match self.breaker.as_ref().map_or(Gate::Open, |breaker| breaker.gate(now)) {
-            Gate::Until(at) => return Some(Closed::Until(at)),
-            Gate::Waiting => return Some(Closed::ForNow),
-            Gate::Open | Gate::Trial => {}
+        self.budget.closed(now, self.running.len())
+    }
+
+    /// Effects that would start if the budget let them.
+    fn wanting(&self) -> usize {
+        if self.door.is_paused() { 0 } else { self.ready.len() }
+    }
+
+    /// Asks the store for a part of the shared budget, when that is needed.
+    fn ask(&mut self) {
+        let now = self.now();
+        let Some(ask) = self.budget.ask(now, self.running.len(), self.wanting()) else { return };
+        let outside = self.site.outside.clone();
+        self.asking.spawn(async move {
+            let asked = tokio::time::timeout(STORE_PAUSE, outside.journal.share(&ask)).await;
+            let late = |_elapsed| Err(crate::journal::Error::Unavailable("`share` took too long".to_owned()));
+            (now, asked.unwrap_or_else(late))
+        });
+    }
+
+    fn answered(&mut self, answered: Result<(Timestamp, Result<Share, crate::journal::Error>), JoinError>) {
+        match answered {
+            Ok((asked_at, Ok(share))) => {
+                let now = self.now();
+                self.budget.given(&share, asked_at, now);
+            }
+            Ok((_, Err(error))) => {
+                tracing::debug!(connector = %self.site.contract.name, %error, "the shared budget is not known now");
+                self.budget.unanswered();
+            }
+            Err(_panicked) => self.budget.unanswered(),
         }
-        self.bucket.clone().and_then(|mut bucket| bucket.take(now).err()).map(Closed::Until)
     }
 
     fn ran(&mut self, ended: Result<(tokio::task::Id, Report), JoinError>) {
@@ -507,23 +525,7 @@ impl Lane {
     }
 
     fn learn(&mut self, report: &Report, now: Timestamp) {
-        if let Some(breaker) = &mut self.breaker {
-            match report.sound {
-                Some(sound) => breaker.ended(sound, now),
-                None => breaker.abandoned(),
-            }
-        }
-        match report.throttled {
-            Some(asked) => {
-                let asked = asked.until;
-                self.throttles = self.throttles.saturating_add(1);
-                let until =
-                    asked.unwrap_or_else(|| now.plus(self.site.contract.retry.ceiling(self.throttles)));
-                self.throttled_until = self.throttled_until.max(Some(until));
-            }
-            None if report.sound == Some(true) => self.throttles = 0,
-            None => {}
-        }
+        self.budget.ended(report.sound, report.throttled.as_ref().map(|throttled| throttled.until), now);
     }
 
     fn settle(&mut self, row: OutboxRow, outcome: Outcome) {
@@ -562,9 +564,7 @@ impl Lane {
             self.known.remove(&key);
             self.doubtful.insert(key);
         }
-        if let Some(breaker) = &mut self.breaker {
-            breaker.abandoned();
-        }
+        self.budget.abandoned();
         self.store_down("an attempt panicked");
     }
 
@@ -582,18 +582,14 @@ impl Lane {
 
     fn publish(&mut self) {
         let now = self.now();
-        let breaker = match self.breaker.as_ref().map(|breaker| (breaker.gate(now), breaker.open_until())) {
-            None | Some((Gate::Open, _)) => Breakers::Closed,
-            Some((Gate::Until(at), _)) => Breakers::Open { until: at },
-            Some((Gate::Trial | Gate::Waiting, _)) => Breakers::Trying,
-        };
         let view = View {
             in_flight: self.running.len(),
             queued: self.ready.len() + self.parked.values().map(Vec::len).sum::<usize>(),
             settling: self.settling.len(),
-            rate_left: self.bucket.as_mut().map(|bucket| bucket.left(now)),
-            breaker,
-            throttled_until: self.throttled_until.filter(|until| *until > now),
+            rate_left: self.budget.rate_left(now),
+            slots: self.budget.slots(now),
+            breaker: self.budget.breaker(now),
+            throttled_until: self.budget.throttled_until(now),
         };
         self.site.outside.observer.lane(&self.site.contract.name, view.in_flight, view.queued);
         *lock(&self.door.view) = view;
@@ -616,6 +612,9 @@ impl Lane {
             && let Some(Closed::Until(until)) = self.closed(now)
         {
             at = at.min(until);
+        }
+        if let Some(ask_at) = self.budget.ask_at(now, self.running.len(), self.wanting()) {
+            at = at.min(ask_at);
         }
         at.since(now).max(Duration::from_millis(1))
     }

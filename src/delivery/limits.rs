@@ -139,6 +139,18 @@ impl Breaker {
         self.trying = false;
     }
 
+    /// Another node has opened it: no call may start before `until`.
+    pub fn hold_open(&mut self, until: Timestamp) {
+        self.open_until = self.open_until.max(Some(until));
+    }
+
+    /// Another node has found that the system works again.
+    pub fn close(&mut self) {
+        if self.open_until.take().is_some() {
+            self.failures = 0;
+        }
+    }
+
     /// Until when it is open, if it is.
     pub fn open_until(&self) -> Option<Timestamp> {
         self.open_until

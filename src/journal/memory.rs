@@ -15,7 +15,9 @@ use syncline_actors::id::{EffectId, EntityId, Epoch, NodeId, ShardId};
 use syncline_actors::outbox::{ExceptionRow, OutboxRow, Progress, TimerRow};
 use syncline_actors::record::Hash;
 use syncline_actors::time::Timestamp;
+use tokio::time::Instant;
 
+use super::share::{Ask, Share};
 use super::{
     Append, Appended, Compacted, Depth, Error, ExceptionFilter, Grant, Head, Holding, Journal, Loaded,
     Snapshot,
@@ -46,10 +48,18 @@ pub enum FaultAction {
 pub type Fault = Arc<dyn Fn(&'static str) -> FaultAction + Send + Sync>;
 
 /// A journal in memory. Cloning it gives another handle on the same store.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Memory {
     store: Arc<Mutex<Store>>,
     fault: Option<Fault>,
+    /// Where its clock begins.
+    born: Instant,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self { store: Arc::default(), fault: None, born: Instant::now() }
+    }
 }
 
 impl fmt::Debug for Memory {
@@ -110,13 +120,13 @@ impl Memory {
     /// Another handle on the same store, without faults.
     #[must_use]
     pub fn shared(&self) -> Self {
-        Self { store: self.store.clone(), fault: None }
+        Self { store: self.store.clone(), fault: None, born: self.born }
     }
 
     /// Another handle on the same store, whose calls go as `fault` says.
     #[must_use]
     pub fn with_fault(&self, fault: Fault) -> Self {
-        Self { store: self.store.clone(), fault: Some(fault) }
+        Self { store: self.store.clone(), fault: Some(fault), born: self.born }
     }
 
     /// All that was ever written and acknowledged. O(records), but frames are shared.
@@ -265,6 +275,19 @@ impl Journal for Memory {
 
     async fn definitions(&self) -> Result<BTreeMap<(String, u32), String>, Error> {
         self.run("definitions", |store| Ok(store.definitions.clone())).await
+    }
+
+    async fn orders(&self) -> Result<BTreeMap<String, String>, Error> {
+        self.run("orders", |store| Ok(store.orders.clone())).await
+    }
+
+    async fn order(&self, key: &str, value: Option<&str>) -> Result<(), Error> {
+        self.run("order", |store| store.order(key, value)).await
+    }
+
+    async fn share(&self, ask: &Ask) -> Result<Share, Error> {
+        let now = i64::try_from(self.born.elapsed().as_millis()).unwrap_or(i64::MAX);
+        self.run("share", |store| Ok(store.share(ask, now))).await
     }
 
     async fn keep_definition(&self, kind: &str, version: u32, text: &str) -> Result<(), Error> {

@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 
 use super::{
     Append, Appended, Compacted, Depth, Error, ExceptionFilter, Grant, Head, Holding, Journal, Loaded,
-    Snapshot,
+    ORDERS_MAX, Snapshot, check_order, too_many_orders,
 };
 
 mod apply;
@@ -327,6 +327,23 @@ impl Journal for Redb {
 
     async fn definitions(&self) -> Result<BTreeMap<(String, u32), String>, Error> {
         self.read(read::definitions).await
+    }
+
+    async fn orders(&self) -> Result<BTreeMap<String, String>, Error> {
+        self.read(read::orders).await
+    }
+
+    async fn order(&self, key: &str, value: Option<&str>) -> Result<(), Error> {
+        check_order(key, value)?;
+        if value.is_some() {
+            let kept = self.orders().await?;
+            if kept.len() >= ORDERS_MAX && !kept.contains_key(key) {
+                return Err(too_many_orders());
+            }
+        }
+        let (key, value) = (key.to_owned(), value.map(str::to_owned));
+        let weight = value.as_ref().map_or(0, String::len);
+        self.write(weight, move |tables| apply::order(tables, &key, value.as_deref())).await
     }
 
     async fn keep_definition(&self, kind: &str, version: u32, text: &str) -> Result<(), Error> {

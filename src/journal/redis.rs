@@ -22,9 +22,10 @@ use syncline_actors::time::Timestamp;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::share::{Ask, Share};
 use super::{
     Append, Appended, Compacted, Depth, Error, ExceptionFilter, Grant, Head, Holding, Journal, Loaded,
-    Snapshot, changed_definition, keys,
+    ORDERS_MAX, Snapshot, changed_definition, check_order, keys, too_many_orders,
 };
 
 mod functions;
@@ -590,6 +591,37 @@ impl Journal for Redis {
         command.arg(self.shared.names.shared("definitions"));
         let value = self.read(self.shared.names.shared_slot(), &command).await?;
         request::read_definitions(value)
+    }
+
+    async fn orders(&self) -> Result<BTreeMap<String, String>, Error> {
+        let mut command = redis::cmd("HGETALL");
+        command.arg(self.shared.names.shared("orders"));
+        let value = self.read(self.shared.names.shared_slot(), &command).await?;
+        request::read_orders(value)
+    }
+
+    async fn order(&self, key: &str, value: Option<&str>) -> Result<(), Error> {
+        check_order(key, value)?;
+        let mut call = Call::writing("order", self.shared.names.shared("orders")).arg(key);
+        call.number(ORDERS_MAX);
+        if let Some(value) = value {
+            call.push(value);
+        }
+        match self.write(self.shared.names.shared_slot(), 0, None, Arc::new(call)).await? {
+            Value::Int(1) => Ok(()),
+            Value::Int(0) => Err(too_many_orders()),
+            other => Err(reply::odd("order", &other)),
+        }
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    async fn share(&self, ask: &Ask) -> Result<Share, Error> {
+        let call = request::share(self.shared.names.shared(&format!("share:{}", ask.connector)), ask);
+        let given = self.write(self.shared.names.shared_slot(), 0, None, Arc::new(call)).await?;
+        request::read_share(given)
     }
 
     async fn keep_definition(&self, kind: &str, version: u32, text: &str) -> Result<(), Error> {

@@ -249,6 +249,7 @@ impl World {
             wire: self.vendor.clone(),
             clock: Arc::new(self.clock),
             epochs: Arc::new(move |_| Some(epoch)),
+            shared_as: None,
             observer: Arc::new(Unobserved),
             seed: self.seed,
         };

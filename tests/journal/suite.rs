@@ -435,6 +435,33 @@ pub(crate) async fn a_definition_never_changes(journal: SharedJournal) {
     assert_eq!(kept[&("order".to_owned(), 1)], "states: [a]");
 }
 
+pub(crate) async fn an_order_stays_until_it_is_taken_back(journal: SharedJournal) {
+    use syncline::journal::{ORDER_KEY_MAX, ORDER_MAX, ORDERS_MAX};
+    assert!(journal.orders().await.unwrap().is_empty());
+    journal.order("connector/erp/paused", Some("ops: until six")).await.unwrap();
+    journal.order("connector/erp/paused", Some("ops: until seven")).await.unwrap();
+    journal.order("shard/7/pin", Some("b")).await.unwrap();
+    let kept = journal.orders().await.unwrap();
+    assert_eq!(kept.len(), 2);
+    assert_eq!(kept["connector/erp/paused"], "ops: until seven");
+    journal.order("connector/erp/paused", None).await.unwrap();
+    journal.order("connector/crm/paused", None).await.unwrap();
+    assert_eq!(journal.orders().await.unwrap().into_keys().collect::<Vec<_>>(), ["shard/7/pin"]);
+    for (key, text, said) in [
+        ("k".repeat(ORDER_KEY_MAX + 1), "x".to_owned(), "key"),
+        ("k".to_owned(), "x".repeat(ORDER_MAX + 1), "text"),
+    ] {
+        let refused = journal.order(&key, Some(&text)).await;
+        assert!(matches!(&refused, Err(Error::Open(why)) if why.contains(said)), "{refused:?}");
+    }
+    for n in 1..ORDERS_MAX {
+        journal.order(&format!("n/{n}"), Some("")).await.unwrap();
+    }
+    let refused = journal.order("one/more", Some("")).await;
+    assert!(matches!(&refused, Err(Error::Open(why)) if why.contains("1024 orders")), "{refused:?}");
+    journal.order("shard/7/pin", Some("c")).await.unwrap();
+}
+
 pub(crate) async fn the_newest_snapshot_wins_and_the_tail_follows_it(journal: SharedJournal) {
     let epoch = take_all(&*journal).await[0].epoch;
     let mut chain = Chain::new("order/a");

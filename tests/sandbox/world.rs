@@ -148,6 +148,7 @@ impl World {
             wire: Arc::new(HttpWire::new().unwrap()),
             clock: Arc::new(SystemClock),
             epochs: Arc::new(move |_| Some(epoch)),
+            shared_as: None,
             observer: Arc::new(Unobserved),
             seed: 7,
         };

@@ -317,6 +317,12 @@ impl Journal for Planted {
     async fn census(&self) -> Result<BTreeMap<(String, String), u64>, Error> {
         self.store.census().await
     }
+    async fn orders(&self) -> Result<BTreeMap<String, String>, Error> {
+        self.store.orders().await
+    }
+    async fn order(&self, key: &str, value: Option<&str>) -> Result<(), Error> {
+        self.store.order(key, value).await
+    }
     async fn definitions(&self) -> Result<BTreeMap<(String, u32), String>, Error> {
         self.store.definitions().await
     }

@@ -269,6 +269,7 @@ impl Running {
             wire: wire(Line { ground: ground.clone(), life: life.clone() }),
             clock: Arc::new(ground.clock),
             epochs: Arc::new(move |shard| epochs.epoch(shard)),
+            shared_as: None,
             observer: Arc::new(Unobserved),
             seed: ground.seed,
         };

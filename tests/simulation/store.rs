@@ -275,6 +275,14 @@ impl Journal for Store {
         self.read("definitions", self.ground.memory.definitions()).await
     }
 
+    async fn orders(&self) -> Result<BTreeMap<String, String>, Error> {
+        self.read("orders", self.ground.memory.orders()).await
+    }
+
+    async fn order(&self, key: &str, value: Option<&str>) -> Result<(), Error> {
+        self.read("order", self.ground.memory.order(key, value)).await
+    }
+
     async fn keep_definition(&self, kind: &str, version: u32, text: &str) -> Result<(), Error> {
         self.read("keep_definition", self.ground.memory.keep_definition(kind, version, text)).await
     }

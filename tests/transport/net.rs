@@ -72,7 +72,7 @@ impl Network for Net {
         let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
         let port = self.ports.lock().unwrap().get(&address).cloned().ok_or_else(refused)?;
         let ((here, near), (far, there)) = (duplex(PIPE), duplex(PIPE));
-        port.send(there).map_err(|_| refused())?;
+        port.send(there).map_err(|_gone| refused())?;
         let ((near_read, near_write), (far_read, far_write)) = (split(near), split(far));
         tokio::spawn(carry(near_read, far_write, self.weather.subscribe()));
         tokio::spawn(carry(far_read, near_write, self.weather.subscribe()));

@@ -11,9 +11,10 @@ use syncline_actors::record::Hash;
 use syncline_actors::time::Timestamp;
 
 use super::{Audit, Written};
+use crate::journal::share::{Ask, Share, Shares};
 use crate::journal::{
     Append, Appended, Compacted, DedupKey, Depth, Error, ExceptionFilter, Grant, Head, Holding, Loaded,
-    Snapshot, call_off, changed_definition, merge, passes,
+    ORDERS_MAX, Snapshot, call_off, changed_definition, check_order, merge, passes, too_many_orders,
 };
 
 /// An effect's place among those due: equal times in the order of shards, entities and effects.
@@ -38,6 +39,8 @@ pub(super) struct Store {
     exceptions: BTreeMap<String, ExceptionRow>,
     terms: BTreeMap<Arc<str>, BTreeSet<EntityId>>,
     pub(super) definitions: BTreeMap<(String, u32), String>,
+    pub(super) orders: BTreeMap<String, String>,
+    shares: BTreeMap<String, Shares>,
     pub(super) audit: Audit,
 }
 
@@ -341,6 +344,26 @@ impl Store {
             }
         }
         census
+    }
+
+    pub(super) fn order(&mut self, key: &str, value: Option<&str>) -> Result<(), Error> {
+        check_order(key, value)?;
+        match value {
+            None => {
+                self.orders.remove(key);
+            }
+            Some(_) if self.orders.len() >= ORDERS_MAX && !self.orders.contains_key(key) => {
+                return Err(too_many_orders());
+            }
+            Some(value) => {
+                self.orders.insert(key.to_owned(), value.to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn share(&mut self, ask: &Ask, now: i64) -> Share {
+        self.shares.entry(ask.connector.clone()).or_default().give(ask, now)
     }
 
     pub(super) fn keep_definition(&mut self, kind: &str, version: u32, text: &str) -> Result<(), Error> {

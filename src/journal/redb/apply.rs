@@ -238,6 +238,15 @@ fn kept_snapshot(tables: &mut Tables, key: &[u8]) -> Result<Option<u64>, Failure
     seq.map(|seq| seq.ok_or_else(|| rows::malformed("a snapshot").into())).transpose()
 }
 
+/// Orders stand beside what the store says of itself, so that a store of any age has a place for them.
+pub(super) fn order(tables: &mut Tables, key: &str, value: Option<&str>) -> Result<(), Failure> {
+    let key = keys::order(key);
+    match value {
+        Some(value) => tables.put(Name::Meta, &key, value.as_bytes()),
+        None => tables.remove(Name::Meta, &key),
+    }
+}
+
 pub(super) fn keep_definition(
     tables: &mut Tables,
     kind: &str,

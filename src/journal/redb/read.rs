@@ -245,6 +245,15 @@ pub(super) fn census(read: &ReadTransaction) -> Result<BTreeMap<(String, String)
     Ok(counts.into_iter().collect())
 }
 
+pub(super) fn orders(read: &ReadTransaction) -> Result<BTreeMap<String, String>, Failure> {
+    let kept = under(&table(read, Name::Meta)?, &keys::order(""), usize::MAX, |key, value| {
+        let name = corrupt(std::str::from_utf8(key).ok(), "an order")?;
+        let value = corrupt(std::str::from_utf8(value).ok(), "an order")?;
+        Ok((name.to_owned(), value.to_owned()))
+    })?;
+    Ok(kept.into_iter().collect())
+}
+
 pub(super) fn definitions(read: &ReadTransaction) -> Result<BTreeMap<(String, u32), String>, Failure> {
     let kept = under(&table(read, Name::Definitions)?, &[], usize::MAX, |key, value| {
         let (kind, version) = corrupt(keys::read_text(key), "a definition")?;

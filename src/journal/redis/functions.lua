@@ -89,6 +89,115 @@ local function keep_definition(keys, args)
   return redis.call('HGET', keys[1], args[1])
 end
 
+-- KEYS[1]: all orders. ARGV: name, how many there may be, the order; without it, it is taken back.
+local function order(keys, args)
+  if not args[3] then
+    redis.call('HDEL', keys[1], args[1])
+    return 1
+  end
+  if redis.call('HLEN', keys[1]) >= tonumber(args[2]) and redis.call('HEXISTS', keys[1], args[1]) == 0 then return 0 end
+  redis.call('HSET', keys[1], args[1], args[3])
+  return 1
+end
+
+-- The part of `most` slots that `node` may have. `wants`: {node, want}, those that want any. See journal/share.rs.
+local function part_of(wants, node, most, now)
+  table.sort(wants, function(a, b) return a[2] < b[2] or (a[2] == b[2] and a[1] < b[1]) end)
+  local left, count, short, own, level = most, #wants, {}, 0, nil
+  for _, one in ipairs(wants) do
+    local fair = level or math.floor(left / count)
+    if one[2] > fair then
+      level = fair
+      short[#short + 1] = one[1]
+    end
+    local given = math.min(one[2], fair)
+    if one[1] == node then own = given end
+    left, count = left - given, count - 1
+  end
+  for at, name in ipairs(short) do
+    if name == node and (at - 1 + #short - math.floor(now / 1000) % #short) % #short < left then return own + 1 end
+  end
+  return own
+end
+
+-- KEYS[1]: what is kept of one connector: l level, a when it was so, t throttled until, b breaker open until, n who tries, u until;
+-- h<node> what it holds: held:want:until.
+-- ARGV: node, calls, per ms, burst, most slots, tokens, back, using, want, throttled ms, open ms, closed, tries, lease ms, has rate,
+--   and the time, where a test compares this with the rules.
+-- The rules stand in journal/share.rs.
+local function share(keys, args)
+  local key, node, now = keys[1], args[1], tonumber(args[16] or now_ms())
+  local a = {}
+  for i = 2, 15 do a[i] = tonumber(args[i]) end
+  local calls, per, burst, most, tokens, back, using, want = a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9]
+  local throttled, open, closes, tries, lease, rated = a[10], a[11], a[12] == 1, a[13] == 1, a[14], a[15] == 1
+  local kept, holders = {}, {}
+  local all = redis.call('HGETALL', key)
+  for i = 1, #all, 2 do
+    if byte(all[i]) == 104 then holders[sub(all[i], 2)] = all[i + 1] else kept[all[i]] = all[i + 1] end
+  end
+
+  local throttled_until, open_until = tonumber(kept.t or '0'), tonumber(kept.b or '0')
+  local trier, trial_until = kept.n or '', tonumber(kept.u or '0')
+  if throttled > 0 then throttled_until = math.max(throttled_until, now + throttled) end
+  if closes then open_until, trier, trial_until = 0, '', 0 end
+  if open > 0 then
+    open_until = math.max(open_until, now + open)
+    if trier == node then trier, trial_until = '', 0 end
+  end
+  local closed_ms, broken, trial = math.max(throttled_until - now, 0), 0, 0
+  if open_until > 0 then
+    if now < open_until then
+      closed_ms, broken = math.max(closed_ms, open_until - now), 1
+    elseif trier ~= '' and trier ~= node and trial_until > now then
+      closed_ms, broken = math.max(closed_ms, trial_until - now), 1
+    elseif tries and closed_ms == 0 then
+      trier, trial_until, trial = node, now + lease, 1
+    else
+      closed_ms, broken = math.max(closed_ms, 1), 1
+    end
+  end
+
+  local others, wants, before = 0, {}, 0
+  for name, text in pairs(holders) do
+    local held, wanted, till = string.match(text, '^(%d+):(%d+):(%d+)$')
+    if tonumber(till) <= now then
+      redis.call('HDEL', key, 'h' .. name)
+    elseif name == node then
+      before = tonumber(held)
+    else
+      others = others + tonumber(held)
+      if tonumber(wanted) > 0 then wants[#wants + 1] = {name, tonumber(wanted)} end
+    end
+  end
+  if want > 0 then wants[#wants + 1] = {node, want} end
+  local part = part_of(wants, node, most, now)
+  local held = math.max(math.min(using, math.max(before, part)), math.min(part, math.max(most - others, 0)))
+  if held > 0 or want > 0 then
+    redis.call('HSET', key, 'h' .. node, string.format('%.0f:%.0f:%.0f', held, want, now + lease))
+  else
+    redis.call('HDEL', key, 'h' .. node)
+  end
+
+  local given, token_in = tokens, 0
+  if closed_ms > 0 then given = 0 end
+  if rated then
+    local token = math.max(per, 1)
+    local full = token * math.max(burst, 1)
+    local level, at = tonumber(kept.l or full), tonumber(kept.a or now)
+    local wanted = given
+    level = level + math.max(now - at, 0) * calls + token * back
+    level = math.min(level, full + math.min(math.max(calls - 1, 0), token - 1))
+    given = math.min(math.floor(level / token), wanted)
+    level = level - token * given
+    if given < wanted then token_in = math.max(math.ceil(math.max(token - level, 0) / math.max(calls, 1)), 1) end
+    redis.call('HSET', key, 'l', string.format('%.0f', level), 'a', string.format('%.0f', math.max(at, now)))
+  end
+  redis.call('HSET', key, 't', string.format('%.0f', throttled_until), 'b', string.format('%.0f', open_until),
+    'n', trier, 'u', string.format('%.0f', trial_until))
+  return {given, held, closed_ms, broken, trial, token_in}
+end
+
 local function holder(keys, args)
   local lease = redis.call('HMGET', keys[1], 'e', 'n', 'b', 'u', 's')
   if not lease[1] then return {'0', '', '0', '0', lease[5] or ''} end
@@ -398,6 +507,8 @@ redis.register_function('syncline_v1_save_snapshot', save_snapshot)
 redis.register_function('syncline_v1_compact', compact)
 redis.register_function('syncline_v1_suspect', suspect)
 redis.register_function('syncline_v1_keep_definition', keep_definition)
+redis.register_function('syncline_v1_order', order)
+redis.register_function('syncline_v1_share', share)
 
 local function read_only(name, callback)
   redis.register_function{function_name = 'syncline_v1_' .. name, callback = callback, flags = {'no-writes'}}

@@ -11,6 +11,7 @@ use super::functions::Call;
 use super::{names, reply};
 use crate::codec::{self, Schema};
 use crate::journal::rows::{self, StoredEffect, StoredHead};
+use crate::journal::share::{Ask, Share, ShareRate};
 use crate::journal::{Append, Depth, Error, Head, Holding, Loaded, keys};
 
 /// Bytes of a stored effect before what all stores keep: whether it is uncertain, whether it is called off.
@@ -184,6 +185,41 @@ pub(super) fn read_depths(value: Value) -> Result<Vec<(String, Depth)>, Error> {
 /// A time that orders a list. Redis keeps it as a float: whole numbers up to 2^53 are exact, and times are far below.
 pub(super) fn score(value: Value) -> Result<Timestamp, Error> {
     reply::number("a score", value).map(Timestamp)
+}
+
+pub(super) fn read_orders(value: Value) -> Result<BTreeMap<String, String>, Error> {
+    const WHAT: &str = "orders";
+    let pairs = reply::pairs(reply::list(WHAT, value)?);
+    pairs.map(|(key, value)| Ok((reply::text(WHAT, key)?, reply::text(WHAT, value)?))).collect()
+}
+
+pub(super) fn share(key: String, ask: &Ask) -> Call {
+    let rate = ask.rate.unwrap_or(ShareRate { calls: 0, per_ms: 0, burst: 0 });
+    let mut call = Call::writing("share", key).arg(&ask.node);
+    call.number(rate.calls).number(rate.per_ms).number(rate.burst);
+    call.number(ask.slots_max).number(ask.tokens).number(ask.back).number(ask.using).number(ask.want);
+    call.number(ask.throttled_ms).number(ask.open_ms);
+    call.number(u8::from(ask.closed)).number(u8::from(ask.tries)).number(ask.lease_ms);
+    call.number(u8::from(ask.rate.is_some()));
+    call
+}
+
+pub(super) fn read_share(value: Value) -> Result<Share, Error> {
+    const WHAT: &str = "a share";
+    let numbers = reply::list(WHAT, value)?.into_iter().map(|value| reply::number::<u64>(WHAT, value));
+    let numbers = numbers.collect::<Result<Vec<_>, _>>()?;
+    let [tokens, slots, closed_ms, broken, trial, token_in_ms] = numbers[..] else {
+        return Err(Error::Corrupt(format!("redis answered {WHAT} with {} numbers", numbers.len())));
+    };
+    let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+    Ok(Share {
+        tokens: small(tokens),
+        slots: small(slots),
+        closed_ms,
+        broken: broken == 1,
+        trial: trial == 1,
+        token_in_ms,
+    })
 }
 
 pub(super) fn read_definitions(value: Value) -> Result<BTreeMap<(String, u32), String>, Error> {
