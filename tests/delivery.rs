@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use syncline::clock::Clock as _;
-use syncline::delivery::{Breakers, MailboxError};
+use syncline::delivery::{Breakers, Delivery, MailboxError};
 use syncline::journal::Journal as _;
 use syncline::journal::memory::FaultAction;
 use syncline_actors::envelope::{Outcome, OutcomeClass};
@@ -579,6 +579,107 @@ async fn concurrency_and_rate_are_kept() {
         assert!(in_second <= 12, "{in_second} calls in a second: {at:?}");
     }
     assert!(at[29] - at[0] <= 2_900, "and no slower than it may: {at:?}");
+}
+
+/// Journals so many effects, and tells every node of each, as their hosts would tell of theirs.
+async fn emit_to(world: &World, nodes: &[Delivery], count: usize) {
+    for n in 0..count {
+        let rows = world.journal_effects(&format!("SO-{n}"), PUT).await;
+        nodes.iter().for_each(|node| node.hint(&rows));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn three_nodes_together_keep_to_the_concurrency_and_the_rate_of_one() {
+    let text = erp_with(&[("{concurrency: 2}", "{concurrency: 4}")]);
+    let world = World::new(&[&text]);
+    world.vendor.behave(|_| (ms(1_000), answer(200, "{}")));
+    let nodes = world.start_nodes(3).await;
+    emit_to(&world, &nodes, 60).await;
+    world.outcomes(60).await;
+    assert_eq!(world.vendor.in_flight_max("erp"), 4);
+    let took = world.now();
+    assert!(took <= 22_000, "60 calls of a second, 4 at a time, took {took} ms");
+
+    let text = erp_with(&[("{concurrency: 2}", "{concurrency: 100, rate: 20/s, burst: 4}")]);
+    let world = World::new(&[&text]);
+    let nodes = world.start_nodes(3).await;
+    emit_to(&world, &nodes, 120).await;
+    world.outcomes(120).await;
+    let at: Vec<_> = world.vendor.calls().iter().map(|call| call.at).collect();
+    for from in 0..at.len() {
+        let in_second = at[from..].iter().take_while(|other| **other < at[from] + 1_000).count();
+        // Tokens may lie at a node for a moment before they are used.
+        assert!(in_second <= 20 + 4 + 4, "{in_second} calls in a second: {at:?}");
+    }
+    let allowed = |ms: u64| 4 + ms * 20 / 1_000 + 1;
+    for (n, at) in (1..).zip(&at) {
+        assert!(n <= allowed(*at), "{n} calls after {at} ms");
+    }
+    assert!(at[119] <= 7_500, "and hardly slower than it may: {at:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_call_at_a_time_goes_round_three_nodes() {
+    let text = erp_with(&[("{concurrency: 2}", "{concurrency: 1}")]);
+    let world = World::new(&[&text]);
+    let nodes = world.start_nodes(3).await;
+    emit_to(&world, &nodes, 90).await;
+    world.outcomes(90).await;
+    assert_eq!(world.vendor.in_flight_max("erp"), 1);
+    let took = world.now();
+    assert!(took < 30_000, "nobody waits for ever: {took} ms");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_node_had_of_a_budget_comes_back_when_the_node_is_gone() {
+    let text = erp_with(&[("{concurrency: 2}", "{concurrency: 1}")]);
+    let world = World::new(&[&text]);
+    world
+        .vendor
+        .behave(|call| (if call.at < 100 { Duration::from_hours(1) } else { ms(10) }, answer(200, "{}")));
+    let mut nodes = world.start_nodes(2).await;
+    let of = |node: u16| {
+        (0..).map(|n| format!("SO-{n}")).find(|key| world::entity(key).shard().0 % 2 == node).unwrap()
+    };
+    // The one call that may be under way is that of a node that vanishes.
+    nodes[0].hint(&world.journal_effects(&of(0), PUT).await);
+    world.vendor.called(1).await;
+    drop(nodes.remove(0));
+    let gone_at = world.now();
+    nodes[0].hint(&world.journal_effects(&of(1), PUT).await);
+    world.outcomes(1).await;
+    let took = world.now() - gone_at;
+    assert!((4_000..7_000).contains(&took), "{took} ms: a lease of six seconds");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_breaker_that_one_node_opens_and_a_throttle_that_one_is_told_hold_for_all() {
+    let text = erp_with(&[
+        ("limits: {concurrency: 2}", "limits: {concurrency: 6}\nbreaker: {failures: 4, open_for: 5m}"),
+        ("attempts_max: 5", "attempts_max: 1000"),
+    ]);
+    let world = World::new(&[&text]);
+    world.vendor.behave(|call| (ms(10), if call.at < 400_000 { unsent() } else { answer(200, "{}") }));
+    let nodes = world.start_nodes(3).await;
+    emit_to(&world, &nodes, 60).await;
+    tokio::time::sleep(Duration::from_mins(4)).await;
+    let so_far = world.vendor.calls().len();
+    assert!((4..=18).contains(&so_far), "{so_far}: those under way may end");
+    world.outcomes(60).await;
+    let trials = world.vendor.calls().iter().filter(|call| (20_000..590_000).contains(&call.at)).count();
+    assert_eq!(trials, 1, "one node tries for all, once");
+
+    let world = World::new(&[&erp_with(&[("{concurrency: 2}", "{concurrency: 6}")])]);
+    world.vendor.behave(|call| match call.at {
+        ..1_000 => (ms(10), answer_with(429, &[("retry-after", "30")], "")),
+        _ => (ms(10), answer(200, "{}")),
+    });
+    let nodes = world.start_nodes(3).await;
+    emit_to(&world, &nodes, 60).await;
+    world.outcomes(60).await;
+    let early = world.vendor.calls().iter().filter(|call| call.at < 29_000).count();
+    assert!(early <= 12, "{early} calls although one was told to wait");
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,7 +10,7 @@ use http::HeaderMap;
 use syncline::clock::{Clock as _, TokioClock};
 use syncline::delivery::contract::Connector;
 use syncline::delivery::wire::{Request, Response, Wire, WireError};
-use syncline::delivery::{Delivery, Mailbox, MailboxError, Outside, Unobserved, contract};
+use syncline::delivery::{Delivery, Epochs, Mailbox, MailboxError, Outside, Unobserved, contract};
 use syncline::journal::memory::Memory;
 use syncline::journal::{Append, Journal as _};
 use syncline_actors::decision::{Answer, Effect, Verdict};
@@ -243,19 +243,35 @@ impl World {
         let grants = self.journal.acquire(&shards, &NodeId("n1".into())).await.unwrap();
         let epoch = grants[0].epoch;
         *self.mail.epoch.lock().unwrap() = epoch;
+        self.delivery = Some(self.deliveries(Arc::new(move |_| Some(epoch)), None));
+        tokio::time::sleep(ms(1)).await;
+    }
+
+    /// Takes every shard and starts so many nodes, each with its part of the shards, which share all budgets.
+    pub(crate) async fn start_nodes(&self, count: u16) -> Vec<Delivery> {
+        let shards: Vec<_> = ShardId::all().collect();
+        let epoch = self.journal.acquire(&shards, &NodeId("all".into())).await.unwrap()[0].epoch;
+        *self.mail.epoch.lock().unwrap() = epoch;
+        let node = |n: u16| {
+            let epochs = Arc::new(move |shard: ShardId| (shard.0 % count == n).then_some(epoch));
+            self.deliveries(epochs, Some(format!("n{n}#1")))
+        };
+        (0..count).map(node).collect()
+    }
+
+    fn deliveries(&self, epochs: Epochs, shared_as: Option<String>) -> Delivery {
         let outside = Outside {
             journal: Arc::new(self.journal.clone()),
             mailbox: self.mail.clone(),
             wire: self.vendor.clone(),
             clock: Arc::new(self.clock),
-            epochs: Arc::new(move |_| Some(epoch)),
-            shared_as: None,
+            epochs,
+            shared_as,
             observer: Arc::new(Unobserved),
             seed: self.seed,
         };
         let connectors = self.contracts.iter().map(|text| connector(text)).collect();
-        self.delivery = Some(Delivery::start(connectors, &|_| None, outside).unwrap());
-        tokio::time::sleep(ms(1)).await;
+        Delivery::start(connectors, &|_| None, outside).unwrap()
     }
 
     /// What runs is gone.
