@@ -9,6 +9,9 @@
 //! POST /v1/exceptions/retry | resolve         Intervention        → Outcome
 //! GET  /v1/connectors                                             → Page<Connector>
 //! POST /v1/connectors/{name}/pause | resume   Reason              → Connector
+//! GET  /v1/cluster                                                → Cluster
+//! POST /v1/cluster/orders                     ClusterOrder        → Cluster
+//! POST /v1/cluster/accept                     Acceptance          → Cluster
 //! GET  /healthz  /readyz  /metrics
 //! ```
 //! Business data are JSON as the journal holds it, digit for digit; times are RFC 3339 in UTC; ids are text.
@@ -245,10 +248,16 @@ pub struct Connector {
     pub owner: String,
     /// Set by an operator.
     pub paused: bool,
+    /// Who set it and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused_by: Option<String>,
     /// `closed`, `open` or `trying`.
     pub breaker: String,
-    /// Calls being made.
+    /// Calls being made, by this node.
     pub in_flight: usize,
+    /// Calls at a time that this node holds of a budget that nodes share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slots: Option<u32>,
     /// Effects in the store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<u64>,
@@ -301,6 +310,15 @@ pub struct Cluster {
     pub free: u64,
     /// Shards that take nothing in.
     pub suspect: Vec<Suspect>,
+    /// Shards that no node may hold now, by why, e.g. that no node of their region is up.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unplaced: BTreeMap<String, u64>,
+    /// Shards on their way from the node that answers.
+    #[serde(default)]
+    pub moving: u64,
+    /// What admins have ordered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub orders: Vec<Standing>,
 }
 
 /// A node that is up.
@@ -335,6 +353,9 @@ pub struct Holder {
     pub boot: u64,
     /// How many shards.
     pub shards: u64,
+    /// Which, e.g. `0-4,9,200-255`.
+    #[serde(default)]
+    pub which: String,
     /// Milliseconds until the first of its leases runs out; none where leases do not.
     pub lease_ms: Option<u64>,
 }
@@ -346,6 +367,79 @@ pub struct Suspect {
     pub shard: u16,
     /// What is missing.
     pub why: String,
+}
+
+/// What an admin wants of the cluster. The body of `POST /v1/cluster/orders`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "order", rename_all = "snake_case", deny_unknown_fields)]
+pub enum ClusterOrder {
+    /// The node gives its shards to others, and takes none until it is started again, or told otherwise.
+    Drain {
+        /// Which node.
+        node: String,
+        /// Why.
+        reason: String,
+    },
+    /// The node takes shards again.
+    Undrain {
+        /// Which node.
+        node: String,
+        /// Why.
+        reason: String,
+    },
+    /// The shard goes to the node, and stays there as long as the node may hold it.
+    Move {
+        /// Which shard.
+        shard: u16,
+        /// Which node.
+        node: String,
+        /// Why.
+        reason: String,
+    },
+    /// The shard may be anywhere again.
+    Unpin {
+        /// Which shard.
+        shard: u16,
+        /// Why.
+        reason: String,
+    },
+    /// Nothing moves for the sake of balance. What nobody holds is still taken, and who drains still hands over.
+    Pause {
+        /// Why.
+        reason: String,
+    },
+    /// It does again.
+    Resume {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl ClusterOrder {
+    /// Why.
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Drain { reason, .. }
+            | Self::Undrain { reason, .. }
+            | Self::Move { reason, .. }
+            | Self::Unpin { reason, .. }
+            | Self::Pause { reason }
+            | Self::Resume { reason } => reason,
+        }
+    }
+}
+
+/// An order that holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// What it says, e.g. `shard 7 stays on b`.
+    pub order: String,
+    /// Who gave it.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// When.
+    pub at: String,
 }
 
 /// A person accepts what a suspect shard has lost.
@@ -391,6 +485,8 @@ pub trait Operate: Debug + Send + Sync + 'static {
     ) -> Result<Connector, Refusal>;
     /// The nodes that share the store.
     async fn cluster(&self) -> Result<Cluster, Refusal>;
+    /// Keeps what an admin wants of the cluster.
+    async fn order(&self, who: &Who, order: ClusterOrder) -> Result<Cluster, Refusal>;
     /// Lets a suspect shard take messages in again, from what is left of it.
     async fn accept(&self, who: &Who, acceptance: Acceptance) -> Result<Cluster, Refusal>;
     /// Whether the node could acknowledge a message now; if not, why.

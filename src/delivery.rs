@@ -19,7 +19,7 @@ mod lane;
 mod resolve;
 mod template;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -114,6 +114,8 @@ pub struct Outside {
     pub shared_as: Option<String>,
     /// Is told what happens.
     pub observer: Arc<dyn Observer>,
+    /// Connectors that are paused from the start.
+    pub paused: BTreeSet<String>,
     /// Fixes the pauses between attempts.
     pub seed: u64,
 }
@@ -273,6 +275,7 @@ impl Delivery {
                 contract,
             });
             let door = Arc::new(Door::default());
+            door.pause(outside.paused.contains(&*name));
             tasks.spawn(supervise(site.clone(), door.clone()));
             lanes.insert(name, (site, door));
         }

@@ -6,6 +6,7 @@
 //!              └─► host of another node    cluster: gossip, transport, placement ─► host
 //! ```
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -38,6 +39,7 @@ mod keeper;
 mod mailboxes;
 mod observers;
 mod operate;
+mod orders;
 mod shards;
 mod store;
 mod view;
@@ -225,19 +227,24 @@ impl Node {
             let switchboard = switchboard.clone();
             move || switchboard.look()
         });
+        let desk = Arc::new(orders::Desk::new(journal.clone()));
         let joining = join::Joining {
             host: &host,
             journal: &journal,
             clock: &clock,
             directory: directory.as_ref(),
             gained,
+            orders: desk.of_placement(),
             seed,
         };
         let shards = joining.join(settings, address, &stopping).await?;
         let router = shards.router(&host);
         let mailbox = Arc::new(Mailbox(router.clone()));
 
-        let outside = outside(&host, &journal, mailbox.clone(), wire, &clock, seed);
+        // Orders hold from the first call on.
+        desk.look().await?;
+        let paused = desk.known().connectors.keys().cloned().collect();
+        let outside = Outside { paused, ..outside(&host, &journal, mailbox.clone(), wire, &clock, seed) };
         let connectors = integration.connectors.into_values().collect();
         let delivery = Delivery::start(connectors, &*lookup.0, outside);
         let means = ingress::Means {
@@ -257,6 +264,7 @@ impl Node {
             router,
             cluster: shards.cluster().cloned(),
             journal: journal.clone(),
+            desk: desk.clone(),
             delivery: delivery.clone(),
             ingress: ingress.clone(),
             clock: clock.clone(),
@@ -276,6 +284,7 @@ impl Node {
         let keeper =
             keeper::keep(journal.clone(), clock, metrics, settings.retention.ended, stopping.clone());
         let keeper = tokio::spawn(keeper);
+        tokio::spawn(desk.obey(delivery.clone(), shards.cluster().cloned(), stopping.clone()));
         let routes = console::router(operator.clone(), guard).merge(ingress.router());
         let drain_for = settings.shutdown.drain_for;
         let (ending, ended) = watch::channel(Ending::Not);
@@ -381,6 +390,7 @@ fn outside(
         // A new run does not count on what an earlier one was leased.
         shared_as: journal.is_shared().then(|| format!("{}#{}", host.node(), clock.now().0)),
         observer: Arc::new(Watch),
+        paused: BTreeSet::new(),
         seed,
     }
 }

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
+use serde_json::{Value, json};
 use syncline::clock::{Clock as _, SystemClock};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -194,6 +195,86 @@ async fn a_node_that_is_killed_has_its_shards_taken_over_within_seconds_and_gets
     let p99 = took[(took.len() * 99).div_ceil(100) - 1];
     eprintln!("{} kills: p50 {:?}, p99 {p99:?}, all {took:?}", took.len(), took[took.len() / 2]);
     assert!(p99 < TAKEOVER_MAX, "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_admin_drains_a_node_moves_a_shard_and_stops_all_moving() {
+    let sandbox = sandbox(1).await;
+    let names = ["a", "b", "c"];
+    let world = World::start(Kind::Cluster, &names, &sandbox, &[]).await;
+    even(&world).await;
+    let [a, b, c] = &world.nodes[..] else { panic!("there are three") };
+    let order = async |order: Value| a.tell("/v1/cluster/orders", &order).await;
+
+    order(json!({"order": "drain", "node": "b", "reason": "a new kernel"})).await.unwrap();
+    world.until_served_by(&["a", "c"]).await;
+    let status = c.ask("/v1/cluster").await.unwrap();
+    assert_eq!(status["orders"][0]["order"], "b drains", "{status}");
+    assert!(
+        b.ask("/readyz").await.is_none() || world.balancer.ready().contains(&b.listen),
+        "it still passes on"
+    );
+    order(json!({"order": "undrain", "node": "b", "reason": "done"})).await.unwrap();
+    even(&world).await;
+
+    order(json!({"order": "pause", "reason": "a look"})).await.unwrap();
+    let held = shards_of(&world, "a").await;
+    let shard = *held.first().unwrap();
+    order(json!({"order": "move", "shard": shard, "node": "c", "reason": "a closer look"})).await.unwrap();
+    let moved = async {
+        while !shards_of(&world, "c").await.contains(&shard) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, moved).await.expect("it moves, also while nothing else does");
+    assert_eq!(shards_of(&world, "a").await.len(), held.len() - 1, "and nothing comes for it");
+    for (wrong, status) in [
+        (json!({"order": "move", "shard": 256, "node": "c", "reason": "x"}), 400),
+        (json!({"order": "move", "shard": 1, "node": "z", "reason": "x"}), 404),
+        (json!({"order": "drain", "node": "z", "reason": "x"}), 404),
+        (json!({"order": "pause", "reason": " "}), 400),
+        (json!({"order": "dance", "reason": "x"}), 400),
+    ] {
+        assert_eq!(order(wrong.clone()).await, Err(status), "{wrong}");
+    }
+
+    // A connector that is paused at one node is paused at all, and stays so.
+    a.tell("/v1/connectors/erp/pause", &json!({"reason": "the ERP is moved"})).await.unwrap();
+    for node in [b, c] {
+        until_paused(node).await;
+    }
+    b.kill().await;
+    b.start().await;
+    until_paused(b).await;
+}
+
+async fn until_paused(node: &Node) {
+    let paused = async {
+        loop {
+            if let Some(page) = node.ask("/v1/connectors").await {
+                let erp = page["items"].as_array().unwrap().iter().find(|one| one["name"] == "erp").unwrap();
+                if erp["paused"] == true && erp["paused_by"].as_str().unwrap().ends_with(": the ERP is moved")
+                {
+                    return;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, paused).await.expect("it hears of it");
+}
+
+/// Which shards a node holds.
+async fn shards_of(world: &World, name: &str) -> Vec<u64> {
+    let cluster = world.ask("/v1/cluster").await.expect("a node is ready");
+    let holders = cluster["holders"].as_array().unwrap();
+    let which =
+        holders.iter().find(|holder| holder["node"] == name).map(|holder| holder["which"].as_str().unwrap());
+    let range = |range: &str| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        first.parse::<u64>().unwrap()..=last.parse().unwrap()
+    };
+    which.unwrap_or_default().split(',').filter(|text| !text.is_empty()).flat_map(range).collect()
 }
 
 /// Until each node has its share.

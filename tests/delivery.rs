@@ -585,7 +585,9 @@ async fn concurrency_and_rate_are_kept() {
 async fn emit_to(world: &World, nodes: &[Delivery], count: usize) {
     for n in 0..count {
         let rows = world.journal_effects(&format!("SO-{n}"), PUT).await;
-        nodes.iter().for_each(|node| node.hint(&rows));
+        for node in nodes {
+            node.hint(&rows);
+        }
     }
 }
 
@@ -640,7 +642,7 @@ async fn what_a_node_had_of_a_budget_comes_back_when_the_node_is_gone() {
         .behave(|call| (if call.at < 100 { Duration::from_hours(1) } else { ms(10) }, answer(200, "{}")));
     let mut nodes = world.start_nodes(2).await;
     let of = |node: u16| {
-        (0..).map(|n| format!("SO-{n}")).find(|key| world::entity(key).shard().0 % 2 == node).unwrap()
+        (0..1_000).map(|n| format!("SO-{n}")).find(|key| world::entity(key).shard().0 % 2 == node).unwrap()
     };
     // The one call that may be under way is that of a node that vanishes.
     nodes[0].hint(&world.journal_effects(&of(0), PUT).await);

@@ -199,6 +199,13 @@ pub(super) fn cluster(cluster: &Cluster, out: Output) -> String {
     if let Some(why) = &cluster.not_ready {
         let _ = write!(shown, "\n\n{} takes nothing in: {why}", cluster.node);
     }
+    for (why, count) in &cluster.unplaced {
+        let _ = write!(shown, "\n\n{count} shards may be held by nobody: {why}");
+    }
+    for standing in &cluster.orders {
+        let crate::api::Standing { order, by, reason, at } = standing;
+        let _ = write!(shown, "\n\n{order}, by {by} since {at}: {reason}");
+    }
     for suspect in &cluster.suspect {
         let text = format!("shard {} is suspect: {}", suspect.shard, suspect.why);
         let _ = write!(shown, "\n\n{}", out.paint(Style::Bad, &text));

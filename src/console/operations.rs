@@ -8,8 +8,8 @@ use axum::{Json, Router};
 use super::Desk;
 use super::ask::{Admin, Asked, Body, Name, Named, Operator, Viewer};
 use crate::api::{
-    Acceptance, Cluster, Connector, Entity, Entry, Exception, ExceptionQuery, Head, Intervention, Outcome,
-    Page, Reason, Refusal,
+    Acceptance, Cluster, ClusterOrder, Connector, Entity, Entry, Exception, ExceptionQuery, Head,
+    Intervention, Outcome, Page, Reason, Refusal,
 };
 use crate::problem::Problem;
 
@@ -29,6 +29,7 @@ pub(super) fn routes() -> Router<Desk> {
         .route("/v1/connectors/{name}/resume", post(resume))
         .route("/v1/cluster", get(cluster))
         .route("/v1/cluster/accept", post(accept))
+        .route("/v1/cluster/orders", post(order))
 }
 
 async fn entities(
@@ -130,6 +131,15 @@ async fn resume(
 async fn cluster(_: Viewer, State(desk): State<Desk>, asked: Asked) -> Answer<Cluster> {
     asked.nothing_else("none")?;
     answer(desk.operate.cluster().await)
+}
+
+async fn order(
+    Admin(who): Admin,
+    State(desk): State<Desk>,
+    Body(order): Body<ClusterOrder>,
+) -> Answer<Cluster> {
+    said_why(order.reason())?;
+    answer(desk.operate.order(&who, order).await)
 }
 
 async fn accept(

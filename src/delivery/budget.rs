@@ -10,6 +10,7 @@ use syncline_actors::retry::Retry;
 use syncline_actors::time::Timestamp;
 
 use super::Breakers;
+use super::attempt::Throttle;
 use super::contract::Connector;
 use super::limits::{Breaker, Bucket, Gate};
 use crate::journal::share::{Ask, Share, ShareRate};
@@ -85,7 +86,7 @@ impl Budget {
             concurrency: contract.concurrency,
             bucket: contract.rate.filter(|_| leased.is_none()).map(|rate| Bucket::new(rate, now)),
             breaker: contract.breaker.map(Breaker::new),
-            retry: contract.retry.clone(),
+            retry: contract.retry,
             throttled_until: None,
             throttles: 0,
             leased,
@@ -132,13 +133,8 @@ impl Budget {
     }
 
     /// A call ended: `sound` when the system answered as it should, `None` when nothing was learned; `throttled` when it asked to be
-    /// left alone, and until when if it said so.
-    pub(super) fn ended(
-        &mut self,
-        sound: Option<bool>,
-        throttled: Option<Option<Timestamp>>,
-        now: Timestamp,
-    ) {
+    /// left alone.
+    pub(super) fn ended(&mut self, sound: Option<bool>, throttled: Option<&Throttle>, now: Timestamp) {
         if let Some(breaker) = &mut self.breaker {
             let before = breaker.open_until();
             match sound {
@@ -150,9 +146,9 @@ impl Budget {
             }
         }
         match throttled {
-            Some(until) => {
+            Some(throttle) => {
                 self.throttles = self.throttles.saturating_add(1);
-                let until = until.unwrap_or_else(|| now.plus(self.retry.ceiling(self.throttles)));
+                let until = throttle.until.unwrap_or_else(|| now.plus(self.retry.ceiling(self.throttles)));
                 self.throttled_until = self.throttled_until.max(Some(until));
                 if let Some(leased) = &mut self.leased {
                     leased.tell_throttled = self.throttled_until;

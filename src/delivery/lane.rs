@@ -525,7 +525,7 @@ impl Lane {
     }
 
     fn learn(&mut self, report: &Report, now: Timestamp) {
-        self.budget.ended(report.sound, report.throttled.as_ref().map(|throttled| throttled.until), now);
+        self.budget.ended(report.sound, report.throttled.as_ref(), now);
     }
 
     fn settle(&mut self, row: OutboxRow, outcome: Outcome) {

@@ -221,7 +221,7 @@ mod tests {
     }
 
     fn wanting(node: &str, want: u32, using: u32) -> Ask {
-        Ask { want, using, ..ask(node) }
+        Ask { using, want, ..ask(node) }
     }
 
     #[test]

@@ -9,11 +9,12 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use syncline_actors::id::{NodeId, ShardId};
-use syncline_actors::placement::planner::{self, Planner};
+use syncline_actors::placement::planner::{self, Orders, Planner};
 use syncline_actors::placement::{Error as Unplaced, Regions};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -90,6 +91,8 @@ pub struct Means {
     pub clock: SharedClock,
     /// Is told that shards were taken.
     pub gained: Gained,
+    /// What operators want of placement.
+    pub orders: watch::Receiver<Arc<Orders>>,
     /// Chance, different in each process.
     pub seed: u64,
 }
@@ -133,6 +136,7 @@ struct Progress {
 #[derive(Debug)]
 pub struct Cluster {
     card: Card,
+    boot: u64,
     gossip: Gossip,
     transport: Transport,
     router: Router,
@@ -140,6 +144,8 @@ pub struct Cluster {
     fresh_for: Duration,
     stop: watch::Sender<bool>,
     driver: Mutex<Option<JoinHandle<()>>>,
+    /// It drains for good: no order takes that back.
+    leaves: AtomicBool,
 }
 
 impl Cluster {
@@ -180,12 +186,14 @@ impl Cluster {
             transport: transport.clone(),
             table,
             gained: means.gained,
+            orders: means.orders,
             drain_for: config.drain_for,
         };
         let planner = Planner::new(node, config.placement, config.regions);
         let driver = tokio::spawn(Driver::new(driven, planner, taking, progress).run(stopping));
         Ok(Self {
             card,
+            boot: config.boot,
             gossip,
             transport,
             router,
@@ -193,12 +201,23 @@ impl Cluster {
             fresh_for: config.fresh_for,
             stop,
             driver: Mutex::new(Some(driver)),
+            leaves: AtomicBool::new(false),
         })
     }
 
     /// The way to the entities.
     pub fn router(&self) -> Router {
         self.router.clone()
+    }
+
+    /// This node's name.
+    pub fn node(&self) -> &NodeId {
+        &self.card.node
+    }
+
+    /// Which start of it this is.
+    pub fn boot(&self) -> u64 {
+        self.boot
     }
 
     /// Who is there, as this node knows.
@@ -229,6 +248,11 @@ impl Cluster {
         self.progress.borrow().unplaced.get(&shard).cloned()
     }
 
+    /// Shards that no node may hold now, and why.
+    pub fn all_unplaced(&self) -> BTreeMap<ShardId, Unplaced> {
+        self.progress.borrow().unplaced.clone()
+    }
+
     /// Whether a message that comes in now would find its entity, but for a takeover that is under way; if not, why.
     ///
     /// # Errors
@@ -248,6 +272,14 @@ impl Cluster {
 
     /// Tells that this node goes, or stays after all: it hands over what it has and takes nothing.
     pub fn set_draining(&self, draining: bool) {
+        let own = self.members().get(self.node()).map(|own| own.card.draining);
+        if own == Some(draining) || self.leaves.load(Ordering::Acquire) {
+            return;
+        }
+        self.tell_draining(draining);
+    }
+
+    fn tell_draining(&self, draining: bool) {
         let card = Card { draining, ..self.card.clone() };
         if let Err(error) = self.gossip.update_card(card) {
             tracing::warn!(%error, "nobody is told that this node drains");
@@ -256,7 +288,8 @@ impl Cluster {
 
     /// Hands over all shards to other nodes while they are served, at most `within`. Whether that was done, or nobody else takes any.
     pub async fn drain(&self, within: Duration) -> bool {
-        self.set_draining(true);
+        self.leaves.store(true, Ordering::Release);
+        self.tell_draining(true);
         let mut progress = self.progress.clone();
         let drained = progress.wait_for(|progress| progress.drained);
         tokio::time::timeout(within, drained).await.is_ok()

@@ -29,6 +29,7 @@ pub(super) struct Joining<'a> {
     pub(super) clock: &'a SharedClock,
     pub(super) directory: Option<&'a Directory>,
     pub(super) gained: Gained,
+    pub(super) orders: watch::Receiver<Arc<planner::Orders>>,
     pub(super) seed: u64,
 }
 
@@ -56,6 +57,7 @@ impl Joining<'_> {
             network: Arc::new(Tcp),
             clock: self.clock.clone(),
             gained: self.gained,
+            orders: self.orders,
             seed: self.seed,
         };
         let cluster = Arc::new(Cluster::start(config, means).await?);

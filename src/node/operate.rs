@@ -9,13 +9,14 @@ use async_trait::async_trait;
 use serde_json::value::RawValue;
 use syncline_actors::entity::State;
 use syncline_actors::envelope::{self, Action, Body, Command, Envelope, Evidence};
-use syncline_actors::id::{EntityId, ShardId};
+use syncline_actors::id::{EntityId, NodeId, ShardId};
 use syncline_actors::outbox::ExceptionRow;
 use syncline_actors::value::Value;
 
 use super::cluster::{Cluster, Router};
+use super::orders::{self, About, Desk, Order};
 use super::view;
-use crate::api::{self, Outcome, Page, Refusal, Who};
+use crate::api::{self, ClusterOrder, Outcome, Page, Refusal, Who};
 use crate::clock::SharedClock;
 use crate::delivery::{Breakers, Delivery};
 use crate::host::{self, Host, Lane, QUARANTINE, Reply};
@@ -35,6 +36,7 @@ pub(super) struct Operator {
     pub(super) router: Router,
     pub(super) cluster: Option<Arc<Cluster>>,
     pub(super) journal: SharedJournal,
+    pub(super) desk: Arc<Desk>,
     pub(super) delivery: Arc<Delivery>,
     pub(super) ingress: Arc<Ingress>,
     pub(super) clock: SharedClock,
@@ -141,7 +143,9 @@ impl api::Operate for Operator {
     }
 
     async fn connectors(&self) -> Result<Page<api::Connector>, Refusal> {
-        let items = self.delivery.status().await.iter().map(view::connector).collect();
+        let orders = self.desk.known();
+        let items =
+            self.delivery.status().await.iter().map(|status| view::connector(status, &orders)).collect();
         Ok(Page { items, next: None })
     }
 
@@ -152,14 +156,17 @@ impl api::Operate for Operator {
         paused: bool,
         reason: &str,
     ) -> Result<api::Connector, Refusal> {
-        let known = if paused { self.delivery.pause(name) } else { self.delivery.resume(name) };
-        if !known {
-            return Err(Refusal::NotFound(format!("there is no connector `{name}`")));
+        let unknown = || Refusal::NotFound(format!("there is no connector `{name}`"));
+        if !self.delivery.status().await.iter().any(|status| *status.name == *name) {
+            return Err(unknown());
         }
+        let order = paused.then(|| orders::order(&who.0, reason, self.clock.now()));
+        self.desk.give(About::Connector(name), order.as_ref()).await.map_err(|error| unread(&error))?;
+        let _known = if paused { self.delivery.pause(name) } else { self.delivery.resume(name) };
         tracing::warn!(connector = name, who = who.0, paused, "connector set by an operator: {reason}");
-        let status = self.delivery.status().await;
-        let found = status.iter().find(|status| *status.name == *name).map(view::connector);
-        found.ok_or_else(|| Refusal::NotFound(format!("there is no connector `{name}`")))
+        let (orders, status) = (self.desk.known(), self.delivery.status().await);
+        let found = status.iter().find(|status| *status.name == *name);
+        found.map(|status| view::connector(status, &orders)).ok_or_else(unknown)
     }
 
     async fn cluster(&self) -> Result<api::Cluster, Refusal> {
@@ -169,7 +176,61 @@ impl api::Operate for Operator {
             let members = cluster.members();
             members.iter().map(view::member).collect::<Vec<_>>()
         });
-        Ok(view::cluster(self.host().node().to_string(), not_ready, members.collect(), &holdings))
+        let shown = view::cluster(
+            self.host().node().to_string(),
+            not_ready,
+            members.collect(),
+            &holdings,
+            &self.desk.known(),
+        );
+        let Some(cluster) = &self.cluster else { return Ok(shown) };
+        let mut unplaced = BTreeMap::new();
+        for why in cluster.all_unplaced().values() {
+            *unplaced.entry(why.to_string()).or_default() += 1;
+        }
+        Ok(api::Cluster { unplaced, moving: cluster.moving() as u64, ..shown })
+    }
+
+    async fn order(&self, who: &Who, order: ClusterOrder) -> Result<api::Cluster, Refusal> {
+        let Some(cluster) = &self.cluster else {
+            return Err(Refusal::Conflict(
+                "this node is not one of a cluster: it works alone, or waits for another to end; set `cluster.listen`".to_owned(),
+            ));
+        };
+        let member = |name: &str| {
+            let members = cluster.members();
+            let found = members.get(&NodeId(name.into())).map(|member| member.boot);
+            found.ok_or_else(|| {
+                Refusal::NotFound(format!("no node `{name}` is up; see `syncline cluster status`"))
+            })
+        };
+        let within = |shard: u16| {
+            let all = ShardId::all().any(|one| one.0 == shard);
+            if all {
+                Ok(ShardId(shard))
+            } else {
+                Err(Refusal::Malformed(format!("there is no shard {shard}: 0 to 255")))
+            }
+        };
+        let given = orders::order(&who.0, order.reason(), self.clock.now());
+        let given_to = |node: &str, boot| Order { node: Some(node.to_owned()), boot, ..given.clone() };
+        let (about, kept) = match &order {
+            ClusterOrder::Drain { node, .. } => {
+                let boot = member(node)?;
+                (About::Node(node), Some(given_to(node, Some(boot))))
+            }
+            ClusterOrder::Undrain { node, .. } => (About::Node(node), None),
+            ClusterOrder::Move { shard, node, .. } => {
+                member(node)?;
+                (About::Shard(within(*shard)?), Some(given_to(node, None)))
+            }
+            ClusterOrder::Unpin { shard, .. } => (About::Shard(within(*shard)?), None),
+            ClusterOrder::Pause { .. } => (About::Placement, Some(given.clone())),
+            ClusterOrder::Resume { .. } => (About::Placement, None),
+        };
+        tracing::warn!(who = who.0, ?order, "an order of an admin");
+        self.desk.give(about, kept.as_ref()).await.map_err(|error| unread(&error))?;
+        self.cluster().await
     }
 
     async fn accept(&self, who: &Who, acceptance: api::Acceptance) -> Result<api::Cluster, Refusal> {

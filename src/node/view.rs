@@ -12,6 +12,7 @@ use syncline_actors::record::Record;
 use syncline_actors::value::Value;
 
 use super::cluster::Cluster;
+use super::orders::{Order, Orders};
 use crate::api::{self, raw};
 use crate::delivery::{Breakers, ConnectorStatus};
 use crate::gossip::Member;
@@ -20,6 +21,33 @@ use crate::telemetry::ClusterGauges;
 
 /// Characters of a value that a sentence shows.
 const PREVIEW: usize = 80;
+
+/// Ascending numbers as short as they can be written: `0-4,9`.
+fn ranges(numbers: &[u16]) -> String {
+    let runs = numbers.chunk_by(|one, next| one + 1 == *next);
+    let run = |run: &[u16]| match run {
+        [first, .., last] => format!("{first}-{last}"),
+        other => other.iter().map(ToString::to_string).collect(),
+    };
+    runs.map(run).collect::<Vec<_>>().join(",")
+}
+
+/// Orders about the cluster, in words.
+fn standing(orders: &Orders) -> Vec<api::Standing> {
+    let say = |text: String, order: &Order| api::Standing {
+        order: text,
+        by: order.by.clone(),
+        reason: order.reason.clone(),
+        at: order.at.clone(),
+    };
+    let placement =
+        orders.placement.iter().map(|order| say("nothing moves for the sake of balance".to_owned(), order));
+    let drains = orders.drains.iter().map(|(node, order)| say(format!("{node} drains"), order));
+    let pins = orders.pins.iter().map(|(shard, order)| {
+        say(format!("shard {shard} stays on {}", order.node.as_deref().unwrap_or_default()), order)
+    });
+    placement.chain(drains).chain(pins).collect()
+}
 
 pub(super) fn gauges(cluster: &Cluster) -> ClusterGauges {
     let (gossip, transport) = cluster.stats();
@@ -58,8 +86,10 @@ pub(super) fn cluster(
     not_ready: Option<String>,
     members: Vec<api::Member>,
     holdings: &[Holding],
+    orders: &Orders,
 ) -> api::Cluster {
     let mut holders: BTreeMap<(&str, u64), api::Holder> = BTreeMap::new();
+    let mut held: BTreeMap<(&str, u64), Vec<u16>> = BTreeMap::new();
     let (mut free, mut suspect) = (0, Vec::new());
     for holding in holdings {
         if let Some(why) = &holding.suspect {
@@ -71,12 +101,32 @@ pub(super) fn cluster(
             continue;
         };
         let left = holding.left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
-        let new = || api::Holder { node: name.to_string(), boot: holding.boot, shards: 0, lease_ms: left };
+        let new = || api::Holder {
+            node: name.to_string(),
+            boot: holding.boot,
+            shards: 0,
+            which: String::new(),
+            lease_ms: left,
+        };
+        held.entry((&name.0, holding.boot)).or_default().push(holding.shard.0);
         let holder = holders.entry((&name.0, holding.boot)).or_insert_with(new);
         holder.shards += 1;
         holder.lease_ms = holder.lease_ms.min(left);
     }
-    api::Cluster { node, not_ready, members, holders: holders.into_values().collect(), free, suspect }
+    for (of, holder) in &mut holders {
+        holder.which = ranges(held.get(of).map(Vec::as_slice).unwrap_or_default());
+    }
+    api::Cluster {
+        node,
+        not_ready,
+        members,
+        holders: holders.into_values().collect(),
+        free,
+        suspect,
+        unplaced: BTreeMap::new(),
+        moving: 0,
+        orders: standing(orders),
+    }
 }
 
 pub(super) fn entity(id: &EntityId, state: &State, outbox: &[OutboxRow]) -> api::Entity {
@@ -154,12 +204,16 @@ pub(super) fn head(head: &Head) -> api::Head {
     }
 }
 
-pub(super) fn connector(status: &ConnectorStatus) -> api::Connector {
+pub(super) fn connector(status: &ConnectorStatus, orders: &Orders) -> api::Connector {
+    let paused_by =
+        orders.connectors.get(&*status.name).map(|order| format!("{}: {}", order.by, order.reason));
     api::Connector {
         name: status.name.to_string(),
         title: status.title.to_string(),
         owner: status.owner.team.to_string(),
         paused: status.paused,
+        paused_by,
+        slots: status.slots,
         breaker: match status.breaker {
             Breakers::Closed => "closed",
             Breakers::Open { .. } => "open",
@@ -269,5 +323,17 @@ fn sentence(change: &Change, names: &Names) -> String {
         Change::Resolved { effect, .. } => format!("effect {} {} resolved by hand", effect.id, effect.name),
         Change::Refused(rejection) => format!("refused: {rejection}"),
         Change::Ended { ending } => format!("ended: {}", ending.word()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ranges;
+
+    #[test]
+    fn numbers_are_written_as_runs() {
+        assert_eq!(ranges(&[]), "");
+        assert_eq!(ranges(&[7]), "7");
+        assert_eq!(ranges(&[0, 1, 2, 9, 20, 21]), "0-2,9,20-21");
     }
 }

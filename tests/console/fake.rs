@@ -12,8 +12,8 @@ use secrecy::SecretString;
 use serde_json::Value as Json;
 use serde_json::value::RawValue;
 use syncline::api::{
-    Acceptance, Cluster, Connector, Entity, Entry, Exception, ExceptionQuery, Head, Holder, Intervention,
-    Operate, Outcome, Page, Pending, Refusal, Step, Suspect, Who,
+    Acceptance, Cluster, ClusterOrder, Connector, Entity, Entry, Exception, ExceptionQuery, Head, Holder,
+    Intervention, Operate, Outcome, Page, Pending, Refusal, Step, Suspect, Who,
 };
 use syncline::config::Role;
 use syncline::console::router;
@@ -237,16 +237,30 @@ impl Operate for Fake {
     }
 
     async fn cluster(&self) -> Result<Cluster, Refusal> {
-        let holder = Holder { node: "a".into(), boot: 7, shards: 255, lease_ms: Some(3_200) };
+        let holder = Holder {
+            node: "a".into(),
+            boot: 7,
+            shards: 255,
+            which: "0-8,10-255".into(),
+            lease_ms: Some(3_200),
+        };
         let suspect = Suspect { shard: 9, why: "order/SO-1 was at record 7 and is at 5".into() };
         Ok(Cluster {
             members: Vec::new(),
+            unplaced: BTreeMap::new(),
+            moving: 0,
+            orders: Vec::new(),
             node: "a".into(),
             not_ready: None,
             holders: vec![holder],
             free: 1,
             suspect: vec![suspect],
         })
+    }
+
+    async fn order(&self, who: &Who, order: ClusterOrder) -> Result<Cluster, Refusal> {
+        self.note(format!("order {order:?} by {}", who.0))?;
+        self.cluster().await
     }
 
     async fn accept(&self, who: &Who, acceptance: Acceptance) -> Result<Cluster, Refusal> {
@@ -269,6 +283,8 @@ fn connector(name: &str, paused: bool) -> Connector {
         title: format!("The {name}"),
         owner: "erp-team".into(),
         paused,
+        paused_by: None,
+        slots: None,
         breaker: "closed".into(),
         in_flight: 2,
         waiting: Some(14),

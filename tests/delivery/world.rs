@@ -268,6 +268,7 @@ impl World {
             epochs,
             shared_as,
             observer: Arc::new(Unobserved),
+            paused: BTreeSet::new(),
             seed: self.seed,
         };
         let connectors = self.contracts.iter().map(|text| connector(text)).collect();

@@ -106,6 +106,14 @@ impl Node {
         assert!(sent.unwrap().success());
     }
 
+    /// What the API answers to a request with a body; its status where it is none of success.
+    pub(crate) async fn tell(&self, path: &str, body: &Value) -> Result<Value, u16> {
+        let asked = self.http.post(format!("http://{}{path}", self.listen)).json(body).send().await;
+        let response = asked.map_err(|_no_answer| 0_u16)?;
+        let status = response.status();
+        if status.is_success() { Ok(response.json().await.unwrap()) } else { Err(status.as_u16()) }
+    }
+
     /// What the API answers; none while nothing answers.
     pub(crate) async fn ask(&self, path: &str) -> Option<Value> {
         let response = self.http.get(format!("http://{}{path}", self.listen)).send().await.ok()?;

@@ -1,6 +1,6 @@
 //! A sandbox, deliveries that call it over HTTP, a store in memory, and a mailbox that collects outcomes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -150,6 +150,7 @@ impl World {
             epochs: Arc::new(move |_| Some(epoch)),
             shared_as: None,
             observer: Arc::new(Unobserved),
+            paused: BTreeSet::new(),
             seed: 7,
         };
         let mut all = Connectors(connectors());

@@ -1,5 +1,6 @@
 //! One incarnation of the node: the real host, timers and deliveries over what the world lets them reach.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
@@ -271,6 +272,7 @@ impl Running {
             epochs: Arc::new(move |shard| epochs.epoch(shard)),
             shared_as: None,
             observer: Arc::new(Unobserved),
+            paused: BTreeSet::new(),
             seed: ground.seed,
         };
         let delivery =

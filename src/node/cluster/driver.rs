@@ -47,6 +47,7 @@ pub(super) struct Means {
     pub(super) transport: Transport,
     pub(super) table: Arc<Table>,
     pub(super) gained: Gained,
+    pub(super) orders: watch::Receiver<Arc<Orders>>,
     /// Time for what is in flight in a shard that is let go of.
     pub(super) drain_for: Duration,
 }
@@ -89,6 +90,7 @@ impl Driver {
         let mut stop = std::pin::pin!(super::ended(stop));
         let mut members = self.means.gossip.members();
         let mut rejoins = self.means.gossip.rejoins();
+        let mut orders = self.means.orders.clone();
         loop {
             self.look().await;
             let again = self.act(&mut members).await;
@@ -100,6 +102,7 @@ impl Driver {
                 Some(moved) = self.moves.join_next(), if !self.moves.is_empty() => self.moved(moved.ok()),
                 Ok(()) = members.changed() => {}
                 Ok(()) = rejoins.changed() => self.stale = true,
+                Ok(()) = orders.changed() => {}
                 () = tokio::time::sleep(again) => self.stale = true,
             }
         }
@@ -132,7 +135,7 @@ impl Driver {
     async fn act(&mut self, members: &mut watch::Receiver<Arc<Members>>) -> Duration {
         let now = self.now();
         let members = members.borrow_and_update().clone();
-        let orders = Orders::default();
+        let orders = self.means.orders.borrow().clone();
         let seen = Seen::of(&self.means.host, &self.holdings, &members);
         let view = View {
             members: &seen.candidates,

@@ -113,10 +113,10 @@ impl From<&host::Error> for Trouble {
             host::Error::Broken { entity, problem } => Self::Broken(entity.clone(), problem.clone()),
             host::Error::Unstorable(why) => Self::Unstorable(why.clone()),
             host::Error::Poisoned { entity } => Self::Poisoned(entity.clone()),
-            host::Error::NotOwner { .. }
-            | host::Error::Unavailable(_)
-            | host::Error::Id(_)
-            | host::Error::Start(_) => Self::Unavailable(error.to_string()),
+            host::Error::Unavailable(why) => Self::Unavailable(why.clone()),
+            host::Error::NotOwner { .. } | host::Error::Id(_) | host::Error::Start(_) => {
+                Self::Unavailable(error.to_string())
+            }
         }
     }
 }
