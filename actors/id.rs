@@ -48,6 +48,15 @@ pub enum IdError {
         /// The first offending character.
         character: char,
     },
+    /// The key begins like one that is bound to a region, and names none.
+    #[error(
+        "the business key `{key}` begins with `@` and names no region: write `@eu:4711` (1 to 31 small letters, digits or `-`, \
+         then `:` and the rest), or a key without `@`"
+    )]
+    Region {
+        /// The key as given, cut to 80 characters.
+        key: String,
+    },
     /// The text has no `/` between kind and key.
     #[error("`{text}` is not an entity id: write it as kind/key, e.g. order/SO-1001")]
     Form {
@@ -68,6 +77,9 @@ impl EntityId {
         if let Some(character) = key.chars().next_back().filter(|c| c.is_whitespace()) {
             return Err(IdError::Character { what: "the end of the business key", character });
         }
+        if key.starts_with('@') && region_in(key).is_none() {
+            return Err(IdError::Region { key: key.chars().take(80).collect() });
+        }
         Ok(Self { kind: kind.into(), key: key.into() })
     }
 
@@ -87,19 +99,17 @@ impl EntityId {
         &self.key
     }
 
-    /// The shard it lives on: FNV-1a (Fowler, Noll, Vo) over `kind/key`, folded. Fixed for ever: it places stored data.
-    pub fn shard(&self) -> ShardId {
-        self.shard_within(0, SHARDS - 1)
+    /// The region that it is bound to: `eu` for `order/@eu:4711`. It is part of the id, so that whoever has the id knows where the
+    /// entity may be, and nothing can move it elsewhere.
+    pub fn region(&self) -> Option<&str> {
+        region_in(&self.key)
     }
 
-    /// The shard it lives on when it is bound to the shards from `first` to `last`, both included. Fixed for ever, like
-    /// [`shard`](Self::shard), which is this over all shards.
-    pub fn shard_within(&self, first: u16, last: u16) -> ShardId {
-        assert!(first <= last && last < SHARDS, "{first} to {last} is no range of shards");
-        let bytes = self.kind.bytes().chain([b'/']).chain(self.key.bytes());
-        let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+    /// The shard it lives on: FNV-1a (Fowler, Noll, Vo) over `kind/key`, folded; over the shards of its region if it is bound to
+    /// one, else over all. Fixed for ever: it places stored data.
+    pub fn shard(&self) -> ShardId {
+        let (first, last) = self.region().map_or((0, SHARDS - 1), region_shards);
+        let hash = fnv1a(self.kind.bytes().chain([b'/']).chain(self.key.bytes()));
         let folded = (hash ^ (hash >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48;
         let within = u16::try_from(folded % u64::from(last - first + 1)).expect("a remainder of 256 fits");
         ShardId(first + within)
@@ -110,6 +120,40 @@ impl fmt::Display for EntityId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.kind, self.key)
     }
+}
+
+/// Shards of one region.
+const REGION_SHARDS: u16 = 16;
+
+/// Longest name of a region, in bytes.
+const REGION_BYTES_MAX: usize = 31;
+
+/// The first and the last shard of a region: one of 16 blocks, by its name alone (FNV-1a, then one step of `SplitMix64`), the same on
+/// every node and for ever. Two names may fall on one block; a cluster cannot serve both.
+pub fn region_shards(region: &str) -> (u16, u16) {
+    let mixed = fnv1a(region.bytes()).wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    let block = (mixed ^ (mixed >> 31)) % u64::from(SHARDS / REGION_SHARDS);
+    let first = u16::try_from(block).expect("a remainder of 16 fits") * REGION_SHARDS;
+    (first, first + REGION_SHARDS - 1)
+}
+
+/// Whether `text` can name a region.
+pub fn is_region(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    !text.is_empty() && text.len() <= REGION_BYTES_MAX && text.bytes().all(plain)
+}
+
+/// The region that a key names: `eu` of `@eu:4711`.
+fn region_in(key: &str) -> Option<&str> {
+    let (region, rest) = key.strip_prefix('@')?.split_once(':')?;
+    (is_region(region) && !rest.is_empty()).then_some(region)
+}
+
+fn fnv1a(bytes: impl Iterator<Item = u8>) -> u64 {
+    bytes
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// Checks a process name, which is also an entity's kind and a variable in expressions.
@@ -216,6 +260,29 @@ mod tests {
         let id = EntityId::parse("order/SO/10 01-ä").expect("a legal id");
         assert_eq!((id.kind(), id.key()), ("order", "SO/10 01-ä"));
         assert_eq!(EntityId::parse(&id.to_string()), Ok(id));
+    }
+
+    #[test]
+    fn a_key_may_bind_its_entity_to_a_region_and_its_shards_for_ever() {
+        let id = |key: &str| EntityId::new("order", key);
+        let bound = id("@eu:4711").expect("legal");
+        assert_eq!((bound.region(), id("4711").expect("legal").region()), (Some("eu"), None));
+        assert_eq!(EntityId::parse(&bound.to_string()), Ok(bound));
+        // Stored data is placed by these numbers.
+        assert_eq!(["eu", "us", "uk"].map(region_shards), [(176, 191), (80, 95), (192, 207)]);
+        let shard = |key: &str| id(key).expect("legal").shard().0;
+        assert_eq!([shard("@eu:4711"), shard("@eu:4712"), shard("@us:4711")], [186, 183, 82]);
+        let mut count = [0_u32; SHARDS as usize];
+        for n in 0..16_000 {
+            count[usize::from(shard(&format!("@eu:{n}")))] += 1;
+        }
+        assert!(count[176..=191].iter().all(|count| (850..1_150).contains(count)), "{count:?}");
+        assert_eq!(count.iter().sum::<u32>(), count[176..=191].iter().sum::<u32>());
+        for key in ["@", "@eu", "@:1", "@eu:", "@EU:1", "@e u:1"] {
+            let told = id(key).expect_err("it names no region").to_string();
+            assert!(told.contains(&format!("`{key}`")) && told.contains("@eu:4711"), "{told}");
+        }
+        assert!(id("a@eu:1").is_ok(), "only the beginning counts");
     }
 
     #[test]

@@ -92,8 +92,10 @@ pub enum Error {
     /// No node takes shards at all.
     #[error("no node takes shards; start one with a weight above 0 that is not draining")]
     NoNode,
-    /// An entity is bound to a region that the integration does not list.
-    #[error("region `{0}` is not listed; give it a range of shards under `regions`")]
+    /// An entity is bound to a region that the cluster does not serve.
+    #[error(
+        "region `{0}` is not served here; list it in `cluster.regions` and start a node with `cluster.region` of that name"
+    )]
     UnknownRegion(Region),
 }
 

@@ -249,6 +249,8 @@ pub struct Cluster {
     /// What fails together with it.
     #[serde(default)]
     pub zone: Option<String>,
+    /// Regions that entities may be bound to.
+    pub regions: Vec<String>,
     /// How long a node goes on answering that has said that it is not ready.
     #[serde(with = "span")]
     pub linger: Duration,

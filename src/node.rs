@@ -228,6 +228,7 @@ impl Node {
             move || switchboard.look()
         });
         let desk = Arc::new(orders::Desk::new(journal.clone()));
+        let regions = Arc::new(desk.settle_regions(&settings.cluster.regions).await?);
         let joining = join::Joining {
             host: &host,
             journal: &journal,
@@ -235,10 +236,11 @@ impl Node {
             directory: directory.as_ref(),
             gained,
             orders: desk.of_placement(),
+            regions: regions.clone(),
             seed,
         };
         let shards = joining.join(settings, address, &stopping).await?;
-        let router = shards.router(&host);
+        let router = shards.router(&host, regions);
         let mailbox = Arc::new(Mailbox(router.clone()));
 
         // Orders hold from the first call on.

@@ -607,6 +607,7 @@ mod tests {
             "status",
             "process",
             "verdict",
+            "direction",
             "connector",
             "operation",
             "class",

@@ -1,92 +1,104 @@
-//! Residency: which shards are bound to a region, and on which shard an entity that is bound lives.
+//! Residency: which shards are bound to a region.
 //!
-//! The key space stays as it is. An integration may give a region a range of the 256 shards; such a shard is owned by nodes of
-//! that region only, and an entity bound to the region lives within the range. An entity that is not bound stays on
-//! [`EntityId::shard`], whatever the ranges are: to list a region never moves what is stored. (Some of them fall into a range and
-//! then live in that region, which is allowed: they may live anywhere.)
+//! An entity is bound by its id ([`EntityId::region`]), and its region's name alone says which block of 16 shards it lives in
+//! ([`region_shards`]). A cluster lists the regions that it serves; the shards of a region are owned by its nodes only. An entity
+//! that is not bound stays where it is, whatever is listed: to list a region never moves what is stored. (Some of them fall into a
+//! region's block and then live in that region, which is allowed: they may live anywhere.)
 //!
-//! A range decides where data lies, so it is chosen once: the text that `Display` writes is for the store to keep and compare.
+//! [`EntityId::region`]: crate::id::EntityId::region
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::id::{EntityId, SHARDS, ShardId};
+use crate::id::{EntityId, ShardId, is_region, region_shards};
 use crate::placement::{Candidate, Error, Region};
 
-/// The regions that entities can be bound to, each with its shards. None by default: every shard may be anywhere.
+/// The regions that a cluster serves, each with its shards. None by default: every shard may be anywhere.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Regions {
-    ranges: BTreeMap<Region, Range>,
+    /// First and last shard, both included.
+    ranges: BTreeMap<Region, (u16, u16)>,
 }
 
-/// `first` to `last`, both included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Range {
-    first: u16,
-    last: u16,
-}
-
-/// Why ranges of shards cannot be used. Nothing was taken; correct the setting.
+/// Why regions cannot be served. Nothing was taken; correct the list.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RangeError {
-    /// The range is empty, reversed or goes past the last shard.
-    #[error("region `{region}` has shards {first} to {last}; give a range within 0 to 255, the lower first")]
-    Bounds {
-        /// Whose range it is.
-        region: Region,
-        /// First shard given.
-        first: u16,
-        /// Last shard given.
-        last: u16,
-    },
-    /// Two regions claim one shard.
-    #[error("regions `{one}` and `{other}` both have shard {shard}; let their ranges not overlap")]
-    Overlap {
+pub enum RegionError {
+    /// It is no name.
+    #[error("`{0}` is no name of a region; write 1 to 31 small letters, digits or `-`, e.g. `eu`")]
+    Name(String),
+    /// Two regions have the same shards.
+    #[error(
+        "regions `{one}` and `{other}` fall on the same shards, as names are all that places them; call one otherwise, e.g. `{free}`"
+    )]
+    Clash {
         /// The region with the lower name.
         one: Region,
         /// The other.
         other: Region,
-        /// The first shard that both claim.
-        shard: ShardId,
+        /// A name near the other that is free.
+        free: String,
     },
 }
 
 impl Regions {
-    /// From each region's first and last shard, both included. Reports every mistake.
-    pub fn new(ranges: impl IntoIterator<Item = (Region, (u16, u16))>) -> Result<Self, Vec<RangeError>> {
-        let ranges: BTreeMap<_, _> =
-            ranges.into_iter().map(|(region, (first, last))| (region, Range { first, last })).collect();
-        let mut wrong = Vec::new();
-        for (n, (region, range)) in ranges.iter().enumerate() {
-            if range.first > range.last || range.last >= SHARDS {
-                let (first, last) = (range.first, range.last);
-                wrong.push(RangeError::Bounds { region: region.clone(), first, last });
-            }
-            for (other, theirs) in ranges.iter().skip(n + 1) {
-                let first = range.first.max(theirs.first);
-                if first <= range.last.min(theirs.last) {
-                    let (one, other) = (region.clone(), other.clone());
-                    wrong.push(RangeError::Overlap { one, other, shard: ShardId(first) });
-                }
+    /// The regions of these names. Reports every mistake.
+    pub fn new<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self, Vec<RegionError>> {
+        let (mut ranges, mut wrong) = (BTreeMap::new(), Vec::new());
+        for name in names {
+            if is_region(name) {
+                ranges.insert(Region(name.into()), region_shards(name));
+            } else {
+                wrong.push(RegionError::Name(name.to_owned()));
             }
         }
-        if wrong.is_empty() { Ok(Self { ranges }) } else { Err(wrong) }
+        let regions = Self { ranges };
+        for (n, (one, range)) in regions.ranges.iter().enumerate() {
+            for (other, _) in regions.ranges.iter().skip(n + 1).filter(|(_, theirs)| *theirs == range) {
+                let free = regions.free_name(&other.0);
+                wrong.push(RegionError::Clash { one: one.clone(), other: other.clone(), free });
+            }
+        }
+        if wrong.is_empty() { Ok(regions) } else { Err(wrong) }
+    }
+
+    /// A name that begins with `name` and falls on shards that no region has.
+    fn free_name(&self, name: &str) -> String {
+        let taken = |name: &str| self.ranges.values().any(|range| *range == region_shards(name));
+        let tried = (2..1_000).map(|n| format!("{name}-{n}")).find(|name| !taken(name));
+        tried.unwrap_or_else(|| name.to_owned())
     }
 
     /// The region that `shard` is bound to, if any.
     pub fn of(&self, shard: ShardId) -> Option<&Region> {
-        let holds = |range: &Range| (range.first..=range.last).contains(&shard.0);
-        self.ranges.iter().find(|(_, range)| holds(range)).map(|(region, _)| region)
+        self.ranges
+            .iter()
+            .find(|(_, (first, last))| (*first..=*last).contains(&shard.0))
+            .map(|(region, _)| region)
     }
 
-    /// The shard of `entity`: within the range of `region` if it is bound to one, else [`EntityId::shard`].
+    /// Whether `entity` may live here.
     ///
     /// # Errors
-    /// [`Error::UnknownRegion`]: `region` is not listed. Refuse the message; placed anywhere else it would break the promise.
-    pub fn shard(&self, entity: &EntityId, region: Option<&Region>) -> Result<ShardId, Error> {
-        let Some(region) = region else { return Ok(entity.shard()) };
-        let range = self.ranges.get(region).ok_or_else(|| Error::UnknownRegion(region.clone()))?;
-        Ok(entity.shard_within(range.first, range.last))
+    /// [`Error::UnknownRegion`]: it is bound to a region that is not served. Refuse the message; placed anywhere else it would break
+    /// the promise.
+    pub fn admit(&self, entity: &EntityId) -> Result<(), Error> {
+        match entity.region() {
+            Some(name) if !self.ranges.contains_key(&Region(name.into())) => {
+                Err(Error::UnknownRegion(Region(name.into())))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether no region is listed.
+    pub fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+
+    /// Those of `kept`, as [`fmt::Display`] wrote them, that are not listed any more.
+    pub fn missing(&self, kept: &str) -> Vec<String> {
+        let listed = |name: &&str| !self.ranges.contains_key(&Region((*name).into()));
+        kept.split_whitespace().filter(listed).map(str::to_owned).collect()
     }
 
     /// The nodes that may own `shard` now.
@@ -109,12 +121,12 @@ pub(super) fn may(node: &Candidate, region: Option<&Region>) -> bool {
     region.is_none() || node.region.as_ref() == region
 }
 
-/// `eu=192-255 us=128-191`, sorted by name; empty for none.
+/// `eu us`, sorted; empty for none.
 impl fmt::Display for Regions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, (region, range)) in self.ranges.iter().enumerate() {
+        for (n, region) in self.ranges.keys().enumerate() {
             let space = if n == 0 { "" } else { " " };
-            write!(f, "{space}{region}={}-{}", range.first, range.last)?;
+            write!(f, "{space}{region}")?;
         }
         Ok(())
     }
@@ -129,76 +141,51 @@ mod tests {
     }
 
     fn regions() -> Regions {
-        Regions::new([(region("us"), (128, 177)), (region("eu"), (192, 255))]).expect("they do not overlap")
+        Regions::new(["us", "eu"]).expect("they do not clash")
     }
 
     #[test]
-    fn an_entity_that_is_not_bound_stays_where_it_is() {
-        let regions = regions();
+    fn a_bound_entity_lives_in_its_region_and_one_that_is_not_listed_nowhere() {
         for n in 0..1_000 {
-            let id = EntityId::new("order", &format!("SO-{n}")).expect("legal");
-            assert_eq!(regions.shard(&id, None), Ok(id.shard()));
-            assert_eq!(id.shard_within(0, SHARDS - 1), id.shard());
+            let id = EntityId::new("order", &format!("@us:{n}")).expect("legal");
+            assert_eq!(regions().of(id.shard()), Some(&region("us")));
+            assert_eq!(regions().admit(&id), Ok(()));
         }
-    }
-
-    #[test]
-    fn a_bound_entity_lives_in_its_range_and_the_range_fills_evenly() {
-        let regions = regions();
-        let mut count = [0_u32; SHARDS as usize];
-        for n in 0..50_000 {
-            let id = EntityId::new("order", &format!("SO-{n}")).expect("legal");
-            let shard = regions.shard(&id, Some(&region("us"))).expect("listed");
-            assert_eq!(regions.of(shard), Some(&region("us")));
-            count[usize::from(shard.0)] += 1;
-        }
-        let range = &count[128..=177];
-        assert!(range.iter().all(|count| (850..1_150).contains(count)), "1000 expected: {range:?}");
-    }
-
-    #[test]
-    fn bound_shards_never_move_within_their_range() {
-        // Stored data is placed by these numbers.
-        let shard = |key: &str| {
-            let id = EntityId::new("order", key).expect("legal");
-            regions().shard(&id, Some(&region("us"))).expect("listed").0
-        };
-        assert_eq!([shard("SO-1001"), shard("SO-1002"), shard("ä")], [161, 156, 131]);
-    }
-
-    #[test]
-    fn a_region_that_is_not_listed_is_refused() {
-        let id = EntityId::new("order", "SO-1").expect("legal");
-        assert_eq!(regions().shard(&id, Some(&region("cn"))), Err(Error::UnknownRegion(region("cn"))));
+        let id = |key: &str| EntityId::new("order", key).expect("legal");
+        assert_eq!(regions().admit(&id("@cn:1")), Err(Error::UnknownRegion(region("cn"))));
+        assert_eq!(Regions::default().admit(&id("@eu:1")), Err(Error::UnknownRegion(region("eu"))));
+        assert_eq!(Regions::default().admit(&id("1")), Ok(()));
     }
 
     #[test]
     fn a_bound_shard_is_owned_in_its_region_or_by_none() {
+        let [eu, us, free] = [ShardId(180), ShardId(90), ShardId(3)];
         let nodes = [Candidate::new("a", 1).in_region("eu"), Candidate::new("b", 1)];
         let names = |nodes: Vec<&Candidate>| nodes.iter().map(|n| n.node.to_string()).collect::<Vec<_>>();
-        assert_eq!(regions().eligible(ShardId(200), &nodes).map(names), Ok(vec!["a".to_owned()]));
-        assert_eq!(
-            regions().eligible(ShardId(3), &nodes).map(names),
-            Ok(vec!["a".to_owned(), "b".to_owned()])
-        );
-        assert_eq!(regions().eligible(ShardId(130), &nodes), Err(Error::NoNodeOf(region("us"))));
-        assert_eq!(regions().eligible(ShardId(3), &[]), Err(Error::NoNode));
+        assert_eq!(regions().eligible(eu, &nodes).map(names), Ok(vec!["a".to_owned()]));
+        assert_eq!(regions().eligible(free, &nodes).map(names), Ok(vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(regions().eligible(us, &nodes), Err(Error::NoNodeOf(region("us"))));
+        assert_eq!(regions().eligible(free, &[]), Err(Error::NoNode));
         let draining = [Candidate { draining: true, ..nodes[0].clone() }];
-        assert_eq!(regions().eligible(ShardId(200), &draining), Err(Error::NoNodeOf(region("eu"))));
+        assert_eq!(regions().eligible(eu, &draining), Err(Error::NoNodeOf(region("eu"))));
     }
 
     #[test]
-    fn every_wrong_range_is_told_at_once() {
-        let wrong = Regions::new([(region("a"), (9, 3)), (region("b"), (10, 256)), (region("c"), (20, 30))])
-            .expect_err("three mistakes");
+    fn names_that_cannot_be_served_together_are_told_with_one_that_can() {
+        // `br` and `sg` have the same block.
+        let wrong = Regions::new(["br", "EU", "sg", ""]).expect_err("three mistakes");
         let told: Vec<_> = wrong.iter().map(ToString::to_string).collect();
         assert_eq!(told.len(), 3, "{told:?}");
-        assert!(told[2].contains("regions `b` and `c` both have shard 20"), "{told:?}");
+        assert!(told[2].contains("regions `br` and `sg`") && told[2].contains("`sg-"), "{told:?}");
+        let RegionError::Clash { free, .. } = &wrong[2] else { panic!("{told:?}") };
+        assert!(Regions::new(["br", free.as_str()]).is_ok());
     }
 
     #[test]
-    fn the_text_to_keep_is_sorted() {
-        assert_eq!(regions().to_string(), "eu=192-255 us=128-177");
+    fn the_list_may_grow_and_not_shrink() {
+        assert_eq!(regions().to_string(), "eu us");
         assert_eq!(Regions::default().to_string(), "");
+        assert_eq!(regions().missing("eu"), Vec::<String>::new());
+        assert_eq!(regions().missing("apac eu"), ["apac"]);
     }
 }

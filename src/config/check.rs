@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use syncline_actors::placement::Regions;
+
 use super::layer::Origins;
 use super::{Cluster, ClusterTls, Mistake, Place, Settings, Store};
 
@@ -21,6 +23,7 @@ pub(super) fn check(settings: &Settings, origins: &Origins, wrong: &[Mistake]) -
     rules.cluster();
     rules.placement();
     rules.seeds();
+    rules.regions();
     rules.found
 }
 
@@ -271,6 +274,24 @@ impl Rules<'_> {
             if set && !self.is_wrong("cluster.listen") {
                 let text = "it means nothing as this node listens for no other; set `cluster.listen` too, or remove it";
                 self.say(key, text.to_owned());
+            }
+        }
+    }
+
+    fn regions(&mut self) {
+        let cluster = &self.settings.cluster;
+        if let Err(wrong) = Regions::new(cluster.regions.iter().map(String::as_str)) {
+            for error in wrong {
+                self.say("cluster.regions", error.to_string());
+            }
+        } else if cluster.listen.is_none() && !self.is_wrong("cluster.listen") {
+            let own = cluster.region.as_ref();
+            if let Some(other) = cluster.regions.iter().find(|region| Some(*region) != own) {
+                let text = format!(
+                    "this node is alone and would hold what is bound to `{other}`; set `cluster.region` to that, or `cluster.listen` to work \
+                     with a node there"
+                );
+                self.say("cluster.regions", text);
             }
         }
     }

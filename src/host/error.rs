@@ -52,6 +52,9 @@ pub enum Error {
         /// What is wrong, and where.
         problem: String,
     },
+    /// The entity is bound to a region that is not served here. Nothing was done: correct the key, or serve the region.
+    #[error("{0}")]
+    Region(String),
     /// The message does not fit into a record. Nothing was done: send less.
     #[error("the message cannot be stored: {0}")]
     Unstorable(String),
@@ -93,6 +96,7 @@ impl Error {
             Self::UnknownKind { .. }
             | Self::MissingVersion { .. }
             | Self::Broken { .. }
+            | Self::Region(_)
             | Self::Unstorable(_)
             | Self::Poisoned { .. }
             | Self::Id(_)

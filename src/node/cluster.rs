@@ -70,7 +70,7 @@ pub struct Config {
     /// When shards move.
     pub placement: planner::Settings,
     /// Which shards belong to which region.
-    pub regions: Regions,
+    pub regions: Arc<Regions>,
     /// Time for what is in flight in a shard that is let go of.
     pub drain_for: Duration,
     /// How old what is known of the store may be for the node to be ready.
@@ -176,11 +176,17 @@ impl Cluster {
             boot: config.boot,
         };
         let gossip = Gossip::start(gossip, means.datagrams, means.seed)?;
-        let others = Others { table: table.clone(), transport: transport.clone(), members: gossip.members() };
-        let router = Router::among(means.host.clone(), Arc::new(others));
         let (progress, shown) = watch::channel(Progress::default());
+        let others = Others {
+            table: table.clone(),
+            transport: transport.clone(),
+            members: gossip.members(),
+            progress: shown.clone(),
+        };
+        let router = Router::among(means.host.clone(), config.regions.clone(), Arc::new(others));
         let driven = driver::Means {
             host: means.host,
+            boot: config.boot,
             journal: means.journal,
             gossip: gossip.clone(),
             transport: transport.clone(),
@@ -189,7 +195,7 @@ impl Cluster {
             orders: means.orders,
             drain_for: config.drain_for,
         };
-        let planner = Planner::new(node, config.placement, config.regions);
+        let planner = Planner::new(node, config.placement, (*config.regions).clone());
         let driver = tokio::spawn(Driver::new(driven, planner, taking, progress).run(stopping));
         Ok(Self {
             card,

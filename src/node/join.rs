@@ -30,6 +30,7 @@ pub(super) struct Joining<'a> {
     pub(super) directory: Option<&'a Directory>,
     pub(super) gained: Gained,
     pub(super) orders: watch::Receiver<Arc<planner::Orders>>,
+    pub(super) regions: Arc<Regions>,
     pub(super) seed: u64,
 }
 
@@ -45,7 +46,7 @@ impl Joining<'_> {
             return Ok(Shards::All);
         }
         let boot = self.directory.map_or(1, Directory::boot);
-        let Some(config) = config(settings, boot, http)? else {
+        let Some(config) = config(settings, boot, http, self.regions.clone())? else {
             let drain_for = settings.shutdown.drain_for;
             let working = shards::work_or_wait(self.host.clone(), drain_for, self.gained, stopping.clone());
             return Ok(Shards::Standby(tokio::spawn(working)));
@@ -69,7 +70,12 @@ impl Joining<'_> {
 }
 
 /// What `[cluster]` says; none when nodes do not speak with each other. `http` is where this node's API listens.
-fn config(settings: &Settings, boot: u64, http: SocketAddr) -> Result<Option<Config>, Error> {
+fn config(
+    settings: &Settings,
+    boot: u64,
+    http: SocketAddr,
+    regions: Arc<Regions>,
+) -> Result<Option<Config>, Error> {
     let stated = &settings.cluster;
     let (Some(listen), Some(advertise)) = (stated.listen, stated.advertised()) else { return Ok(None) };
     let setting = |key: &'static str, why: String| Error::Setting { key, why };
@@ -95,7 +101,7 @@ fn config(settings: &Settings, boot: u64, http: SocketAddr) -> Result<Option<Con
             warm_up_step: stated.placement.warm_up_step,
             ..planner::Settings::default()
         },
-        regions: Regions::default(),
+        regions,
         drain_for: settings.shutdown.drain_for,
         fresh_for: settings.journal.lease.give_up,
     }))

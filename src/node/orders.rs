@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use syncline_actors::id::{NodeId, ShardId};
-use syncline_actors::placement::planner;
+use syncline_actors::placement::{Regions, planner};
 use syncline_actors::time::Timestamp;
 use tokio::sync::{Notify, watch};
 
@@ -26,6 +26,9 @@ use crate::journal::{Error, SharedJournal};
 const EVERY: Duration = Duration::from_secs(1);
 
 const PLACEMENT: &str = "placement/paused";
+
+/// Not an order of anybody: the regions that were ever listed.
+const REGIONS: &str = "cluster/regions";
 
 /// An order with who gave it. Unknown fields are another version's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,7 +59,7 @@ pub(super) struct Orders {
 impl Orders {
     fn read(kept: &BTreeMap<String, String>) -> Self {
         let mut orders = Self::default();
-        for (key, text) in kept {
+        for (key, text) in kept.iter().filter(|(key, _)| *key != REGIONS) {
             let Ok(order) = serde_json::from_str::<Order>(text) else {
                 tracing::error!(
                     key,
@@ -151,6 +154,25 @@ impl Desk {
         self.look().await
     }
 
+    /// The regions that are listed. The store remembers them, as what was bound to one must stay there.
+    pub(super) async fn settle_regions(&self, listed: &[String]) -> Result<Regions, super::Error> {
+        let setting = |why: String| super::Error::Setting { key: "cluster.regions", why };
+        let regions = Regions::new(listed.iter().map(String::as_str))
+            .map_err(|wrong| setting(wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))?;
+        let kept = self.journal.orders().await?.remove(REGIONS).unwrap_or_default();
+        let missing = regions.missing(&kept);
+        if !missing.is_empty() {
+            return Err(setting(format!(
+                "`{}` was served before and is not listed any more: what is bound to it would have no place; list it again",
+                missing.join("`, `")
+            )));
+        }
+        if regions.to_string() != kept {
+            self.journal.order(REGIONS, Some(&regions.to_string())).await?;
+        }
+        Ok(regions)
+    }
+
     /// Looks at what holds.
     pub(super) async fn look(&self) -> Result<(), Error> {
         let orders = Arc::new(Orders::read(&self.journal.orders().await?));
@@ -238,6 +260,20 @@ mod tests {
         here.give(About::Connector("erp"), None).await.unwrap();
         there.look().await.unwrap();
         assert!(there.known().connectors.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_region_that_was_served_stays_listed() {
+        let journal: SharedJournal = Arc::new(Memory::new());
+        let desk = Desk::new(journal);
+        let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert!(desk.settle_regions(&[]).await.unwrap().is_empty());
+        desk.settle_regions(&list(&["eu"])).await.unwrap();
+        desk.settle_regions(&list(&["us", "eu"])).await.unwrap();
+        let told = desk.settle_regions(&list(&["us"])).await.unwrap_err().to_string();
+        assert!(told.contains("`cluster.regions`") && told.contains("`eu` was served before"), "{told}");
+        desk.look().await.unwrap();
+        assert_eq!(*desk.known(), Orders::default(), "it is no order");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use syncline_actors::id::ShardId;
+use syncline_actors::placement::Regions;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -33,8 +34,8 @@ pub(super) enum Shards {
 
 impl Shards {
     /// The way to the entities.
-    pub(super) fn router(&self, host: &Host) -> Router {
-        self.cluster().map_or_else(|| Router::alone(host.clone()), |cluster| cluster.router())
+    pub(super) fn router(&self, host: &Host, regions: Arc<Regions>) -> Router {
+        self.cluster().map_or_else(|| Router::alone(host.clone(), regions), |cluster| cluster.router())
     }
 
     pub(super) fn cluster(&self) -> Option<&Arc<Cluster>> {

@@ -78,9 +78,17 @@ fn every_mistake_in_the_settings_is_told_in_its_line() {
     assert!(untold.is_empty(), "{} are not told:\n{}", untold.len(), untold.join("\n"));
 }
 
-/// What someone may mean: to keep nothing of what has ended, to stop at once, another kind of Redis.
-const MEANT: [&str; 4] =
-    ["ended = \"0s\"", "drain_for = \"0s\"", "cluster_mode = true", "trust_store_durability = true"];
+/// What someone may mean: to keep nothing of what has ended, to stop at once, another kind of Redis, a node without shards, no
+/// waiting for a balancer, no warm-up.
+const MEANT: [&str; 7] = [
+    "ended = \"0s\"",
+    "drain_for = \"0s\"",
+    "cluster_mode = true",
+    "trust_store_durability = true",
+    "weight = 0",
+    "linger = \"0s\"",
+    "warm_up_step = \"0s\"",
+];
 
 /// The line of a key, broken in every way that is a mistake whatever the key.
 fn broken(key: &str, value: &str) -> Vec<String> {

@@ -32,8 +32,11 @@ use crate::transport::{Peer, Transport};
 /// Between two looks at the store when nothing else happens.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// Between two looks, whatever happens.
-const LOOK_PAUSE: Duration = Duration::from_millis(20);
+/// Between two looks at the store, whatever happens: each asks about every shard.
+const LOOK_PAUSE: Duration = Duration::from_millis(100);
+
+/// Between two plans for which only time is the reason.
+const PLAN_PAUSE: Duration = Duration::from_millis(20);
 
 /// How long the next holder may take to take a shard.
 const TAKE_FOR: Duration = Duration::from_secs(2);
@@ -42,6 +45,8 @@ const TAKE_FOR: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub(super) struct Means {
     pub(super) host: Host,
+    /// Which start of the node this is.
+    pub(super) boot: u64,
     pub(super) journal: SharedJournal,
     pub(super) gossip: Gossip,
     pub(super) transport: Transport,
@@ -61,8 +66,10 @@ pub(super) struct Driver {
     moving: BTreeMap<ShardId, Move>,
     moves: JoinSet<ShardId>,
     holdings: Vec<Holding>,
-    /// What is known to be wrong until the next answer of the store.
+    /// What the store said is known to be old.
     stale: bool,
+    /// When it was last asked.
+    looked_at: Option<Instant>,
 }
 
 impl Driver {
@@ -82,6 +89,7 @@ impl Driver {
             moves: JoinSet::new(),
             holdings: Vec::new(),
             stale: true,
+            looked_at: None,
         }
     }
 
@@ -113,10 +121,11 @@ impl Driver {
         let heard = self.means.gossip.epochs();
         let heard: Vec<_> = heard.into_iter().map(|(shard, epoch)| Grant { shard, epoch }).collect();
         self.means.journal.hear(&heard);
-        if !std::mem::take(&mut self.stale) {
+        if !self.stale || self.look_in() > Duration::ZERO {
             return;
         }
         let began = Instant::now();
+        (self.stale, self.looked_at) = (false, Some(began));
         match self.means.journal.holdings().await {
             Ok(holdings) => {
                 self.means.table.read(&holdings, began);
@@ -131,12 +140,17 @@ impl Driver {
         }
     }
 
+    /// How long the store is not to be asked again.
+    fn look_in(&self) -> Duration {
+        self.looked_at.map_or(Duration::ZERO, |at| LOOK_PAUSE.saturating_sub(at.elapsed()))
+    }
+
     /// Plans and begins what is planned. How long nothing is to be done.
     async fn act(&mut self, members: &mut watch::Receiver<Arc<Members>>) -> Duration {
         let now = self.now();
         let members = members.borrow_and_update().clone();
         let orders = self.means.orders.borrow().clone();
-        let seen = Seen::of(&self.means.host, &self.holdings, &members);
+        let seen = Seen::of(&self.means, &self.holdings, &members);
         let view = View {
             members: &seen.candidates,
             owned: &seen.owned,
@@ -156,8 +170,9 @@ impl Driver {
         if !plan.claims.is_empty() {
             self.claim(&plan.claims).await;
         }
-        let planned = plan.again_at.map_or(LOOK_EVERY, |at| at.since(now).max(LOOK_PAUSE));
-        planned.min(LOOK_EVERY)
+        let planned = plan.again_at.map_or(LOOK_EVERY, |at| at.since(now).max(PLAN_PAUSE));
+        let look = if self.stale { self.look_in().max(PLAN_PAUSE) } else { LOOK_EVERY };
+        planned.min(look)
     }
 
     async fn claim(&mut self, shards: &[ShardId]) -> Vec<Grant> {
@@ -222,7 +237,6 @@ impl Driver {
             // One panicked, and nobody knows which: none is on its way then, and the next plan begins from what is true.
             None => self.moving.clear(),
         }
-        self.stale = true;
     }
 
     /// The time that has passed, which no clock can set back.
@@ -279,34 +293,39 @@ struct Seen {
 }
 
 impl Seen {
-    fn of(host: &Host, holdings: &[Holding], members: &Members) -> Self {
-        let me = host.node();
-        let mut owned = BTreeMap::new();
-        let mut lapsed = BTreeSet::new();
-        let mut failed = BTreeSet::new();
+    /// From what the store last said, what was learned since (`table`), and what this node knows of itself.
+    fn of(means: &Means, holdings: &[Holding], members: &Members) -> Self {
+        let me = means.host.node();
+        let (mut owned, mut lapsed) = (BTreeMap::new(), BTreeSet::new());
+        let (mut over, mut alive) = (BTreeSet::new(), BTreeSet::new());
         for holding in holdings {
             let Some(node) = &holding.node else { continue };
-            // The store may not know yet of what this node has taken or let go of; about itself it knows better.
-            match holder(holding) {
-                Some(node) if node != me => {
-                    owned.insert(holding.shard, Owned { node: node.clone(), epoch: holding.epoch });
-                }
-                Some(_left_from_an_earlier_run) => {
-                    lapsed.insert(holding.shard);
-                }
-                None => {
-                    lapsed.insert(holding.shard);
-                    failed.insert((node.clone(), holding.boot));
-                }
+            let known = means.table.holder(holding.shard).filter(|known| known.node != *me);
+            let run = (node.clone(), holding.boot);
+            if holder(holding).is_none() {
+                over.insert(run);
+                lapsed.extend(known.is_none().then_some(holding.shard));
+            } else {
+                alive.insert(run);
+                // What is left from an earlier run of this node is free to it.
+                lapsed.extend((node == me && holding.boot != means.boot).then_some(holding.shard));
             }
         }
-        for grant in host.owned() {
+        for shard in ShardId::all() {
+            if let Some(known) = means.table.holder(shard).filter(|known| known.node != *me) {
+                owned.insert(shard, known);
+            }
+        }
+        for grant in means.host.owned() {
             lapsed.remove(&grant.shard);
             owned.insert(grant.shard, Owned { node: me.clone(), epoch: grant.epoch });
         }
-        let candidate =
-            |member: &Member| candidate(member, failed.contains(&(member.card.node.clone(), member.boot)));
-        Self { candidates: members.iter().map(candidate).collect(), owned, lapsed }
+        let failed = |member: &Member| {
+            let run = (member.card.node.clone(), member.boot);
+            over.contains(&run) && !alive.contains(&run)
+        };
+        let candidates = members.iter().map(|member| candidate(member, failed(member))).collect();
+        Self { candidates, owned, lapsed }
     }
 }
 

@@ -10,10 +10,12 @@ use bytes::Bytes;
 use syncline_actors::entity::State;
 use syncline_actors::envelope::Envelope;
 use syncline_actors::id::{EntityId, ShardId};
+use syncline_actors::placement::Regions;
 use syncline_actors::placement::planner::Owned;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::Progress;
 use super::table::Table;
 use super::wire::{Ask, Told};
 use crate::gossip::Members;
@@ -36,6 +38,7 @@ const CALL_FOR: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub struct Router {
     host: Host,
+    regions: Arc<Regions>,
     others: Option<Arc<Others>>,
 }
 
@@ -45,6 +48,7 @@ pub(super) struct Others {
     pub(super) table: Arc<Table>,
     pub(super) transport: Transport,
     pub(super) members: watch::Receiver<Arc<Members>>,
+    pub(super) progress: watch::Receiver<Progress>,
 }
 
 /// Where a shard is.
@@ -52,16 +56,23 @@ enum Whose {
     Ours,
     Of(Peer),
     Nobody,
+    /// Nobody may hold it now.
+    Barred(String),
 }
 
 impl Router {
     /// To the entities of this node only.
-    pub fn alone(host: Host) -> Self {
-        Self { host, others: None }
+    pub fn alone(host: Host, regions: Arc<Regions>) -> Self {
+        Self { host, regions, others: None }
     }
 
-    pub(super) fn among(host: Host, others: Arc<Others>) -> Self {
-        Self { host, others: Some(others) }
+    pub(super) fn among(host: Host, regions: Arc<Regions>, others: Arc<Others>) -> Self {
+        Self { host, regions, others: Some(others) }
+    }
+
+    /// Refuses what is bound to a region that nobody serves.
+    fn admit(&self, entity: &EntityId) -> Result<(), Error> {
+        self.regions.admit(entity).map_err(|error| Error::Region(error.to_string()))
     }
 
     /// Takes a message to its durable answer; see [`Host::deliver`].
@@ -69,6 +80,7 @@ impl Router {
     /// # Errors
     /// As the host's. [`Error::NotOwner`]: nobody held the shard for a while.
     pub async fn deliver(&self, envelope: Envelope, lane: Lane) -> Result<Reply, Error> {
+        self.admit(&envelope.subject)?;
         let Some(others) = &self.others else { return self.host.deliver(envelope, lane).await };
         let shard = envelope.subject.shard();
         let mut asked = None;
@@ -89,6 +101,7 @@ impl Router {
                     }
                 }
                 Whose::Nobody => Err(Error::NotOwner { shard }),
+                Whose::Barred(why) => return Err(Error::Unavailable(why)),
             };
             match outcome {
                 Err(Error::NotOwner { .. }) if search.goes_on().await => {}
@@ -102,6 +115,7 @@ impl Router {
     /// # Errors
     /// As the host's. [`Error::NotOwner`]: nobody held the shard for a while.
     pub async fn state(&self, entity: &EntityId) -> Result<Option<State>, Error> {
+        self.admit(entity)?;
         let Some(others) = &self.others else { return self.host.state(entity).await };
         let shard = entity.shard();
         let mut search = Search::new(others, shard);
@@ -116,6 +130,7 @@ impl Router {
                     }
                 }
                 Whose::Nobody => Err(Error::NotOwner { shard }),
+                Whose::Barred(why) => return Err(Error::Unavailable(why)),
             };
             match outcome {
                 Err(Error::NotOwner { .. }) if search.goes_on().await => {}
@@ -167,7 +182,10 @@ impl<'a> Search<'a> {
                 Some(peer) => Whose::Of(peer),
                 None => Whose::Nobody,
             },
-            None => Whose::Nobody,
+            None => match self.others.progress.borrow().unplaced.get(&self.shard) {
+                Some(why) => Whose::Barred(why.to_string()),
+                None => Whose::Nobody,
+            },
         }
     }
 

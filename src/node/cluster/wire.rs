@@ -62,6 +62,7 @@ pub(super) enum Trouble {
     Broken(EntityId, String),
     Unstorable(String),
     Poisoned(EntityId),
+    Region(String),
 }
 
 impl Ask {
@@ -113,6 +114,7 @@ impl From<&host::Error> for Trouble {
             host::Error::Broken { entity, problem } => Self::Broken(entity.clone(), problem.clone()),
             host::Error::Unstorable(why) => Self::Unstorable(why.clone()),
             host::Error::Poisoned { entity } => Self::Poisoned(entity.clone()),
+            host::Error::Region(why) => Self::Region(why.clone()),
             host::Error::Unavailable(why) => Self::Unavailable(why.clone()),
             host::Error::NotOwner { .. } | host::Error::Id(_) | host::Error::Start(_) => {
                 Self::Unavailable(error.to_string())
@@ -132,6 +134,7 @@ impl From<Trouble> for host::Error {
             Trouble::Broken(entity, problem) => Self::Broken { entity, problem },
             Trouble::Unstorable(why) => Self::Unstorable(why),
             Trouble::Poisoned(entity) => Self::Poisoned { entity },
+            Trouble::Region(why) => Self::Region(why),
         }
     }
 }
@@ -157,6 +160,7 @@ mod tests {
             host::Error::Broken { entity: entity(), problem: "a gap".to_owned() },
             host::Error::Unstorable("too long".to_owned()),
             host::Error::Poisoned { entity: entity() },
+            host::Error::Region("not served".to_owned()),
         ] {
             let bytes = Told::Refused(Trouble::from(&error)).bytes();
             let Ok(Told::Refused(trouble)) = Told::read(&bytes) else { panic!("it is read") };

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     Candidate, Epoch, Move, NodeId, Orders, Owned, Planner, Regions, Settings, ShardId, Timestamp, View,
 };
+use crate::placement::Spread;
 use crate::placement::hash::mix;
-use crate::placement::{Region, Spread};
 
 /// Time between two looks of a node, in milliseconds.
 const STEP_MS: i64 = 250;
@@ -81,11 +81,10 @@ impl World {
     fn new(seed: u64) -> Self {
         let mut chance = Chance(seed);
         let bound = chance.below(2) == 0;
-        let ranges = bound.then(|| (Region("eu".into()), (192, 255)));
         let mut world = Self {
             chance,
             now: 0,
-            regions: Regions::new(ranges).expect("one range"),
+            regions: Regions::new(bound.then_some("eu")).expect("one region"),
             nodes: BTreeMap::new(),
             candidates: BTreeMap::new(),
             leases: BTreeMap::new(),
