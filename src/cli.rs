@@ -173,3 +173,13 @@ pub fn failed(why: &str) -> ExitCode {
 fn config_dir() -> PathBuf {
     PathBuf::from("config")
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -24,6 +24,7 @@ use tokio::time::Instant;
 #[path = "processes/balancer.rs"]
 mod balancer;
 #[path = "processes/node.rs"]
+#[expect(dead_code, reason = "only tests/partition.rs has networks")]
 mod node;
 #[path = "redis/server.rs"]
 #[expect(dead_code, reason = "tests/redis.rs promotes servers; here they only die")]

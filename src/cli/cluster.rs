@@ -30,7 +30,7 @@ pub(super) enum Cluster {
     /// Have a node give its shards to the others. It takes none until it is started again, or `undrain`.
     Drain {
         /// The node.
-        node: String,
+        name: String,
         /// Wait until it holds no shard, at most so long, e.g. `60s`; ends with 1 when it takes longer.
         #[arg(long, value_parser = humantime::parse_duration)]
         wait: Option<Duration>,
@@ -43,7 +43,7 @@ pub(super) enum Cluster {
     /// Have a drained node take shards again.
     Undrain {
         /// The node.
-        node: String,
+        name: String,
         /// Why; stands in the log.
         #[arg(long)]
         reason: String,
@@ -55,7 +55,7 @@ pub(super) enum Cluster {
         /// The shard, 0 to 255.
         shard: u16,
         /// The node.
-        node: String,
+        name: String,
         /// Why; stands in the log and in the status.
         #[arg(long)]
         reason: String,
@@ -108,9 +108,9 @@ impl Cluster {
                 let path = ["v1", "cluster", "accept"];
                 return tell(&Client::new(&to)?.post(&path, &Acceptance { shard, reason }).await?, out);
             }
-            Self::Drain { node, wait, reason, to } => (ClusterOrder::Drain { node, reason }, wait, to),
-            Self::Undrain { node, reason, to } => (ClusterOrder::Undrain { node, reason }, None, to),
-            Self::Move { shard, node, reason, to } => (ClusterOrder::Move { shard, node, reason }, None, to),
+            Self::Drain { name: node, wait, reason, to } => (ClusterOrder::Drain { node, reason }, wait, to),
+            Self::Undrain { name: node, reason, to } => (ClusterOrder::Undrain { node, reason }, None, to),
+            Self::Move { shard, name: node, reason, to } => (ClusterOrder::Move { shard, node, reason }, None, to),
             Self::Unpin { shard, reason, to } => (ClusterOrder::Unpin { shard, reason }, None, to),
             Self::Pause { reason, to } => (ClusterOrder::Pause { reason }, None, to),
             Self::Resume { reason, to } => (ClusterOrder::Resume { reason }, None, to),

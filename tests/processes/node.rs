@@ -26,6 +26,8 @@ pub(crate) struct Node {
     directory: tempfile::TempDir,
     settings: Vec<String>,
     environment: Vec<(String, String)>,
+    /// The network that it runs in, if not in that of the test.
+    space: Option<String>,
     child: Mutex<Option<Child>>,
     http: reqwest::Client,
 }
@@ -56,16 +58,31 @@ impl Node {
             directory,
             settings: own.into_iter().chain(settings.iter().cloned()).collect(),
             environment,
+            space: None,
             child: Mutex::default(),
             // A node that is stopped takes the question and never answers.
             http: reqwest::Client::builder().timeout(Duration::from_secs(2)).build().unwrap(),
         }
     }
 
+    /// The same, in a network of its own.
+    pub(crate) fn within(self, space: String) -> Self {
+        Self { space: Some(space), ..self }
+    }
+
     /// Starts the process. What it logs is in `node.log` of its directory.
     pub(crate) async fn start(&self) {
         let log = std::fs::File::options().create(true).append(true).open(self.log_path()).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_syncline"))
+        let program = env!("CARGO_BIN_EXE_syncline");
+        let mut command = match &self.space {
+            None => Command::new(program),
+            Some(space) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", space, program]);
+                command
+            }
+        };
+        let child = command
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .arg("run")
             .args(self.settings.iter().flat_map(|setting| ["--set", setting]))

@@ -21,7 +21,7 @@ use crate::server::Server;
 const AT_ONCE: usize = 8;
 
 /// Settings of a lease that is as short as a slow machine allows.
-const LEASE: [&str; 3] =
+pub(crate) const LEASE: [&str; 3] =
     ["journal.lease.ttl=2s", "journal.lease.renew=300ms", "journal.lease.give_up=1200ms"];
 
 /// How the nodes share the work.
