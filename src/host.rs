@@ -22,6 +22,7 @@ use syncline_actors::decision::{Answer, Decision, Rejection};
 use syncline_actors::entity::State;
 use syncline_actors::envelope::Envelope;
 use syncline_actors::id::{EntityId, Epoch, NodeId, ShardId};
+use syncline_actors::placement::{Region, Regions};
 use syncline_actors::process::{Catalog, Process};
 use syncline_actors::record::Record;
 use tokio::sync::oneshot;
@@ -80,6 +81,10 @@ pub struct HostConfig {
     pub strikes_max: u8,
     /// Whether it takes all shards when it starts: there is no other node. If not, they are claimed.
     pub takes_all: bool,
+    /// The regions that the cluster serves.
+    pub regions: Arc<Regions>,
+    /// Where this node stands. It journals nothing for entities that are bound to another region, whoever sends it.
+    pub region: Option<Region>,
     /// What decides; tests put their own here.
     pub decide: Decide,
 }
@@ -102,6 +107,8 @@ impl HostConfig {
             retry_after: Duration::from_secs(1),
             strikes_max: 2,
             takes_all: true,
+            regions: Arc::default(),
+            region: None,
             decide: Decide::default(),
         }
     }

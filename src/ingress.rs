@@ -115,6 +115,9 @@ pub enum MailboxError {
         /// When to come back.
         retry_after: Duration,
     },
+    /// It is for an entity that is bound to a region which is not served: nothing of it is kept, in no quarantine either.
+    #[error("{0}")]
+    Region(String),
     /// It will never be taken like this, however often it is sent.
     #[error("{0}")]
     Never(String),
@@ -131,6 +134,12 @@ impl MailboxError {
                 Problem::busy(StatusCode::SERVICE_UNAVAILABLE, seconds(retry_after), self.to_string())
             }
             Self::Elsewhere { retry_after, .. } => Problem::elsewhere(seconds(retry_after), self.to_string()),
+            Self::Region(why) => Problem::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "region",
+                "The region is not served",
+                why.clone(),
+            ),
             Self::Never(why) => Problem::unprocessable(why.clone()),
         }
     }
@@ -151,6 +160,8 @@ pub struct Aside {
     pub owner: Arc<str>,
     /// Its type, as far as it is known.
     pub kind: Arc<str>,
+    /// The region that it must not leave, if any.
+    pub region: Option<Arc<str>>,
     /// The headers without credentials.
     pub headers: Value,
     /// Its body, if it is JSON.

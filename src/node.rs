@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use syncline_actors::id::{EffectId, EntityId, NodeId};
 use syncline_actors::outbox::{OutboxRow, TimerRow};
+use syncline_actors::placement::{Region, Regions};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -222,13 +223,14 @@ impl Node {
             hints: switchboard.clone(),
             observer: Arc::new(Watch),
         };
-        let host = Host::start(host_config(settings), means).await?;
+        let desk = Arc::new(orders::Desk::new(journal.clone()));
+        let regions = Arc::new(desk.settle_regions(&settings.cluster.regions).await?);
+        check_sources(&regions, integration.sources.values())?;
+        let host = Host::start(host_config(settings, regions.clone()), means).await?;
         let gained: cluster::Gained = Arc::new({
             let switchboard = switchboard.clone();
             move || switchboard.look()
         });
-        let desk = Arc::new(orders::Desk::new(journal.clone()));
-        let regions = Arc::new(desk.settle_regions(&settings.cluster.regions).await?);
         let joining = join::Joining {
             host: &host,
             journal: &journal,
@@ -428,7 +430,22 @@ fn takes_all(settings: &Settings) -> bool {
     settings.journal.store == Store::Embedded
 }
 
-fn host_config(settings: &Settings) -> HostConfig {
+/// Refuses a source whose messages could be kept nowhere until they are understood.
+fn check_sources<'a>(
+    regions: &Regions,
+    sources: impl IntoIterator<Item = &'a ingress::source::Source>,
+) -> Result<(), Error> {
+    for source in sources {
+        if let Some(region) = source.region.as_deref().filter(|region| !regions.serves(region)) {
+            let why =
+                format!("source `{}` is in region `{region}`, which is not listed; list it", source.name);
+            return Err(Error::Setting { key: "cluster.regions", why });
+        }
+    }
+    Ok(())
+}
+
+fn host_config(settings: &Settings, regions: Arc<Regions>) -> HostConfig {
     let limits = &settings.limits;
     HostConfig {
         resident_max: limits.residents_max.get(),
@@ -440,6 +457,8 @@ fn host_config(settings: &Settings) -> HostConfig {
         takes_all: takes_all(settings),
         renew_every: settings.journal.lease.renew,
         lease: settings.journal.lease.give_up,
+        regions,
+        region: settings.cluster.region.as_deref().map(|region| Region(region.into())),
         ..HostConfig::new(NodeId(settings.node.name.as_str().into()))
     }
 }

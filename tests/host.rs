@@ -19,6 +19,7 @@ use syncline_actors::entity::State;
 use syncline_actors::envelope::{Body, Command, Envelope, Event, Evidence, Raw};
 use syncline_actors::id::{EntityId, NodeId, ShardId};
 use syncline_actors::outbox::Rows;
+use syncline_actors::placement::{Region, Regions};
 use syncline_actors::process::{Catalog, parse};
 use syncline_actors::record::Hash;
 use syncline_actors::time::Timestamp;
@@ -370,6 +371,39 @@ async fn a_message_at_which_its_actor_panics_twice_is_quarantined_and_the_others
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_journals_nothing_for_an_entity_that_is_bound_to_another_region() {
+    let mut world = World::new();
+    world.config.regions = Arc::new(Regions::new(["eu", "us"]).expect("they do not meet"));
+    world.config.region = Some(Region("eu".into()));
+    let host = world.host().await;
+    for lane in [Lane::Outside, Lane::Inside] {
+        host.deliver(world.begun("@eu:P1"), lane).await.expect("this is its region");
+        host.deliver(world.begun("P1"), lane).await.expect("it may be anywhere");
+        let shard = parcel("@us:P1").shard();
+        assert_eq!(host.deliver(world.begun("@us:P1"), lane).await, Err(Error::NotOwner { shard }));
+        let unknown = host.deliver(world.begun("@jp:P1"), lane).await.expect_err("nobody serves it");
+        assert!(matches!(&unknown, Error::Region(why) if why.contains("`jp`")), "{unknown}");
+        assert!(!unknown.is_transient(), "it will not get better by itself");
+    }
+    let written: Vec<_> = world.memory.audit().records.into_keys().collect();
+    assert_eq!(written, [parcel("@eu:P1"), parcel("P1")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_bound_entity_does_not_survive_is_held_in_its_region() {
+    let mut world = World::new();
+    world.config.regions = Arc::new(Regions::new(["eu"]).expect("it is alone"));
+    world.config.region = Some(Region("eu".into()));
+    let host =
+        world.host_that_decides(|envelope| assert!(envelope.body.name() != "parcel.seen", "a bug")).await;
+    host.deliver(world.begun("@eu:P1"), Lane::Outside).await.expect("taken in");
+    host.deliver(world.seen("@eu:P1", 1), Lane::Outside).await.expect("put aside");
+    let held = world.memory.heads("quarantine", None, 10).await.expect("no fault here");
+    assert!(held[0].entity.key().starts_with("@eu:poison:"), "{}", held[0].entity);
+    assert_eq!(world.config.regions.of(held[0].entity.shard()), world.config.region.as_ref());
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_nobody_understands_is_held_whole_until_a_person_lets_go_of_it() {
     let world = World::new();
     let host = world.host().await;
@@ -380,6 +414,7 @@ async fn what_nobody_understands_is_held_whole_until_a_person_lets_go_of_it() {
         reason: "`amount` is missing".into(),
         owner: "crm-team".into(),
         kind: "opportunity.closed".into(),
+        region: None,
         subject: "".into(),
         headers: Value::map([("x-signature-at", Value::from("1"))]),
         content: Value::Null,

@@ -67,6 +67,17 @@ async fn what_its_entity_never_takes_is_kept_and_acknowledged() {
 }
 
 #[tokio::test]
+async fn what_is_bound_to_a_region_that_is_not_served_is_refused_and_nothing_of_it_is_kept() {
+    let world = World::new();
+    let why = "region `jp` is not served here; add it to `cluster.regions` on every node, or correct the key";
+    world.says(Says::No(MailboxError::Region(why.into())));
+    let answer = world.hook("m1", PAID).await;
+    assert_eq!((answer.status.as_u16(), answer.problem()), (422, "region".into()));
+    assert!(answer.json()["detail"] == why, "{}", answer.json());
+    assert!(world.delivered().is_empty() && world.kept().is_empty(), "in no quarantine either");
+}
+
+#[tokio::test]
 async fn whatever_is_not_authentic_gets_one_answer() {
     let world = World::new();
     let without = |name: &str| {

@@ -27,17 +27,22 @@ pub enum RegionError {
     #[error("`{0}` is no name of a region; write 1 to 31 small letters, digits or `-`, e.g. `eu`")]
     Name(String),
     /// Two regions have the same shards.
-    #[error(
-        "regions `{one}` and `{other}` fall on the same shards, as names are all that places them; call one otherwise, e.g. `{free}`"
-    )]
+    #[error("regions `{one}` and `{other}` fall on the same shards, as names are all that places them; {}", fix(free.as_deref()))]
     Clash {
         /// The region with the lower name.
         one: Region,
         /// The other.
         other: Region,
-        /// A name near the other that is free.
-        free: String,
+        /// A name near the other that is free; none when every shard is some region's.
+        free: Option<String>,
     },
+}
+
+fn fix(free: Option<&str>) -> String {
+    match free {
+        Some(free) => format!("call one otherwise, e.g. `{free}`"),
+        None => "remove one, as there is room for 16 regions".to_owned(),
+    }
 }
 
 impl Regions {
@@ -62,10 +67,13 @@ impl Regions {
     }
 
     /// A name that begins with `name` and falls on shards that no region has.
-    fn free_name(&self, name: &str) -> String {
-        let taken = |name: &str| self.ranges.values().any(|range| *range == region_shards(name));
-        let tried = (2..1_000).map(|n| format!("{name}-{n}")).find(|name| !taken(name));
-        tried.unwrap_or_else(|| name.to_owned())
+    fn free_name(&self, name: &str) -> Option<String> {
+        let free = |name: &String| {
+            is_region(name) && !self.ranges.values().any(|range| *range == region_shards(name))
+        };
+        // Room for a hyphen and two digits in the longest name.
+        let stem: String = name.chars().take(28).collect();
+        (2..100).map(|n| format!("{stem}-{n}")).find(free)
     }
 
     /// The region that `shard` is bound to, if any.
@@ -83,22 +91,24 @@ impl Regions {
     /// the promise.
     pub fn admit(&self, entity: &EntityId) -> Result<(), Error> {
         match entity.region() {
-            Some(name) if !self.ranges.contains_key(&Region(name.into())) => {
-                Err(Error::UnknownRegion(Region(name.into())))
-            }
+            Some(name) if !self.serves(name) => Err(Error::UnknownRegion(Region(name.into()))),
             _ => Ok(()),
         }
+    }
+
+    /// Whether the region is listed.
+    pub fn serves(&self, name: &str) -> bool {
+        self.ranges.contains_key(&Region(name.into()))
+    }
+
+    /// The names of those that are listed, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.ranges.keys().map(|region| &*region.0)
     }
 
     /// Whether no region is listed.
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
-    }
-
-    /// Those of `kept`, as [`fmt::Display`] wrote them, that are not listed any more.
-    pub fn missing(&self, kept: &str) -> Vec<String> {
-        let listed = |name: &&str| !self.ranges.contains_key(&Region((*name).into()));
-        kept.split_whitespace().filter(listed).map(str::to_owned).collect()
     }
 
     /// The nodes that may own `shard` now.
@@ -177,15 +187,27 @@ mod tests {
         let told: Vec<_> = wrong.iter().map(ToString::to_string).collect();
         assert_eq!(told.len(), 3, "{told:?}");
         assert!(told[2].contains("regions `br` and `sg`") && told[2].contains("`sg-"), "{told:?}");
-        let RegionError::Clash { free, .. } = &wrong[2] else { panic!("{told:?}") };
+        let RegionError::Clash { free: Some(free), .. } = &wrong[2] else { panic!("{told:?}") };
         assert!(Regions::new(["br", free.as_str()]).is_ok());
+        let longest = "a".repeat(31);
+        assert!(Regions::default().free_name(&longest).is_some_and(|name| is_region(&name)));
     }
 
     #[test]
-    fn the_list_may_grow_and_not_shrink() {
+    fn sixteen_regions_fit_and_the_next_is_told_so() {
+        let mut names = BTreeMap::new();
+        for name in (0..1_000).map(|n| format!("r{n}")) {
+            names.entry(region_shards(&name)).or_insert(name);
+        }
+        let all: Vec<&str> = names.values().map(String::as_str).collect();
+        assert_eq!(Regions::new(all.iter().copied()).expect("each has its own").names().count(), 16);
+        let wrong = Regions::new(all.into_iter().chain(["one-more"])).expect_err("there is no room");
+        assert!(wrong[0].to_string().ends_with("remove one, as there is room for 16 regions"), "{wrong:?}");
+    }
+
+    #[test]
+    fn the_list_is_shown_sorted() {
         assert_eq!(regions().to_string(), "eu us");
         assert_eq!(Regions::default().to_string(), "");
-        assert_eq!(regions().missing("eu"), Vec::<String>::new());
-        assert_eq!(regions().missing("apac eu"), ["apac"]);
     }
 }

@@ -147,7 +147,7 @@ impl<'a> World<'a> {
         Self {
             process,
             file,
-            subject: EntityId::new(&process.name, key).expect("a process name and a short key make an id"),
+            subject: EntityId::new(&process.name, key).expect("the form was checked"),
             state: State::default(),
             now: BEGIN,
             messages: 0,

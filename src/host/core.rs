@@ -128,6 +128,7 @@ impl Core {
     /// Sends a message that has its permit.
     pub(super) async fn send(&self, envelope: Envelope, lane: Lane, permit: Permit) -> Result<Reply, Error> {
         let shard = envelope.subject.shard();
+        self.at_home(&envelope.subject)?;
         let route = self.leased(shard)?;
         let (delivery, awaited) = Delivery::new(envelope, lane, permit);
         let gone = || Error::Unavailable(format!("shard {shard} is being rebuilt"));
@@ -136,6 +137,18 @@ impl Core {
             Ok(answer) => answer,
             Err(_dropped) if self.route(shard).is_none() => Err(Error::NotOwner { shard }),
             Err(_dropped) => Err(gone()),
+        }
+    }
+
+    // ---- residency ----
+
+    /// Placement gives this node no shard of another region. Should nodes ever be told different regions, this is where it ends.
+    fn at_home(&self, entity: &EntityId) -> Result<(), Error> {
+        self.config.regions.admit(entity).map_err(|error| Error::Region(error.to_string()))?;
+        let own = self.config.region.as_ref().map(|region| &*region.0);
+        match entity.region() {
+            Some(region) if Some(region) != own => Err(Error::NotOwner { shard: entity.shard() }),
+            _ => Ok(()),
         }
     }
 

@@ -52,7 +52,8 @@ pub enum Error {
         /// What is wrong, and where.
         problem: String,
     },
-    /// The entity is bound to a region that is not served here. Nothing was done: correct the key, or serve the region.
+    /// The entity is bound to a region that is not served here. Nothing was done, and nothing of it may be kept anywhere: correct the
+    /// key, or serve the region.
     #[error("{0}")]
     Region(String),
     /// The message does not fit into a record. Nothing was done: send less.

@@ -58,6 +58,8 @@ pub struct QuarantineItem {
     pub owner: Arc<str>,
     /// Its type, as far as it was understood; empty if it was not.
     pub kind: Arc<str>,
+    /// The region that it must not leave, if any: where what it was for is bound, or its source.
+    pub region: Option<Arc<str>>,
     /// The entity it was for, as far as it was understood; empty if it was not.
     pub subject: Arc<str>,
     /// The transport's headers as a map, without secrets; null for none.
@@ -85,7 +87,8 @@ impl QuarantineItem {
             hash.update(part.as_bytes());
         }
         let key = hex::encode(&hash.finalize()[..16]);
-        Ok(EntityId::new(KIND, &format!("{}:{key}", self.class))?)
+        let bound = self.region.as_ref().map(|region| format!("@{region}:")).unwrap_or_default();
+        Ok(EntityId::new(KIND, &format!("{bound}{}:{key}", self.class))?)
     }
 
     /// The message that puts it aside.
@@ -129,6 +132,7 @@ impl QuarantineItem {
             reason: format!("`{}` makes {} panic: {panic}", envelope.body.name(), envelope.subject).into(),
             owner: "".into(),
             kind: envelope.body.name().into(),
+            region: envelope.subject.region().map(Arc::from),
             subject: envelope.subject.to_string().into(),
             headers: Value::Null,
             content: envelope.body.data().cloned().unwrap_or_default(),

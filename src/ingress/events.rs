@@ -59,7 +59,7 @@ fn outcome(taken: &Result<Taken, MailboxError>) -> &'static str {
     match taken {
         Ok(Taken { duplicate: true, .. }) => "duplicate",
         Ok(_) => "accepted",
-        Err(MailboxError::Never(_)) => "invalid",
+        Err(MailboxError::Never(_) | MailboxError::Region(_)) => "invalid",
         Err(_) => "throttled",
     }
 }

@@ -223,6 +223,10 @@ impl Delivery<'_> {
         let outcome = match &taken {
             Ok(Taken { duplicate: true, .. }) => "duplicate",
             Ok(_) => outcome,
+            Err(MailboxError::Region(why)) => {
+                tracing::warn!(source = %self.door.source.name, "a message was refused and nothing of it is kept: {why}");
+                "invalid"
+            }
             Err(_) => "throttled",
         };
         telemetry::ingress_event(&self.door.source.name, self.label(&event_type), outcome);
@@ -316,6 +320,7 @@ impl Delivery<'_> {
             reason,
             owner: self.door.source.owner.team.clone(),
             kind: event_type.into(),
+            region: self.door.source.region.clone(),
             headers: context.headers.clone(),
             content: Value::from_json(raw, self.ingress.limits.body_max).unwrap_or_default(),
             evidence: self.evidence(raw, context),
@@ -335,6 +340,7 @@ impl Delivery<'_> {
             reason: String::new(),
             owner: self.door.source.owner.team.clone(),
             kind: event_type.into(),
+            region: envelope.subject.region().map(Arc::from).or_else(|| self.door.source.region.clone()),
             headers: Value::Null,
             content: envelope.body.data().cloned().unwrap_or_default(),
             evidence: evidence.unwrap_or_else(|| Evidence {

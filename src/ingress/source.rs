@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use syncline_actors::document::{Fields, Item, Spanned};
 use syncline_actors::expr::{Expr, Names};
+use syncline_actors::id::is_region;
 use syncline_actors::mapping::Mapping;
 use syncline_actors::process::Owner;
 use syncline_actors::reading;
@@ -35,6 +36,8 @@ pub struct Source {
     pub preset: Preset,
     /// The secrets it signs with, by reference.
     pub secrets: Vec<SecretDef>,
+    /// The region that what it sends must not leave before it is understood; none if it may be kept anywhere.
+    pub region: Option<Arc<str>>,
     /// How long a message id is remembered: never shorter than the sender's retry span.
     pub retention: Duration,
     /// What its messages mean, by the type it gives them.
@@ -106,6 +109,7 @@ pub fn parse(item: &Item<'_>, presets: &Presets) -> Option<Source> {
     let owner = top.map("owner").map(reading::owner).unwrap_or_default();
     let preset = preset(&mut top, presets);
     let secrets = top.optional_list("secrets").iter().filter_map(secret).collect::<Vec<_>>();
+    let region = top.optional("region").and_then(|item| region(&item));
     let retention = top.optional_duration("retention");
     let names = Names::new(NAMES);
     let messages = top.entries("messages").unwrap_or_default();
@@ -121,7 +125,16 @@ pub fn parse(item: &Item<'_>, presets: &Presets) -> Option<Source> {
         );
     }
     let retention = check_retention(item, &preset, retention);
-    Some(Source { name: name.value.into(), title, owner, preset, secrets, retention, messages })
+    Some(Source { name: name.value.into(), title, owner, preset, secrets, region, retention, messages })
+}
+
+fn region(item: &Item<'_>) -> Option<Arc<str>> {
+    let name = item.text()?;
+    if !is_region(&name.value) {
+        let message = format!("`{}` is not a name of a region", name.value);
+        name.refuse(item.reader(), message, "write 1 to 31 small letters, digits or `-`, e.g. `region: eu`");
+    }
+    Some(name.value.into())
 }
 
 /// Forgetting an id while its sender may still repeat it would apply the message twice.

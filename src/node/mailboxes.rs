@@ -53,6 +53,7 @@ impl ingress::Mailbox for Mailbox {
             reason: aside.reason.into(),
             owner: aside.owner,
             kind: aside.kind,
+            region: aside.region,
             subject: "".into(),
             headers: aside.headers,
             content: aside.content,
@@ -89,6 +90,7 @@ fn not_taken(error: host::Error) -> ingress::MailboxError {
         host::Error::NotOwner { .. } | host::Error::Stopping => {
             ingress::MailboxError::Elsewhere { why: error.to_string(), retry_after }
         }
+        host::Error::Region(why) => ingress::MailboxError::Region(why),
         error if error.is_transient() => ingress::MailboxError::Away { why: error.to_string(), retry_after },
         error => ingress::MailboxError::Never(error.to_string()),
     }

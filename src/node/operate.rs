@@ -20,7 +20,7 @@ use crate::api::{self, ClusterOrder, Outcome, Page, Refusal, Who};
 use crate::clock::SharedClock;
 use crate::delivery::{Breakers, Delivery};
 use crate::host::{self, Host, Lane, QUARANTINE, Reply};
-use crate::ingress::{Ingress, Kept, ReplayError};
+use crate::ingress::{Ingress, Kept, MailboxError, ReplayError};
 use crate::journal::{self, ExceptionFilter, SharedJournal};
 use crate::telemetry::{self, ConnectorGauges, Metrics, Snapshot};
 
@@ -357,6 +357,7 @@ impl Operator {
             ReplayError::NotUnderstood(why) => {
                 Refusal::Conflict(format!("it is still not understood: {why}"))
             }
+            ReplayError::Mailbox(MailboxError::Region(why)) => Refusal::Conflict(why),
             ReplayError::Mailbox(error) => Refusal::Busy { what: error.to_string(), retry_after: 1 },
         })?;
         telemetry::replayed("manual", taken.len() as u64);
@@ -444,7 +445,9 @@ fn unread(error: &crate::journal::Error) -> Refusal {
 fn refusal(error: &host::Error) -> Refusal {
     match error.retry_after() {
         Some(wait) => Refusal::Busy { what: error.to_string(), retry_after: wait.as_secs().max(1) },
-        None if matches!(error, host::Error::UnknownKind { .. }) => Refusal::NotFound(error.to_string()),
+        None if matches!(error, host::Error::UnknownKind { .. } | host::Error::Region(_)) => {
+            Refusal::NotFound(error.to_string())
+        }
         None => Refusal::Broken(error.to_string()),
     }
 }

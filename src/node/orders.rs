@@ -8,7 +8,7 @@
 //! ```
 //! Each node looks every second, and at once when it was told itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,8 +27,9 @@ const EVERY: Duration = Duration::from_secs(1);
 
 const PLACEMENT: &str = "placement/paused";
 
-/// Not an order of anybody: the regions that were ever listed.
-const REGIONS: &str = "cluster/regions";
+/// Not orders of anybody: the regions that were ever listed, each an entry of its own, so that two nodes that begin to list different
+/// ones at the same time overwrite nothing.
+const REGIONS: &str = "cluster/region/";
 
 /// An order with who gave it. Unknown fields are another version's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,7 +60,7 @@ pub(super) struct Orders {
 impl Orders {
     fn read(kept: &BTreeMap<String, String>) -> Self {
         let mut orders = Self::default();
-        for (key, text) in kept.iter().filter(|(key, _)| *key != REGIONS) {
+        for (key, text) in kept.iter().filter(|(key, _)| !key.starts_with(REGIONS)) {
             let Ok(order) = serde_json::from_str::<Order>(text) else {
                 tracing::error!(
                     key,
@@ -156,21 +157,23 @@ impl Desk {
 
     /// The regions that are listed. The store remembers them, as what was bound to one must stay there.
     pub(super) async fn settle_regions(&self, listed: &[String]) -> Result<Regions, super::Error> {
-        let setting = |why: String| super::Error::Setting { key: "cluster.regions", why };
-        let regions = Regions::new(listed.iter().map(String::as_str))
-            .map_err(|wrong| setting(wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))?;
-        let kept = self.journal.orders().await?.remove(REGIONS).unwrap_or_default();
-        let missing = regions.missing(&kept);
-        if !missing.is_empty() {
-            return Err(setting(format!(
-                "`{}` was served before and is not listed any more: what is bound to it would have no place; list it again",
-                missing.join("`, `")
-            )));
+        let regions = Regions::new(listed.iter().map(String::as_str)).map_err(|wrong| {
+            not_these(wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+        })?;
+        let kept = self.kept_regions().await?;
+        covered(&regions, &kept)?;
+        for name in regions.names().filter(|name| !kept.contains(*name)) {
+            self.journal.order(&format!("{REGIONS}{name}"), Some("served")).await?;
+            tracing::info!(region = name, "the region is served from now on, and stays listed for ever");
         }
-        if regions.to_string() != kept {
-            self.journal.order(REGIONS, Some(&regions.to_string())).await?;
-        }
+        // Of two nodes that list different regions and start at the same time, one sees both here.
+        covered(&regions, &self.kept_regions().await?)?;
         Ok(regions)
+    }
+
+    async fn kept_regions(&self) -> Result<BTreeSet<String>, Error> {
+        let orders = self.journal.orders().await?;
+        Ok(orders.keys().filter_map(|key| key.strip_prefix(REGIONS)).map(str::to_owned).collect())
     }
 
     /// Looks at what holds.
@@ -229,6 +232,22 @@ pub(super) fn order(by: &str, reason: &str, at: Timestamp) -> Order {
     Order { by: by.to_owned(), reason: reason.to_owned(), at: at.to_string(), node: None, boot: None }
 }
 
+/// Nodes that know different regions must not run together: who does not know one could hold its shards.
+fn covered(regions: &Regions, kept: &BTreeSet<String>) -> Result<(), super::Error> {
+    let missing: Vec<_> = kept.iter().filter(|name| !regions.serves(name)).map(String::as_str).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(not_these(format!(
+        "`{}` was served before and is not listed any more: what is bound to it would have no place; list it again",
+        missing.join("`, `")
+    )))
+}
+
+fn not_these(why: String) -> super::Error {
+    super::Error::Setting { key: "cluster.regions", why }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -272,6 +291,10 @@ mod tests {
         desk.settle_regions(&list(&["us", "eu"])).await.unwrap();
         let told = desk.settle_regions(&list(&["us"])).await.unwrap_err().to_string();
         assert!(told.contains("`cluster.regions`") && told.contains("`eu` was served before"), "{told}");
+        assert_eq!(desk.kept_regions().await.unwrap().len(), 2);
+        let told = desk.settle_regions(&list(&["jp", "us"])).await.unwrap_err().to_string();
+        assert!(told.contains("`eu` was served before"), "{told}");
+        assert_eq!(desk.kept_regions().await.unwrap().len(), 2, "who is refused adds nothing");
         desk.look().await.unwrap();
         assert_eq!(*desk.known(), Orders::default(), "it is no order");
     }

@@ -47,6 +47,12 @@ fn assert_says(text: &str, parts: &[&str]) {
 }
 
 #[test]
+fn an_entity_that_is_bound_to_a_region_is_asked_for_by_its_id() {
+    let fake = Fake::start(&[("GET /v1/entities/order/@eu:SO-1", 200, entity())]);
+    ask(&fake, &["entity", "get", "order/@eu:SO-1"]).ended(0);
+}
+
+#[test]
 fn an_entity_is_shown_with_all_that_a_person_needs() {
     let fake = Fake::start(&[("GET /v1/entities/order/SO-1", 200, entity())]);
     let ran = ask(&fake, &["entity", "get", "order/SO-1"]).ended(0);

@@ -124,11 +124,21 @@ fn states_that_no_case_comes_to_are_named() {
 }
 
 #[test]
+fn a_case_may_be_about_an_entity_that_is_bound_to_a_region() {
+    let (unbound, bound) = ("cancelled\n    steps", "cancelled\n    key: \"@eu:SO-1\"\n    steps");
+    let copy = Copy::new().with("processes/order.test.yaml", unbound, bound);
+    let ran = syncline(["test", copy.path()]).run().ended(0);
+    assert!(ran.out.contains("18 cases passed, 0 failed"), "{}", ran.out);
+}
+
+#[test]
 fn a_test_file_that_does_not_read_is_told_by_lint_and_by_test() {
     for (old, new, said) in [
         ("cases:\n", "cases: [\n", "order.test.yaml:43:"),
         ("state: customer, calls", "state: custmer, calls", "fix: did you mean `customer`?"),
         ("process: order\n", "process: ordr\n", "there is no such process `ordr`"),
+        ("back\n    steps", "back\n    key: \"@eu\"\n    steps", "order.test.yaml:44:10  cases[0].key: "),
+        ("back\n    steps", "back\n    key: \"@eu\"\n    steps", "names no region: write `@eu:4711`"),
         ("process: order\n", "proces: order\n", "nothing says which process is tested"),
     ] {
         let copy = Copy::new().with("processes/order.test.yaml", old, new);

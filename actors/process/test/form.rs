@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::class_of;
 use crate::decision::{Ending, ExceptionClass};
 use crate::document::{Fields, Item, Node, Problems, Reader, Spanned, suggest};
+use crate::id::EntityId;
 use crate::process::Process;
 use crate::reading;
 
@@ -50,7 +51,7 @@ impl Form<'_> {
 
     fn case(&self, mut case: Fields<'_>) {
         case.text("name");
-        case.optional_text("key");
+        case.optional("key").iter().for_each(|key| self.key(key));
         let steps = case.list("steps");
         if steps.as_ref().is_some_and(Vec::is_empty) {
             case.item()
@@ -58,6 +59,14 @@ impl Form<'_> {
         }
         steps.iter().flatten().filter_map(Item::fields).for_each(|step| self.step(step));
         case.finish();
+    }
+
+    fn key(&self, item: &Item<'_>) {
+        let key = item.text();
+        if let Some(Err(error)) = key.map(|key| EntityId::new(&self.process.name, &key.value)) {
+            let fix = "write a key as messages bring it, e.g. `SO-1001`, or `\"@eu:SO-1001\"` for one in region `eu`";
+            item.refuse(error.to_string(), fix);
+        }
     }
 
     fn step(&self, mut step: Fields<'_>) {
