@@ -18,6 +18,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use serde_json::{Value, json};
 use syncline::clock::{Clock as _, SystemClock};
 use syncline::sandbox::opportunity::Opportunity;
+use syncline_actors::id::{EntityId, region_shards};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -248,6 +249,74 @@ async fn an_admin_drains_a_node_moves_a_shard_and_stops_all_moving() {
     b.kill().await;
     b.start().await;
     until_paused(b).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_bound_to_a_region_waits_for_a_node_there_and_goes_nowhere_else() {
+    let sandbox = sandbox(1).await;
+    let served = ["cluster.regions=[\"a\", \"b\"]", "cluster.linger=100ms"];
+    let world = World::start(Kind::Cluster, &["a", "b", "c"], &sandbox, &served).await;
+    let [a, b, c] = &world.nodes[..] else { panic!("there are three") };
+    let id = |key: &str| EntityId::parse(&format!("order/{key}")).unwrap();
+    let held = |node: &'static str| {
+        let world = &world;
+        async move { shards_of(world, node).await }
+    };
+    let spread = async {
+        while world.shares().await.len() < 3 || !holds_all(&held("b").await, "b") {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, spread).await.expect("b takes what is its own");
+    // An order that there is not rejects a cancellation, and the rejection is journaled: 409.
+    let cancel = |node, key: &'static str| cancel(node, id(key));
+    for node in [a, b, c] {
+        assert_eq!(cancel(node, "@b:1").await, 409, "it is passed on to b\n{}", world.told());
+        assert_eq!(cancel(node, "@nowhere:1").await, 422);
+    }
+    b.kill().await;
+    let others = async {
+        while cancel(c, "@a:1").await != 409 || !held("b").await.is_empty() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, others).await.expect("a and c go on");
+    for node in [a, c] {
+        assert_eq!(cancel(node, "@b:2").await, 503, "nobody else may have it");
+    }
+    for node in ["a", "c"] {
+        let shards = held(node).await;
+        let (first, last) = region_shards("b");
+        assert!(
+            !shards.iter().any(|&shard| (u64::from(first)..=u64::from(last)).contains(&shard)),
+            "{shards:?}"
+        );
+    }
+    assert_eq!(c.terminate().await, Some(0), "{}", c.log());
+    c.start().await;
+    let ready = world.balancer.until(|ready| ready.contains(&c.listen));
+    let ready = tokio::time::timeout(Duration::from_secs(30), ready).await;
+    assert!(ready.is_ok(), "a region that is away keeps no node elsewhere from starting\n{}", world.told());
+    b.start().await;
+    let back = async {
+        while cancel(c, "@b:2").await != 409 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, back).await.expect("b is there again");
+}
+
+/// Whether all shards of a region are among `shards`.
+fn holds_all(shards: &[u64], region: &str) -> bool {
+    let (first, last) = region_shards(region);
+    (first..=last).all(|shard| shards.contains(&u64::from(shard)))
+}
+
+/// The status that a command gets that was not sent before.
+async fn cancel(node: &Node, entity: EntityId) -> u16 {
+    let command =
+        json!({"entity": entity.to_string(), "command": "order.cancel", "data": {"reason": "test"}});
+    node.tell("/v1/commands", &command).await.map_or_else(|status| status, |_answer| 200)
 }
 
 async fn until_paused(node: &Node) {

@@ -122,7 +122,7 @@ pub enum Error {
 struct Progress {
     /// When the store was last asked, with an answer, who holds what.
     seen: Option<Instant>,
-    /// Whether all shards were held at some time since the start.
+    /// Whether all shards were held at some time since the start, but for those of a region of which no node is up.
     complete: bool,
     /// Shards on their way from here.
     moving: usize,

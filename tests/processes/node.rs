@@ -125,7 +125,9 @@ impl Node {
 
     /// What the API answers to a request with a body; its status where it is none of success.
     pub(crate) async fn tell(&self, path: &str, body: &Value) -> Result<Value, u16> {
-        let asked = self.http.post(format!("http://{}{path}", self.listen)).json(body).send().await;
+        let asked = self.http.post(format!("http://{}{path}", self.listen)).json(body);
+        // Of commands: one for each entity.
+        let asked = asked.header("idempotency-key", body["entity"].as_str().unwrap_or("none")).send().await;
         let response = asked.map_err(|_no_answer| 0_u16)?;
         let status = response.status();
         if status.is_success() { Ok(response.json().await.unwrap()) } else { Err(status.as_u16()) }

@@ -41,7 +41,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Nodes `a`, `b` and so on, all ready.
+    /// Nodes `a`, `b` and so on, all ready, each in a region of its own name.
     pub(crate) async fn start(kind: Kind, names: &[&str], sandbox: &Sandbox, more: &[&str]) -> Self {
         let redis = Server::start();
         let mut settings =
@@ -58,6 +58,7 @@ impl World {
                     settings.push(format!("cluster.listen={listen}"));
                     settings.push(format!("cluster.seeds={seeds:?}"));
                     settings.push("cluster.keys=env:GOSSIP_KEYS".to_owned());
+                    settings.push(format!("cluster.region={name}"));
                 }
                 Node::new(name, sandbox, &settings)
             })

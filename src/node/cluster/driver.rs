@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use syncline_actors::id::{NodeId, ShardId};
 use syncline_actors::placement::planner::{Move, Orders, Owned, Plan, Planner, Release, View};
-use syncline_actors::placement::{Candidate, Region, Zone};
+use syncline_actors::placement::{Candidate, Error as Unplaced, Region, Zone};
 use syncline_actors::time::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -129,12 +129,8 @@ impl Driver {
         match self.means.journal.holdings().await {
             Ok(holdings) => {
                 self.means.table.read(&holdings, began);
-                let placed = holdings.iter().filter(|holding| holder(holding).is_some()).count();
                 self.holdings = holdings;
-                self.progress.send_modify(|progress| {
-                    progress.seen = Some(began);
-                    progress.complete |= placed == self.holdings.len();
-                });
+                self.progress.send_modify(|progress| progress.seen = Some(began));
             }
             Err(error) => tracing::warn!(%error, "who holds which shards is not known now"),
         }
@@ -162,7 +158,12 @@ impl Driver {
         let draining = members.get(self.means.host.node()).is_some_and(|own| own.card.draining);
         self.release(&plan, &members);
         let settled = draining && plan.releases.is_empty() && self.moving.is_empty();
+        // A region that is away keeps no node elsewhere from working.
+        let barred = |shard: &ShardId| matches!(plan.unplaced.get(shard), Some(Unplaced::NoNodeOf(_)));
+        let complete = !self.holdings.is_empty()
+            && self.holdings.iter().all(|holding| holder(holding).is_some() || barred(&holding.shard));
         self.progress.send_modify(|progress| {
+            progress.complete |= complete;
             progress.moving = self.moving.len();
             progress.drained = settled;
             progress.unplaced = plan.unplaced.clone();
