@@ -31,6 +31,7 @@ use syncline_actors::envelope::{Envelope, OutcomeClass};
 use syncline_actors::id::{EffectId, EntityId, Epoch, ShardId};
 use syncline_actors::outbox::OutboxRow;
 use syncline_actors::time::Timestamp;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::clock::SharedClock;
@@ -177,6 +178,30 @@ pub(crate) struct Ownership {
     epochs: Epochs,
     clock: SharedClock,
     since: Mutex<BTreeMap<ShardId, (Epoch, Timestamp)>>,
+    /// Shards about to go, and under which epoch: no further call starts for them.
+    leaving: Mutex<BTreeMap<ShardId, Epoch>>,
+    /// Calls under way and outcomes on their way to their entities, by shard.
+    busy: watch::Sender<BTreeMap<ShardId, usize>>,
+}
+
+/// A call under way, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Busy {
+    ownership: Arc<Ownership>,
+    shard: ShardId,
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.ownership.busy.send_modify(|busy| {
+            if let Some(count) = busy.get_mut(&self.shard) {
+                *count -= 1;
+                if *count == 0 {
+                    busy.remove(&self.shard);
+                }
+            }
+        });
+    }
 }
 
 impl fmt::Debug for Ownership {
@@ -187,7 +212,8 @@ impl fmt::Debug for Ownership {
 
 impl Ownership {
     fn new(epochs: Epochs, clock: SharedClock) -> Self {
-        let ownership = Self { epochs, clock, since: Mutex::default() };
+        let busy = watch::Sender::new(BTreeMap::new());
+        let ownership = Self { epochs, clock, since: Mutex::default(), leaving: Mutex::default(), busy };
         for shard in ShardId::all() {
             ownership.epoch(shard);
         }
@@ -202,6 +228,24 @@ impl Ownership {
             *known = (epoch, self.clock.now());
         }
         Some(epoch)
+    }
+
+    /// Whether a call may start for the shard: it is ours and not about to go.
+    fn starts(&self, shard: ShardId) -> bool {
+        let leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner).get(&shard).copied();
+        self.epoch(shard).is_some_and(|epoch| leaving != Some(epoch))
+    }
+
+    /// Starts no further call for `shard`, and waits for those under way and their outcomes.
+    async fn leave(&self, shard: ShardId) {
+        let Some(epoch) = self.epoch(shard) else { return };
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner).insert(shard, epoch);
+        let _ = self.busy.subscribe().wait_for(|busy| !busy.contains_key(&shard)).await;
+    }
+
+    fn enter(self: &Arc<Self>, shard: ShardId) -> Busy {
+        self.busy.send_modify(|busy| *busy.entry(shard).or_default() += 1);
+        Busy { ownership: self.clone(), shard }
     }
 
     /// Whether the effect may have been in the hands of an owner before us.
@@ -234,6 +278,7 @@ pub struct Delivery {
     lanes: BTreeMap<Arc<str>, (Arc<Site>, Arc<Door>)>,
     tasks: Mutex<JoinSet<()>>,
     journal: SharedJournal,
+    ownership: Arc<Ownership>,
 }
 
 impl Delivery {
@@ -279,7 +324,7 @@ impl Delivery {
             tasks.spawn(supervise(site.clone(), door.clone()));
             lanes.insert(name, (site, door));
         }
-        Ok(Self { lanes, tasks: Mutex::new(tasks), journal: outside.journal.clone() })
+        Ok(Self { lanes, tasks: Mutex::new(tasks), journal: outside.journal.clone(), ownership })
     }
 
     /// Has every connector look into the store now: there is work that nobody has told of.
@@ -351,6 +396,12 @@ impl Delivery {
             }
         };
         self.lanes.iter().map(of).collect()
+    }
+
+    /// A shard is about to go to another node: starts no further call for it under this epoch, and waits, at most `within`, for those
+    /// under way and their outcomes. What is not done by then is asked about, or sent again under the same key, by its next holder.
+    pub async fn leave(&self, shard: ShardId, within: Duration) {
+        let _ = tokio::time::timeout(within, self.ownership.leave(shard)).await;
     }
 
     /// Starts no further call, and waits for those under way and their outcomes. False when some were not done `within`: they are

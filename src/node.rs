@@ -54,6 +54,9 @@ pub use store::Directory;
 /// How long an `Idempotency-Key` and the id of an event are remembered. Published in the documentation of the API.
 const API_IDS_FOR: Duration = Duration::from_hours(7 * 24);
 
+/// How long a shard that is about to go waits for its calls under way. What takes longer is asked about by its next holder.
+const CALLS_END_WITHIN: Duration = Duration::from_secs(2);
+
 /// Why a node cannot start. Nothing was acknowledged.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -237,6 +240,7 @@ impl Node {
             clock: &clock,
             directory: directory.as_ref(),
             gained,
+            leaving: switchboard.leaving(),
             orders: desk.of_placement(),
             regions: regions.clone(),
             seed,
@@ -487,6 +491,19 @@ struct Switchboard {
 }
 
 impl Switchboard {
+    /// Lets the calls of a shard end that is about to go.
+    fn leaving(self: &Arc<Self>) -> cluster::Leaving {
+        let switchboard = self.clone();
+        Arc::new(move |shard| {
+            let delivery = switchboard.delivery.get().cloned();
+            Box::pin(async move {
+                if let Some(delivery) = delivery {
+                    delivery.leave(shard, CALLS_END_WITHIN).await;
+                }
+            })
+        })
+    }
+
     /// Has everyone look into the store: shards were taken, and what waits there is not known yet.
     fn look(&self) {
         if let Some(delivery) = self.delivery.get() {

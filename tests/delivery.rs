@@ -685,6 +685,25 @@ async fn a_breaker_that_one_node_opens_and_a_throttle_that_one_is_told_hold_for_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_shard_that_is_about_to_go_waits_for_its_calls_and_starts_none() {
+    let world = World::running(&[&erp()]).await;
+    world.vendor.behave(|_| (ms(1_000), answer(200, "{}")));
+    world.emit("SO-1", PUT).await;
+    world.vendor.called(1).await;
+    let shard = world::entity("SO-1").shard();
+    let began = world.now();
+    world.delivery().leave(shard, ms(5_000)).await;
+    assert!((900..1_100).contains(&(world.now() - began)), "the call has ended, and not more was waited for");
+    assert_eq!(world.outcomes_now(), 1, "and its outcome is on record");
+    world.emit("SO-1", PUT).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    assert_eq!(world.vendor.calls().len(), 1, "the next holder makes the next call");
+    let began = world.now();
+    world.delivery().leave(shard, ms(5_000)).await;
+    assert_eq!(world.now(), began, "nothing is under way");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_dead_connector_does_not_slow_another() {
     async fn time_of_crm(erp_dead: bool) -> i64 {
         let crm = erp().replace("connector: erp", "connector: crm");

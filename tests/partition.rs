@@ -61,7 +61,9 @@ impl What {
     /// What is cut at each node, when it happens to node `n`.
     fn cuts(self, lab: &Lab, n: u8) -> Vec<(u8, Vec<Cut>)> {
         let both = |address| [Cut::In(Some(address)), Cut::Out(Some(address))];
-        let peers = |n: u8| (0..3).filter(move |other| *other != n).flat_map(|other| both(lab.address(other))).collect();
+        let peers = |n: u8| {
+            (0..3).filter(move |other| *other != n).flat_map(|other| both(lab.address(other))).collect()
+        };
         match self {
             Self::Alone => vec![(n, vec![Cut::In(None), Cut::Out(None)])],
             Self::Deaf => vec![(n, vec![Cut::In(None)])],

@@ -110,7 +110,9 @@ impl Cluster {
             }
             Self::Drain { name: node, wait, reason, to } => (ClusterOrder::Drain { node, reason }, wait, to),
             Self::Undrain { name: node, reason, to } => (ClusterOrder::Undrain { node, reason }, None, to),
-            Self::Move { shard, name: node, reason, to } => (ClusterOrder::Move { shard, node, reason }, None, to),
+            Self::Move { shard, name: node, reason, to } => {
+                (ClusterOrder::Move { shard, node, reason }, None, to)
+            }
             Self::Unpin { shard, reason, to } => (ClusterOrder::Unpin { shard, reason }, None, to),
             Self::Pause { reason, to } => (ClusterOrder::Pause { reason }, None, to),
             Self::Resume { reason, to } => (ClusterOrder::Resume { reason }, None, to),

@@ -17,7 +17,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use super::attempt::{Ended, Key, Report, Site, Step, Work};
 use super::budget::{Budget, Closed};
-use super::{Breakers, MailboxError, Outside};
+use super::{Breakers, Busy, MailboxError, Outside};
 use crate::journal::share::Share;
 
 /// Effects in hand that wait for their turn. What exceeds it waits in the store.
@@ -144,6 +144,8 @@ pub(super) struct Lane {
     doubtful: BTreeSet<Key>,
     /// Which effect a task is about, so that one that panicked is not kept in hand for ever.
     tasks: BTreeMap<tokio::task::Id, Key>,
+    /// Effects that are running or settling: their shards do not go yet.
+    busy: BTreeMap<Key, Busy>,
     budget: Budget,
     /// What is asked of the store about the budget, and when that was.
     asking: JoinSet<(Timestamp, Result<Share, crate::journal::Error>)>,
@@ -171,6 +173,7 @@ impl Lane {
             settling: JoinSet::new(),
             doubtful: BTreeSet::new(),
             tasks: BTreeMap::new(),
+            busy: BTreeMap::new(),
             held_until: now,
             more: true,
             page_at: now,
@@ -295,7 +298,7 @@ impl Lane {
     /// Takes an effect in hand. What needs no call ends at once, even while no call may start.
     fn admit(&mut self, mut work: Work) {
         work.row.progress.uncertain |= self.doubtful.contains(&work.key());
-        if self.is_draining() || self.site.ownership.epoch(work.row.entity.shard()).is_none() {
+        if self.is_draining() || !self.site.ownership.starts(work.row.entity.shard()) {
             self.known.remove(&work.key());
             return;
         }
@@ -376,6 +379,10 @@ impl Lane {
                 return;
             }
             let Some(work) = self.ready.pop_front() else { return };
+            if !self.site.ownership.starts(work.row.entity.shard()) {
+                self.known.remove(&work.key());
+                continue;
+            }
             let step = match self.site.plan(&work.row, now) {
                 Step::Settle(outcome) => {
                     self.settle(work.row, outcome);
@@ -411,6 +418,7 @@ impl Lane {
     fn launch(&mut self, work: Work, step: &Step, now: Timestamp) {
         self.budget.started(now);
         let key = work.key();
+        self.busy.insert(key.clone(), self.site.ownership.enter(key.0.shard()));
         self.known.insert(key.clone(), Place::Running { called_off: work.row.progress.called_off });
         let site = self.site.clone();
         let probes = matches!(step, Step::Probe);
@@ -506,10 +514,18 @@ impl Lane {
             Ended::StoreDown(why) => {
                 self.known.remove(&key);
                 if asked {
-                    self.doubtful.insert(key);
+                    self.doubtful.insert(key.clone());
                 }
                 self.store_down(&why);
             }
+        }
+        self.rest(&key);
+    }
+
+    /// Lets the shard of an effect go that is neither running nor settling any more.
+    fn rest(&mut self, key: &Key) {
+        if !matches!(self.known.get(key), Some(Place::Running { .. } | Place::Settling)) {
+            self.busy.remove(key);
         }
     }
 
@@ -554,6 +570,7 @@ impl Lane {
         if let Some(key) = self.tasks.remove(&id) {
             self.known.remove(&key);
             self.doubtful.remove(&key);
+            self.rest(&key);
             self.unpark(&key.0);
         }
     }
@@ -562,6 +579,7 @@ impl Lane {
         tracing::error!(connector = %self.site.contract.name, %error, "an attempt panicked; the store still has its effect");
         if let Some(key) = self.tasks.remove(&error.id()) {
             self.known.remove(&key);
+            self.rest(&key);
             self.doubtful.insert(key);
         }
         self.budget.abandoned();

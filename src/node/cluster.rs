@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use syncline_actors::id::{NodeId, ShardId};
 use syncline_actors::placement::planner::{self, Orders, Planner};
 use syncline_actors::placement::{Error as Unplaced, Regions};
@@ -91,6 +92,8 @@ pub struct Means {
     pub clock: SharedClock,
     /// Is told that shards were taken.
     pub gained: Gained,
+    /// Is told that a shard is about to go, and says when what it does for it has ended.
+    pub leaving: Leaving,
     /// What operators want of placement.
     pub orders: watch::Receiver<Arc<Orders>>,
     /// Chance, different in each process.
@@ -105,6 +108,9 @@ impl std::fmt::Debug for Means {
 
 /// Is told that shards were taken: what waits there is not known yet.
 pub type Gained = Arc<dyn Fn() + Send + Sync>;
+
+/// Is told that a shard is about to go.
+pub type Leaving = Arc<dyn Fn(ShardId) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// Why a node cannot be part of a cluster. Nothing was started.
 #[derive(Debug, thiserror::Error)]
@@ -192,6 +198,7 @@ impl Cluster {
             transport: transport.clone(),
             table,
             gained: means.gained,
+            leaving: means.leaving,
             orders: means.orders,
             drain_for: config.drain_for,
         };

@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use syncline_actors::placement::{Regions, planner};
 use tokio::sync::watch;
 
-use super::cluster::{Cluster, Config, Gained, Means};
+use super::cluster::{Cluster, Config, Gained, Leaving, Means};
 use super::shards::{self, Shards};
 use super::{Directory, Error};
 use crate::clock::SharedClock;
@@ -29,6 +29,7 @@ pub(super) struct Joining<'a> {
     pub(super) clock: &'a SharedClock,
     pub(super) directory: Option<&'a Directory>,
     pub(super) gained: Gained,
+    pub(super) leaving: Leaving,
     pub(super) orders: watch::Receiver<Arc<planner::Orders>>,
     pub(super) regions: Arc<Regions>,
     pub(super) seed: u64,
@@ -58,6 +59,7 @@ impl Joining<'_> {
             network: Arc::new(Tcp),
             clock: self.clock.clone(),
             gained: self.gained,
+            leaving: self.leaving,
             orders: self.orders,
             seed: self.seed,
         };

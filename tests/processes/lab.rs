@@ -23,7 +23,8 @@ pub(crate) struct Lab {
 }
 
 fn run(words: &[&str]) -> Result<(), String> {
-    let done = Command::new(words[0]).args(&words[1..]).output().map_err(|error| format!("{words:?}: {error}"))?;
+    let done =
+        Command::new(words[0]).args(&words[1..]).output().map_err(|error| format!("{words:?}: {error}"))?;
     let told = String::from_utf8_lossy(&done.stderr).trim().to_owned();
     if done.status.success() { Ok(()) } else { Err(format!("{words:?}: {told}")) }
 }
@@ -100,9 +101,11 @@ impl Lab {
         let space = self.space(n);
         let inside = ["ip", "netns", "exec", &space, "socat"];
         let outside = ["socat"];
-        let (entry, exit): (&[&str], &[&str]) = if outwards { (&inside, &outside) } else { (&outside, &inside) };
+        let (entry, exit): (&[&str], &[&str]) =
+            if outwards { (&inside, &outside) } else { (&outside, &inside) };
         for (program, a, b) in [(exit, &here, &there), (entry, &from, &to)] {
-            let relay = Command::new(program[0]).args(&program[1..]).args([a, b]).stderr(Stdio::null()).spawn();
+            let relay =
+                Command::new(program[0]).args(&program[1..]).args([a, b]).stderr(Stdio::null()).spawn();
             self.relays.push(relay.expect("socat is there"));
         }
     }
@@ -113,7 +116,14 @@ impl Lab {
         let nft = |words: &[&str]| run(&[&["ip", "netns", "exec", &space, "nft"], words].concat());
         nft(&["add", "table", "inet", "cut"])?;
         for hook in ["input", "output"] {
-            nft(&["add", "chain", "inet", "cut", hook, &format!("{{ type filter hook {hook} priority 0 ; }}")])?;
+            nft(&[
+                "add",
+                "chain",
+                "inet",
+                "cut",
+                hook,
+                &format!("{{ type filter hook {hook} priority 0 ; }}"),
+            ])?;
         }
         for cut in cuts {
             match cut {
@@ -138,7 +148,13 @@ impl Lab {
     /// Certificates of the nodes, in a directory.
     pub(crate) fn certificates(&self, names: &[&str]) -> &Path {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/certificates.sh");
-        let made = Command::new("sh").arg(script).arg(self.directory.path()).arg("syncline").args(names).output().unwrap();
+        let made = Command::new("sh")
+            .arg(script)
+            .arg(self.directory.path())
+            .arg("syncline")
+            .args(names)
+            .output()
+            .unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         self.directory.path()
     }

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use super::answers::Take;
 use super::table::Table;
 use super::wire::{Ask, Told};
-use super::{Gained, Progress};
+use super::{Gained, Leaving, Progress};
 use crate::gossip::{Gossip, Member, Members};
 use crate::host::Host;
 use crate::journal::{Grant, Holding, SharedJournal};
@@ -52,6 +52,7 @@ pub(super) struct Means {
     pub(super) transport: Transport,
     pub(super) table: Arc<Table>,
     pub(super) gained: Gained,
+    pub(super) leaving: Leaving,
     pub(super) orders: watch::Receiver<Arc<Orders>>,
     /// Time for what is in flight in a shard that is let go of.
     pub(super) drain_for: Duration,
@@ -249,6 +250,7 @@ impl Driver {
 /// Lets go of a shard and has the next holder take it at once.
 async fn let_go(means: Means, grant: Grant, taker: Option<Peer>) -> ShardId {
     let Grant { shard, epoch } = grant;
+    (means.leaving)(shard).await;
     let in_time = means.host.hand_over(shard, means.drain_for).await;
     telemetry::shards_moved("given", 1);
     let taken = match &taker {
