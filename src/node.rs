@@ -259,10 +259,7 @@ impl Node {
             sources: integration.sources.into_values().collect(),
             schemas: integration.schemas,
             mailbox: mailbox.clone(),
-            admit: Arc::new({
-                let guard = guard.clone();
-                move |headers| guard.check(headers, Role::Operator)
-            }),
+            admit: admit(guard.clone()),
             clock: clock.clone(),
             limits: ingress_limits(settings),
         };
@@ -427,6 +424,11 @@ fn guard(settings: &Settings) -> Result<Guard, Error> {
         Err(error) => Err(Error::Token { name: token.name.clone(), error }),
     };
     Ok(Guard::new(settings.auth.tokens.iter().map(resolve).collect::<Result<_, _>>()?))
+}
+
+/// Commands and events are for operators.
+fn admit(guard: Guard) -> ingress::Admit {
+    Arc::new(move |headers| guard.check(headers, Role::Operator))
 }
 
 /// Whether no other node may have the store open.
