@@ -24,20 +24,28 @@ use tokio::time::Instant;
 
 #[path = "processes/balancer.rs"]
 mod balancer;
+#[path = "processes/checker.rs"]
+mod checker;
+#[path = "processes/history.rs"]
+mod history;
 #[path = "processes/node.rs"]
-#[expect(dead_code, reason = "only tests/partition.rs has networks")]
 mod node;
+#[path = "processes/promotion.rs"]
+mod promotion;
 #[path = "redis/server.rs"]
-#[expect(dead_code, reason = "tests/redis.rs promotes servers; here they only die")]
+#[expect(dead_code, reason = "tests/redis.rs says more to servers")]
 mod server;
+#[path = "processes/store.rs"]
+mod store;
 #[path = "processes/world.rs"]
 mod world;
 
+use history::{Client, Load, What as Message};
 use node::{Node, PATIENCE};
-use world::{Kind, World, all_ends_well, emitter, knob, orders, sandbox, send_all};
+use store::Store;
+use world::{Kind, World, all_ends_well, knob, orders, sandbox};
 
-/// Faults, and orders between two of them.
-const ROUNDS: u64 = 8;
+/// Orders between two faults, at most.
 const ORDERS_EACH: u64 = 12;
 
 /// After a fault all shards must be served again by then.
@@ -51,15 +59,19 @@ enum What {
     Pause,
     /// It is asked to end, as in a rolling restart.
     Restart,
-    /// Redis is killed, and started again.
+    /// A Redis server, the only one or one of the masters, is killed, and started again.
     KillStore,
+    /// The primary is killed, and its replica takes over; then the former primary comes back as a replica.
+    Promote,
 }
+
+const ALL: [What; 4] = [What::Kill, What::Pause, What::Restart, What::KillStore];
 
 /// Does it to `node`, and returns how long it took until every shard was served again.
 async fn fault(world: &World, what: What, node: &Node) -> Duration {
     let names: Vec<_> = world.nodes.iter().map(|node| &*node.name).collect();
     let others: Vec<_> = names.iter().copied().filter(|name| *name != node.name).collect();
-    let began = Instant::now();
+    let mut began = Instant::now();
     match what {
         What::Kill => {
             node.kill().await;
@@ -77,14 +89,26 @@ async fn fault(world: &World, what: What, node: &Node) -> Duration {
         }
         What::Restart => {
             let ended = node.terminate().await;
-            assert_eq!(ended, Some(0), "{}", node.log());
+            say(&format!("  ended after {} ms", began.elapsed().as_millis()));
+            assert_eq!(ended, Some(0), "{}", world.told());
+            // Until it has ended all is served: it hands over what it has.
+            began = Instant::now();
             node.start().await;
         }
         What::KillStore => {
-            let mut redis = world.redis.lock().await;
-            redis.kill();
+            let mut store = world.store.lock().await;
+            let server = store.servers.last_mut().unwrap();
+            server.kill();
             world.balancer.until(Vec::is_empty).await;
-            redis.restart();
+            server.restart();
+        }
+        What::Promote => {
+            let mut store = world.store.lock().await;
+            store.promote();
+            world.balancer.until(Vec::is_empty).await;
+            store.bring_back();
+            say(&format!("  a replica again after {} ms", began.elapsed().as_millis()));
+            began = Instant::now();
         }
     }
     world.until_served_by(&names).await;
@@ -98,22 +122,20 @@ fn say(text: &str) {
 }
 
 /// Orders come in while one fault follows another.
-async fn under_load(kind: Kind, names: &[&str]) {
+async fn under_load(store: Store, kind: Kind, names: &[&str], faults: &[What]) {
     let seed = knob("CLUSTER_SEED", SystemClock.now().0.unsigned_abs());
-    let rounds = knob("CLUSTER_ROUNDS", ROUNDS);
+    let rounds = knob("CLUSTER_ROUNDS", faults.len() as u64);
     say(&format!("CLUSTER_SEED={seed}"));
     let mut rng = StdRng::seed_from_u64(seed);
     let sandbox = sandbox(seed).await;
-    let world = World::start(kind, names, &sandbox, &["cluster.linger=100ms"]).await;
-    let orders = orders(rounds * ORDERS_EACH);
-    let acked = watch::Sender::new(0);
-    let faults = async {
+    let world = World::on(store, kind, names, &sandbox, &["cluster.linger=100ms"]).await;
+    let client = Client::new(&world.balancer.url());
+    let load = Load::new();
+    let failing = async {
         for round in 0..rounds {
-            let enough = rng.random_range(round * ORDERS_EACH..(round + 1) * ORDERS_EACH);
-            acked.subscribe().wait_for(|count| *count >= enough).await.unwrap();
+            load.more(rng.random_range(1..=ORDERS_EACH)).await;
             tokio::time::sleep(Duration::from_micros(rng.random_range(0..150_000))).await;
-            let all = [What::Kill, What::Pause, What::Restart, What::KillStore];
-            let what = all[usize::try_from(round).unwrap() % all.len()];
+            let what = faults[usize::try_from(round).unwrap() % faults.len()];
             world.balancer.until(|ready| !ready.is_empty()).await;
             let ready = world.balancer.ready();
             let working: Vec<_> = world.nodes.iter().filter(|node| ready.contains(&node.listen)).collect();
@@ -123,21 +145,35 @@ async fn under_load(kind: Kind, names: &[&str]) {
             say(&format!("  served after {} ms", took.as_millis()));
             assert!(took < TAKEOVER_MAX, "CLUSTER_SEED={seed}: {what:?}: {took:?}\n{}", world.told());
         }
+        load.end();
     };
-    let all = async { tokio::join!(send_all(&world, &orders, &acked), faults) };
+    let all = async { tokio::join!(client.send_orders(&load), failing) };
     let all = tokio::time::timeout(PATIENCE, all).await;
-    assert!(all.is_ok(), "CLUSTER_SEED={seed}: {} are acknowledged\n{}", *acked.borrow(), world.told());
-    all_ends_well(seed, &sandbox, &world, &orders).await;
+    let (orders, ()) = all.unwrap_or_else(|_elapsed| {
+        panic!("CLUSTER_SEED={seed}: {} are acknowledged\n{}", load.acked(), world.told())
+    });
+    all_ends_well(seed, &sandbox, &world, &orders, &client.history()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_of_two_nodes_goes_on_whatever_happens_to_the_other_or_to_the_store() {
-    under_load(Kind::Standby, &["a", "b"]).await;
+    under_load(Store::single(), Kind::Standby, &["a", "b"], &ALL).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_nodes_share_the_work_and_go_on_whatever_happens_to_one_of_them_or_to_the_store() {
-    under_load(Kind::Cluster, &["a", "b", "c"]).await;
+    under_load(Store::single(), Kind::Cluster, &["a", "b", "c"], &ALL).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_nodes_on_a_redis_cluster_go_on_whatever_happens_to_one_of_them_or_to_one_of_its_masters() {
+    under_load(Store::cluster(), Kind::Cluster, &["a", "b", "c"], &ALL).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_primary_and_replica_have_acknowledged_survives_the_promotion_of_either() {
+    let faults = [What::Promote, What::Kill, What::Promote];
+    under_load(Store::group("redis-replicated"), Kind::Cluster, &["a", "b", "c"], &faults).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -148,15 +184,14 @@ async fn a_rolling_restart_of_three_nodes_fails_no_request() {
     let world = World::start(Kind::Cluster, &names, &sandbox, &["cluster.linger=1s"]).await;
     let (stop, stopped) = watch::channel(false);
     let orders = orders(100_000);
-    let emitter = emitter(&world.balancer.url());
+    let client = Client::new(&world.balancer.url());
     // Each request is sent once: what is not answered 200 has failed.
     let send = async |order: &Opportunity| {
         if *stopped.borrow() {
             return false;
         }
-        let body = order.confirmed(SystemClock.now());
-        let answer = emitter.send("crm", &body, &order.message_id("confirmed")).await;
-        assert!(matches!(answer, Ok(200)), "{}: {answer:?}\n{}", order.order_number(), world.told());
+        let answer = client.send(order, Message::Confirmed).await;
+        assert_eq!(answer, Some(200), "{}\n{}", order.order_number(), world.told());
         true
     };
     let sending = async {
@@ -177,7 +212,7 @@ async fn a_rolling_restart_of_three_nodes_fails_no_request() {
     let (sent, ()) = both.unwrap_or_else(|_elapsed| panic!("it takes too long\n{}", world.told()));
     eprintln!("{sent} requests, none failed");
     assert!(sent > 50, "{sent} requests are no load");
-    all_ends_well(seed, &sandbox, &world, &orders[..sent]).await;
+    all_ends_well(seed, &sandbox, &world, &orders[..sent], &client.history()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,6 +13,7 @@ mod preflight;
 #[path = "redis/restart.rs"]
 mod restart;
 #[path = "redis/server.rs"]
+#[expect(dead_code, reason = "tests/cluster.rs brings servers back")]
 mod server;
 #[path = "redis/share.rs"]
 mod share;

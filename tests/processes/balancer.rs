@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use rustls::pki_types::ServerName;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio_rustls::TlsConnector;
 
 /// Between two looks at a node.
 const EVERY: Duration = Duration::from_millis(25);
@@ -20,12 +22,18 @@ pub(crate) struct Balancer {
 }
 
 impl Balancer {
-    pub(crate) async fn start(nodes: Vec<SocketAddr>) -> Self {
+    /// Over these nodes. Where `tls` is given it speaks TLS with them, and plain HTTP with its clients.
+    pub(crate) async fn start(
+        nodes: Vec<SocketAddr>,
+        http: reqwest::Client,
+        tls: Option<TlsConnector>,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (looked, ready) = watch::channel(Vec::new());
-        tokio::spawn(look(nodes, looked));
-        tokio::spawn(pass_on(listener, ready.clone()));
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        tokio::spawn(look(nodes, scheme, http, looked));
+        tokio::spawn(pass_on(listener, ready.clone(), tls));
         Self { address, ready }
     }
 
@@ -44,12 +52,15 @@ impl Balancer {
     }
 }
 
-async fn look(nodes: Vec<SocketAddr>, looked: watch::Sender<Vec<SocketAddr>>) {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let http = reqwest::Client::builder().timeout(PATIENCE).build().unwrap();
+async fn look(
+    nodes: Vec<SocketAddr>,
+    scheme: &str,
+    http: reqwest::Client,
+    looked: watch::Sender<Vec<SocketAddr>>,
+) {
     loop {
         let ask = |node: SocketAddr| {
-            let asked = http.get(format!("http://{node}/readyz")).send();
+            let asked = http.get(format!("{scheme}://{node}/readyz")).timeout(PATIENCE).send();
             async move { asked.await.is_ok_and(|answer| answer.status().is_success()).then_some(node) }
         };
         let ready: Vec<_> = futures::future::join_all(nodes.iter().map(|node| ask(*node)))
@@ -70,15 +81,25 @@ async fn look(nodes: Vec<SocketAddr>, looked: watch::Sender<Vec<SocketAddr>>) {
 }
 
 /// Each connection goes to the next node in turn; with none ready it is closed, as a balancer does.
-async fn pass_on(listener: TcpListener, ready: watch::Receiver<Vec<SocketAddr>>) {
+async fn pass_on(listener: TcpListener, ready: watch::Receiver<Vec<SocketAddr>>, tls: Option<TlsConnector>) {
     for turn in 0.. {
-        let Ok((mut client, _)) = listener.accept().await else { return };
+        let Ok((client, _)) = listener.accept().await else { return };
         let nodes = ready.borrow().clone();
         let Some(&node) = nodes.get(turn % nodes.len().max(1)) else { continue };
-        tokio::spawn(async move {
-            if let Ok(mut server) = TcpStream::connect(node).await {
-                let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
-            }
-        });
+        tokio::spawn(join(client, node, tls.clone()));
     }
+}
+
+/// Passes on what one says to the other until one of them has said all. A node that does not let itself be spoken with looks to the
+/// client like a connection that was closed.
+async fn join(mut client: TcpStream, node: SocketAddr, tls: Option<TlsConnector>) -> std::io::Result<()> {
+    let mut server = TcpStream::connect(node).await?;
+    match tls {
+        None => tokio::io::copy_bidirectional(&mut client, &mut server).await?,
+        Some(tls) => {
+            let mut server = tls.connect(ServerName::from(node.ip()), server).await?;
+            tokio::io::copy_bidirectional(&mut client, &mut server).await?
+        }
+    };
+    Ok(())
 }

@@ -12,31 +12,60 @@ use tokio::sync::Mutex;
 pub(crate) const CRM: &str = "whsec_ZGVtby1vZi1zeW5jbGluZS1jcm0tc2VuZGVyLXNlY3JldA==";
 pub(crate) const WAREHOUSE: &str = "whsec_ZGVtby1vZi1zeW5jbGluZS13YXJlaG91c2Utc2VjcmV0";
 
+/// For a node that asks for one: `auth.tokens=[{name="test", role="admin", token="env:SYNCLINE_TOKEN"}]`.
+pub(crate) const TOKEN: &str = "only-the-test-knows-this-token";
+
 /// 32 bytes in base64.
 const GOSSIP: &str = "c3luY2xpbmUgdGVzdHMgc3BlYWsgYW1vbmcgdGhlbSE=";
 
 /// For anything that must happen at all.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
+/// Where a node runs, and how it is asked.
+#[derive(Debug)]
+pub(crate) struct Place {
+    /// What its command begins with.
+    pub(crate) before: Vec<String>,
+    /// Where its API is.
+    pub(crate) listen: SocketAddr,
+    /// `http` or `https`.
+    pub(crate) scheme: &'static str,
+    pub(crate) http: reqwest::Client,
+}
+
+impl Place {
+    /// On a port of this machine that is free now, for all lives of the node.
+    pub(crate) fn here() -> Self {
+        let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        Self { before: Vec::new(), listen, scheme: "http", http: client().build().unwrap() }
+    }
+}
+
+/// A client for nodes. One that is stopped takes the question and never answers.
+pub(crate) fn client() -> reqwest::ClientBuilder {
+    // A second installation fails, and the first one stays.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().timeout(Duration::from_secs(2))
+}
+
 /// A node in a process of its own, over all its lives.
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) name: String,
     pub(crate) listen: SocketAddr,
+    before: Vec<String>,
+    scheme: &'static str,
     directory: tempfile::TempDir,
     settings: Vec<String>,
     environment: Vec<(String, String)>,
-    /// The network that it runs in, if not in that of the test.
-    space: Option<String>,
     child: Mutex<Option<Child>>,
     http: reqwest::Client,
 }
 
 impl Node {
-    /// A node called `name` with these settings, which calls the sandbox. It does not run yet.
-    pub(crate) fn new(name: &str, sandbox: &Sandbox, settings: &[String]) -> Self {
-        // A port that is free now, for all lives of the node.
-        let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    /// A node called `name` at `place` with these settings, which calls the sandbox. It does not run yet.
+    pub(crate) fn new(name: &str, place: Place, sandbox: &Sandbox, settings: &[String]) -> Self {
+        let Place { before, listen, scheme, http } = place;
         let directory = tempfile::tempdir().unwrap();
         let own = [
             format!("node.name={name}"),
@@ -50,39 +79,27 @@ impl Node {
         environment.push(("SYNCLINE_CRM_SECRET".into(), CRM.into()));
         environment.push(("SYNCLINE_WAREHOUSE_SECRET".into(), WAREHOUSE.into()));
         environment.push(("GOSSIP_KEYS".into(), GOSSIP.into()));
-        // A second installation fails, and the first one stays.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        environment.push(("SYNCLINE_TOKEN".into(), TOKEN.into()));
         Self {
             name: name.to_owned(),
             listen,
+            before,
+            scheme,
             directory,
             settings: own.into_iter().chain(settings.iter().cloned()).collect(),
             environment,
-            space: None,
             child: Mutex::default(),
-            // A node that is stopped takes the question and never answers.
-            http: reqwest::Client::builder().timeout(Duration::from_secs(2)).build().unwrap(),
+            http,
         }
-    }
-
-    /// The same, in a network of its own.
-    pub(crate) fn within(self, space: String) -> Self {
-        Self { space: Some(space), ..self }
     }
 
     /// Starts the process. What it logs is in `node.log` of its directory.
     pub(crate) async fn start(&self) {
         let log = std::fs::File::options().create(true).append(true).open(self.log_path()).unwrap();
-        let program = env!("CARGO_BIN_EXE_syncline");
-        let mut command = match &self.space {
-            None => Command::new(program),
-            Some(space) => {
-                let mut command = Command::new("ip");
-                command.args(["netns", "exec", space, program]);
-                command
-            }
-        };
-        let child = command
+        let own = env!("CARGO_BIN_EXE_syncline").to_owned();
+        let words: Vec<_> = self.before.iter().chain([&own]).collect();
+        let child = Command::new(words[0])
+            .args(&words[1..])
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .arg("run")
             .args(self.settings.iter().flat_map(|setting| ["--set", setting]))
@@ -123,9 +140,18 @@ impl Node {
         assert!(sent.unwrap().success());
     }
 
+    fn url(&self, path: &str) -> String {
+        format!("{}://{}{path}", self.scheme, self.listen)
+    }
+
+    /// The status of what the API answers; none while nothing answers.
+    pub(crate) async fn status(&self, path: &str) -> Option<u16> {
+        Some(self.http.get(self.url(path)).send().await.ok()?.status().as_u16())
+    }
+
     /// What the API answers to a request with a body; its status where it is none of success.
     pub(crate) async fn tell(&self, path: &str, body: &Value) -> Result<Value, u16> {
-        let asked = self.http.post(format!("http://{}{path}", self.listen)).json(body);
+        let asked = self.http.post(self.url(path)).json(body);
         // Of commands: one for each entity.
         let asked = asked.header("idempotency-key", body["entity"].as_str().unwrap_or("none")).send().await;
         let response = asked.map_err(|_no_answer| 0_u16)?;
@@ -135,7 +161,7 @@ impl Node {
 
     /// What the API answers; none while nothing answers.
     pub(crate) async fn ask(&self, path: &str) -> Option<Value> {
-        let response = self.http.get(format!("http://{}{path}", self.listen)).send().await.ok()?;
+        let response = self.http.get(self.url(path)).send().await.ok()?;
         response.error_for_status().ok()?.json().await.ok()
     }
 }

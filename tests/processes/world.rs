@@ -1,28 +1,32 @@
 //! Nodes in processes of their own on one Redis, behind a balancer, with the sandbox's systems, and what must hold of them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::SecretString;
 use serde_json::Value;
-use syncline::clock::{Clock as _, SystemClock};
+use syncline::clock::SystemClock;
+use syncline::journal::SharedJournal;
+use syncline::journal::redis::Redis;
 use syncline::sandbox::opportunity::{Opportunity, Variant};
-use syncline::sandbox::{Emitter, Fault, Plan, Sandbox, SandboxConfig};
-use tokio::sync::watch;
+use syncline::sandbox::{Fault, Plan, Sandbox, SandboxConfig};
+use syncline_actors::id::{EntityId, SHARDS};
 use tokio::time::Instant;
 
 use crate::balancer::Balancer;
-use crate::node::{CRM, Node, PATIENCE, WAREHOUSE};
-use crate::server::Server;
-
-/// Orders that are sent at the same time.
-const AT_ONCE: usize = 8;
+use crate::checker;
+use crate::history::Asked;
+use crate::node::{Node, PATIENCE, Place, WAREHOUSE, client};
+use crate::store::Store;
 
 /// Settings of a lease that is as short as a slow machine allows.
 pub(crate) const LEASE: [&str; 3] =
     ["journal.lease.ttl=2s", "journal.lease.renew=300ms", "journal.lease.give_up=1200ms"];
+
+/// Questions about shards that are asked at the same time.
+const PROBES: usize = 24;
 
 /// How the nodes share the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,17 +39,26 @@ pub(crate) enum Kind {
 
 #[derive(Debug)]
 pub(crate) struct World {
-    pub(crate) redis: tokio::sync::Mutex<Server>,
+    pub(crate) store: tokio::sync::Mutex<Store>,
     pub(crate) nodes: Vec<Node>,
     pub(crate) balancer: Balancer,
 }
 
 impl World {
-    /// Nodes `a`, `b` and so on, all ready, each in a region of its own name.
+    /// Nodes `a`, `b` and so on, on one Redis, all ready, each in a region of its own name.
     pub(crate) async fn start(kind: Kind, names: &[&str], sandbox: &Sandbox, more: &[&str]) -> Self {
-        let redis = Server::start();
-        let mut settings =
-            vec!["journal.store=redis".to_owned(), format!("journal.redis.urls=[{:?}]", redis.url())];
+        Self::on(Store::single(), kind, names, sandbox, more).await
+    }
+
+    /// The same on `store`.
+    pub(crate) async fn on(
+        store: Store,
+        kind: Kind,
+        names: &[&str],
+        sandbox: &Sandbox,
+        more: &[&str],
+    ) -> Self {
+        let mut settings = store.settings();
         settings.extend(LEASE.iter().chain(more).map(|&setting| setting.to_owned()));
         let peers: Vec<_> = names.iter().map(|_| free()).collect();
         let nodes: Vec<_> = names
@@ -60,20 +73,25 @@ impl World {
                     settings.push("cluster.keys=env:GOSSIP_KEYS".to_owned());
                     settings.push(format!("cluster.region={name}"));
                 }
-                Node::new(name, sandbox, &settings)
+                Node::new(name, Place::here(), sandbox, &settings)
             })
             .collect();
-        for node in &nodes {
+        let addresses = nodes.iter().map(|node| node.listen).collect();
+        let balancer = Balancer::start(addresses, client().build().unwrap(), None).await;
+        let working = if kind == Kind::Cluster { nodes.len() } else { 1 };
+        let world = Self { store: store.into(), nodes, balancer };
+        world.begin(sandbox, working).await;
+        world
+    }
+
+    /// Starts the nodes, and waits until so many are ready.
+    pub(crate) async fn begin(&self, sandbox: &Sandbox, working: usize) {
+        for node in &self.nodes {
             node.start().await;
         }
-        let balancer = Balancer::start(nodes.iter().map(|node| node.listen).collect()).await;
-        sandbox.set_target(&balancer.url()).unwrap();
-        let working = if kind == Kind::Cluster { nodes.len() } else { 1 };
-        let world = Self { redis: redis.into(), nodes, balancer };
-        let ready =
-            tokio::time::timeout(PATIENCE, world.balancer.until(|ready| ready.len() == working)).await;
-        assert!(ready.is_ok(), "they are not ready:\n{}", world.told());
-        world
+        sandbox.set_target(&self.balancer.url()).unwrap();
+        let ready = tokio::time::timeout(PATIENCE, self.balancer.until(|ready| ready.len() == working)).await;
+        assert!(ready.is_ok(), "they are not ready:\n{}", self.told());
     }
 
     /// What the nodes have logged last.
@@ -109,6 +127,21 @@ impl World {
         }
     }
 
+    /// Until every node that is ready answers for every shard, itself or through the node that holds it.
+    pub(crate) async fn until_served_by_each(&self) {
+        use futures::StreamExt as _;
+        let ready = self.balancer.ready();
+        let nodes = self.nodes.iter().filter(|node| ready.contains(&node.listen));
+        let asks = nodes.flat_map(|node| probes().into_iter().map(move |path| (node, path)));
+        let answered = asks.map(async |(node, path)| {
+            // Nobody has heard of it, and only the node that holds its shard can say so.
+            while node.status(&path).await != Some(404) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        futures::stream::iter(answered).buffer_unordered(PROBES).collect::<Vec<()>>().await;
+    }
+
     /// How many shards each node holds.
     pub(crate) async fn shares(&self) -> BTreeMap<String, u64> {
         let cluster = self.ask("/v1/cluster").await.expect("a node is ready");
@@ -117,6 +150,19 @@ impl World {
             .map(|holder| (holder["node"].as_str().unwrap().to_owned(), holder["shards"].as_u64().unwrap()))
             .collect()
     }
+}
+
+/// For each shard the path of an entity that is not there.
+fn probes() -> Vec<String> {
+    let mut found = BTreeMap::new();
+    for n in 0.. {
+        let entity = EntityId::new("order", &format!("NONE-{n}")).unwrap();
+        found.entry(entity.shard()).or_insert_with(|| format!("/v1/entities/order/NONE-{n}"));
+        if found.len() == usize::from(SHARDS) {
+            break;
+        }
+    }
+    found.into_values().collect()
 }
 
 /// An address that is free now, for datagrams and for connections.
@@ -129,36 +175,18 @@ fn free() -> SocketAddr {
     }
 }
 
-/// Sends all orders, several at the same time, each until it is acknowledged and then once more: the second is a duplicate.
-pub(crate) async fn send_all(world: &World, orders: &[Opportunity], acked: &watch::Sender<u64>) {
-    use futures::StreamExt as _;
-    let emitter = emitter(&world.balancer.url());
-    let all = futures::stream::iter(orders).map(|order| send(&emitter, order, acked));
-    all.buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
-}
-
-pub(crate) fn emitter(target: &str) -> Emitter {
-    let secrets = BTreeMap::from([("crm".to_owned(), SecretString::from(CRM))]);
-    Emitter::new(target, &secrets, Arc::new(SystemClock)).unwrap()
-}
-
-async fn send(emitter: &Emitter, order: &Opportunity, acked: &watch::Sender<u64>) {
-    let id = order.message_id("confirmed");
-    for _ in 0..2 {
-        let body = order.confirmed(SystemClock.now());
-        while !matches!(emitter.send("crm", &body, &id).await, Ok(200)) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-    acked.send_modify(|count| *count += 1);
-}
-
 pub(crate) fn orders(count: u64) -> Vec<Opportunity> {
     (1..=count).map(|n| Opportunity::new(n, Variant::Normal)).collect()
 }
 
 pub(crate) async fn sandbox(seed: u64) -> Sandbox {
+    sandbox_at(SocketAddr::from(([127, 0, 0, 1], 0)), seed).await
+}
+
+/// At an address of this test.
+pub(crate) async fn sandbox_at(listen: SocketAddr, seed: u64) -> Sandbox {
     let mut config = SandboxConfig::local(Arc::new(SystemClock));
+    config.listen = listen;
     config.seed = seed;
     config.secrets = BTreeMap::from([("warehouse".to_owned(), SecretString::from(WAREHOUSE))]);
     let sandbox = Sandbox::start(config).await.unwrap();
@@ -173,10 +201,17 @@ pub(crate) fn knob(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-/// Every order ends, and ledger and journal tell the same: each order once in every system, each message once in its journal.
-pub(crate) async fn all_ends_well(seed: u64, sandbox: &Sandbox, world: &World, orders: &[Opportunity]) {
+/// Every order ends; what clients were told, what is journaled and what was applied agree; see [`checker`].
+pub(crate) async fn all_ends_well(
+    seed: u64,
+    sandbox: &Sandbox,
+    world: &World,
+    orders: &[Opportunity],
+    history: &[Asked],
+) {
     sandbox.clear_faults();
     let ended = async {
+        world.until_served_by_each().await;
         for order in orders {
             let path = format!("/v1/entities/order/{}", order.order_number());
             while world.ask(&path).await.is_none_or(|entity| entity["status"] != "completed") {
@@ -187,29 +222,15 @@ pub(crate) async fn all_ends_well(seed: u64, sandbox: &Sandbox, world: &World, o
     let began = Instant::now();
     let all = tokio::time::timeout(PATIENCE, ended).await;
     assert!(all.is_ok(), "seed {seed}: not every order ends within {:?}\n{}", began.elapsed(), world.told());
-    check(seed, sandbox, world, orders).await;
-}
-
-async fn check(seed: u64, sandbox: &Sandbox, world: &World, orders: &[Opportunity]) {
-    let ledger = sandbox.ledger();
-    assert!(ledger.violations.is_empty(), "seed {seed}: {:#?}", ledger.violations);
-    for order in orders {
-        let number = order.order_number();
-        for (system, operation) in [
-            ("erp", "create_sales_order"),
-            ("erp", "create_invoice"),
-            ("warehouse", "ship"),
-            ("support", "create_ticket"),
-        ] {
-            let times =
-                ledger.of(system, operation).filter(|entry| entry.reference.starts_with(&number)).count();
-            assert_eq!(times, 1, "seed {seed}: {number} {system}.{operation}");
-        }
+    let mut wrong = checker::wrong_effects(sandbox, orders);
+    let store: SharedJournal = Redis::open(world.store.lock().await.options()).await.unwrap();
+    for number in orders.iter().map(Opportunity::order_number) {
+        let lines = checker::journal_of(&store, &number).await;
+        let asked: Vec<_> = history.iter().filter(|asked| asked.order == number).cloned().collect();
         let page = world.ask(&format!("/v1/entities/order/{number}/timeline?limit=1000")).await.unwrap();
-        let id = |entry: &Value| entry["message_id"].as_str().unwrap().to_owned();
-        let ids: Vec<_> = page["items"].as_array().unwrap().iter().map(id).collect();
-        let own = order.message_id("confirmed");
-        assert_eq!(ids.iter().filter(|id| **id == own).count(), 1, "seed {seed}: {number} {ids:?}");
-        assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len(), "seed {seed}: {number} {ids:?}");
+        let found =
+            [checker::wrong_journal(&lines, &asked), checker::shown_otherwise(&lines, &page)].concat();
+        wrong.extend(found.into_iter().map(|wrong| format!("{number}: {wrong}")));
     }
+    assert!(wrong.is_empty(), "seed {seed}:\n{}\n{}", wrong.join("\n"), world.told());
 }

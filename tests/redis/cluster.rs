@@ -8,32 +8,7 @@ use syncline::journal::{Appended, ExceptionFilter, SharedJournal};
 use syncline_actors::decision::ExceptionClass;
 
 use crate::kit::{Chain, at, emitted, opened, take_all, timer};
-use crate::server::Server;
-
-const SETTINGS: &[&str] = &[
-    "--appendonly",
-    "yes",
-    "--appendfsync",
-    "always",
-    "--cluster-enabled",
-    "yes",
-    "--cluster-node-timeout",
-    "2000",
-];
-
-/// Three masters that hold all slots.
-fn three() -> Vec<Server> {
-    let servers: Vec<_> = (0..3).map(|_| Server::with(SETTINGS)).collect();
-    let mut create = Command::new("redis-cli");
-    create.args(["--cluster", "create"]);
-    create.args(servers.iter().map(|server| format!("127.0.0.1:{}", server.port)));
-    let made = create.args(["--cluster-yes"]).output().unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
-    for server in &servers {
-        server.until("CLUSTER INFO", |info| info.contains("cluster_state:ok"));
-    }
-    servers
-}
+use crate::server::{Server, three_masters};
 
 fn options(servers: &[Server]) -> Options {
     Options { cluster_mode: true, patience: Duration::from_secs(5), ..servers[0].options() }
@@ -41,7 +16,7 @@ fn options(servers: &[Server]) -> Options {
 
 #[tokio::test]
 async fn what_lies_on_several_masters_is_one_store() {
-    let servers = three();
+    let servers = three_masters();
     let journal: SharedJournal = Redis::open(options(&servers)).await.unwrap();
     take_all(&*journal).await;
     let mut chains: Vec<_> = (0..100).map(|n| Chain::new(&format!("order/{n:03}"))).collect();
@@ -67,7 +42,7 @@ async fn what_lies_on_several_masters_is_one_store() {
 
 #[tokio::test]
 async fn slots_that_move_are_followed() {
-    let servers = three();
+    let servers = three_masters();
     let journal: SharedJournal = Redis::open(options(&servers)).await.unwrap();
     take_all(&*journal).await;
     let mut chains: Vec<_> = (0..60).map(|n| Chain::new(&format!("order/{n}"))).collect();

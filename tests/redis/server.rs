@@ -1,6 +1,6 @@
 //! A Redis server of one test: its own process, port and directory.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -15,10 +15,27 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub(crate) struct Server {
     child: Child,
+    /// What its command begins with.
+    before: Vec<String>,
+    pub(crate) host: IpAddr,
     pub(crate) port: u16,
     directory: tempfile::TempDir,
     settings: Vec<String>,
 }
+
+const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// A master of a Redis Cluster.
+const MASTER: &[&str] = &[
+    "--appendonly",
+    "yes",
+    "--appendfsync",
+    "always",
+    "--cluster-enabled",
+    "yes",
+    "--cluster-node-timeout",
+    "2000",
+];
 
 /// What a journal needs of a server.
 pub(crate) const SOUND: &[&str] =
@@ -32,21 +49,27 @@ impl Server {
 
     /// A server with these settings.
     pub(crate) fn with(settings: &[&str]) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let settings: Vec<String> = settings.iter().map(|&setting| setting.to_owned()).collect();
         // A free port may be taken by someone else before the server has it.
         for _ in 0..20 {
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            let mut child = spawn(port, directory.path(), &settings);
-            if is_up(&mut child, port) {
-                return Self { child, port, directory, settings };
+            if let Some(server) = Self::at(Vec::new(), HERE, port, settings) {
+                return server;
             }
         }
         panic!("redis-server does not start with {settings:?}");
     }
 
+    /// A server at this address, whose command begins with `before`; none when it does not start.
+    pub(crate) fn at(before: Vec<String>, host: IpAddr, port: u16, settings: &[&str]) -> Option<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        let settings: Vec<String> = settings.iter().map(|&setting| setting.to_owned()).collect();
+        let child = spawn(&before, (host, port), directory.path(), &settings);
+        let mut server = Self { child, before, host, port, directory, settings };
+        server.is_up().then_some(server)
+    }
+
     pub(crate) fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("redis://{}:{}", self.host, self.port)
     }
 
     /// How a journal opens it; anyone may take any shard.
@@ -67,13 +90,25 @@ impl Server {
 
     /// Starts it again on what it has kept.
     pub(crate) fn restart(&mut self) {
-        self.child = spawn(self.port, self.directory.path(), &self.settings);
-        assert!(is_up(&mut self.child, self.port), "the port was taken meanwhile");
+        self.restart_with(&[]);
+    }
+
+    /// The same as a replica of `primary` from the first moment on.
+    pub(crate) fn restart_behind(&mut self, primary: &Self) {
+        self.restart_with(&["--replicaof", &primary.host.to_string(), &primary.port.to_string()]);
+        self.until("INFO", |info| info.contains("master_link_status:up"));
+    }
+
+    fn restart_with(&mut self, more: &[&str]) {
+        let settings: Vec<_> =
+            self.settings.iter().cloned().chain(more.iter().map(|&s| s.to_owned())).collect();
+        self.child = spawn(&self.before, (self.host, self.port), self.directory.path(), &settings);
+        assert!(self.is_up(), "the port was taken meanwhile");
     }
 
     /// Says something to it in Redis's own words, and returns the answer as text.
     pub(crate) fn say(&self, words: &[&str]) -> String {
-        say(self.port, words)
+        say_to(self.host, self.port, words)
     }
 
     /// Asks until the answer is as it should be.
@@ -87,7 +122,7 @@ impl Server {
 
     /// Makes it a replica of `primary`.
     pub(crate) fn follow(&self, primary: &Self) {
-        self.say(&["REPLICAOF", "127.0.0.1", &primary.port.to_string()]);
+        self.say(&["REPLICAOF", &primary.host.to_string(), &primary.port.to_string()]);
         self.until("INFO", |info| info.contains("master_link_status:up"));
     }
 
@@ -113,15 +148,42 @@ impl Server {
         self.signal("-CONT");
     }
 
+    /// Whether it has come up; not when it ended.
+    fn is_up(&mut self) -> bool {
+        let began = Instant::now();
+        while began.elapsed() < PATIENCE {
+            if self.child.try_wait().unwrap().is_some() {
+                return false;
+            }
+            let answers = TcpStream::connect((self.host, self.port)).is_ok_and(|mut stream| {
+                use std::io::{Read as _, Write as _};
+                let mut answer = [0; 5];
+                stream.write_all(b"PING\r\n").is_ok()
+                    && stream.read_exact(&mut answer).is_ok()
+                    && &answer == b"+PONG"
+            });
+            if answers {
+                return true;
+            }
+            std::thread::yield_now();
+        }
+        false
+    }
+
     fn signal(&self, signal: &str) {
         let id = self.child.id().to_string();
         assert!(Command::new("sh").args(["-c", &format!("kill {signal} {id}")]).status().unwrap().success());
     }
 }
 
-/// Says something to the server at `port`.
+/// Says something to the server of this machine at `port`.
 pub(crate) fn say(port: u16, words: &[&str]) -> String {
-    let output = Command::new("redis-cli").args(["-p", &port.to_string()]).args(words).output().unwrap();
+    say_to(HERE, port, words)
+}
+
+fn say_to(host: IpAddr, port: u16, words: &[&str]) -> String {
+    let (host, port) = (host.to_string(), port.to_string());
+    let output = Command::new("redis-cli").args(["-h", &host, "-p", &port]).args(words).output().unwrap();
     String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
 }
 
@@ -132,9 +194,13 @@ impl Drop for Server {
     }
 }
 
-fn spawn(port: u16, directory: &Path, settings: &[String]) -> Child {
-    let started = Command::new("redis-server")
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"])
+fn spawn(before: &[String], address: (IpAddr, u16), directory: &Path, settings: &[String]) -> Child {
+    let (host, port) = (address.0.to_string(), address.1.to_string());
+    let own = "redis-server".to_owned();
+    let words: Vec<_> = before.iter().chain([&own]).collect();
+    let started = Command::new(words[0])
+        .args(&words[1..])
+        .args(["--port", &port, "--bind", &host, "--protected-mode", "no", "--save", "", "--dir"])
         .arg(directory)
         .args(settings)
         .stdout(Stdio::null())
@@ -143,23 +209,16 @@ fn spawn(port: u16, directory: &Path, settings: &[String]) -> Child {
         .expect("redis-server cannot be started: scripts/test installs it, or `apt-get install redis-server`")
 }
 
-fn is_up(child: &mut Child, port: u16) -> bool {
-    let began = Instant::now();
-    while began.elapsed() < PATIENCE {
-        if child.try_wait().unwrap().is_some() {
-            return false;
-        }
-        let answers = TcpStream::connect(("127.0.0.1", port)).is_ok_and(|mut stream| {
-            use std::io::{Read as _, Write as _};
-            let mut answer = [0; 5];
-            stream.write_all(b"PING\r\n").is_ok()
-                && stream.read_exact(&mut answer).is_ok()
-                && &answer == b"+PONG"
-        });
-        if answers {
-            return true;
-        }
-        std::thread::yield_now();
+/// Three masters of a Redis Cluster that hold all slots.
+pub(crate) fn three_masters() -> Vec<Server> {
+    let servers: Vec<_> = (0..3).map(|_| Server::with(MASTER)).collect();
+    let mut create = Command::new("redis-cli");
+    create.args(["--cluster", "create"]);
+    create.args(servers.iter().map(|server| format!("{}:{}", server.host, server.port)));
+    let made = create.args(["--cluster-yes"]).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
+    for server in &servers {
+        server.until("CLUSTER INFO", |info| info.contains("cluster_state:ok"));
     }
-    false
+    servers
 }

@@ -231,13 +231,20 @@ impl Driver {
         }
     }
 
-    fn moved(&mut self, shard: Option<ShardId>) {
-        match shard {
-            Some(shard) => {
-                self.moving.remove(&shard);
+    /// Takes note of what has moved, all that has at once: a look at the store for each would make a drain last as many looks.
+    fn moved(&mut self, first: Option<ShardId>) {
+        let mut moved = vec![first];
+        while let Some(more) = self.moves.try_join_next() {
+            moved.push(more.ok());
+        }
+        for shard in moved {
+            match shard {
+                Some(shard) => {
+                    self.moving.remove(&shard);
+                }
+                // One panicked, and nobody knows which: none is on its way then, and the next plan begins from what is true.
+                None => self.moving.clear(),
             }
-            // One panicked, and nobody knows which: none is on its way then, and the next plan begins from what is true.
-            None => self.moving.clear(),
         }
     }
 
