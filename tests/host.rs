@@ -504,7 +504,7 @@ async fn a_journal_that_keeps_failing_means_no_ack_and_no_lasting_harm() {
     assert!(refused.is_transient() && refused.retry_after().is_some(), "{refused}");
     tokio::time::sleep(Duration::from_secs(6)).await;
     let doubtful = host.state(&parcel("P1")).await.expect_err("the lease is in doubt");
-    assert!(doubtful.to_string().contains("last renewed"), "{doubtful}");
+    assert!(doubtful.is_of_placement() && doubtful.to_string().contains("last renewed"), "{doubtful}");
     down.store(0, Ordering::SeqCst);
     tokio::time::sleep(Duration::from_secs(2)).await;
     host.deliver(world.seen("P1", 1), Lane::Outside).await.expect("taken in");

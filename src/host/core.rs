@@ -131,13 +131,15 @@ impl Core {
         self.at_home(&envelope.subject)?;
         let route = self.leased(shard)?;
         let (delivery, awaited) = Delivery::new(envelope, lane, permit);
-        let gone = || Error::Unavailable(format!("shard {shard} is being rebuilt"));
+        // Let go of, or fenced, since the route was looked up; or its actor is being rebuilt.
+        let gone = || match self.route(shard) {
+            Some(now) if now.epoch == route.epoch => {
+                Error::Unavailable(format!("shard {shard} is being rebuilt"))
+            }
+            _ => Error::NotOwner { shard },
+        };
         route.shard.send_message(shard::Message::Deliver(delivery)).map_err(|_ended| gone())?;
-        match awaited.await {
-            Ok(answer) => answer,
-            Err(_dropped) if self.route(shard).is_none() => Err(Error::NotOwner { shard }),
-            Err(_dropped) => Err(gone()),
-        }
+        awaited.await.unwrap_or_else(|_dropped| Err(gone()))
     }
 
     // ---- residency ----
@@ -175,10 +177,8 @@ impl Core {
         let route = self.route(shard).ok_or(Error::NotOwner { shard })?;
         let age = self.renewed_at(shard).elapsed();
         if age > self.config.lease {
-            let age = age.as_millis();
-            return Err(Error::Unavailable(format!(
-                "the lease of shard {shard} was last renewed {age} ms ago"
-            )));
+            let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+            return Err(Error::InDoubt { shard, age_ms });
         }
         Ok(route)
     }

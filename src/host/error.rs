@@ -24,6 +24,15 @@ pub enum Error {
         /// Which shard.
         shard: ShardId,
     },
+    /// This node holds the entity's shard, but has not heard for a while that it still does. Nothing was done: in a moment its lease
+    /// is renewed, or another node has the shard.
+    #[error("the lease of shard {shard} was last renewed {age_ms} ms ago")]
+    InDoubt {
+        /// Which shard.
+        shard: ShardId,
+        /// How long ago its lease was renewed, in milliseconds.
+        age_ms: u64,
+    },
     /// The journal or the actor did not answer; the message may have been applied. Deliver it again: its id is known then.
     #[error("unavailable: {0}")]
     Unavailable(String),
@@ -90,10 +99,19 @@ impl Error {
         matches!(self, Self::Busy { what, .. } if *what == MAILBOX)
     }
 
+    /// Whether nothing but the place was wrong: nothing was done, and in a moment the shard may be held here or elsewhere.
+    pub fn is_of_placement(&self) -> bool {
+        matches!(self, Self::NotOwner { .. } | Self::InDoubt { .. })
+    }
+
     /// Whether the same message may be taken in later without anyone's doing.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Busy { .. } | Self::NotOwner { .. } | Self::Unavailable(_) | Self::Stopping => true,
+            Self::Busy { .. }
+            | Self::NotOwner { .. }
+            | Self::InDoubt { .. }
+            | Self::Unavailable(_)
+            | Self::Stopping => true,
             Self::UnknownKind { .. }
             | Self::MissingVersion { .. }
             | Self::Broken { .. }
@@ -109,7 +127,9 @@ impl Error {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Busy { retry_after, .. } => Some(*retry_after),
-            Self::NotOwner { .. } | Self::Unavailable(_) | Self::Stopping => Some(Duration::from_secs(1)),
+            Self::NotOwner { .. } | Self::InDoubt { .. } | Self::Unavailable(_) | Self::Stopping => {
+                Some(Duration::from_secs(1))
+            }
             _ => None,
         }
     }

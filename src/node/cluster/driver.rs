@@ -161,8 +161,10 @@ impl Driver {
         let settled = draining && plan.releases.is_empty() && self.moving.is_empty();
         // A region that is away keeps no node elsewhere from working.
         let barred = |shard: &ShardId| matches!(plan.unplaced.get(shard), Some(Unplaced::NoNodeOf(_)));
+        // Messages find the way to a holder only where it is known who that is.
+        let up = |node: &NodeId| members.get(node).is_some();
         let complete = !self.holdings.is_empty()
-            && self.holdings.iter().all(|holding| holder(holding).is_some() || barred(&holding.shard));
+            && self.holdings.iter().all(|holding| holder(holding).is_some_and(up) || barred(&holding.shard));
         self.progress.send_modify(|progress| {
             progress.complete |= complete;
             progress.moving = self.moving.len();

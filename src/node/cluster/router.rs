@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::Progress;
 use super::table::Table;
-use super::wire::{Ask, Told};
+use super::wire::{Ask, Told, Trouble};
 use crate::gossip::Members;
 use crate::host::{Error, Host, Lane, Reply};
 use crate::telemetry;
@@ -104,7 +104,7 @@ impl Router {
                 Whose::Barred(why) => return Err(Error::Unavailable(why)),
             };
             match outcome {
-                Err(Error::NotOwner { .. }) if search.goes_on().await => {}
+                Err(error) if error.is_of_placement() && search.goes_on().await => {}
                 outcome => return outcome,
             }
         }
@@ -133,7 +133,7 @@ impl Router {
                 Whose::Barred(why) => return Err(Error::Unavailable(why)),
             };
             match outcome {
-                Err(Error::NotOwner { .. }) if search.goes_on().await => {}
+                Err(error) if error.is_of_placement() && search.goes_on().await => {}
                 outcome => return outcome,
             }
         }
@@ -176,7 +176,7 @@ impl<'a> Search<'a> {
             return Whose::Ours;
         }
         match self.others.table.holder(self.shard) {
-            // Its lease is in doubt, which the host says better, or it is about to go.
+            // Its lease is in doubt, which the host says, or it is about to go.
             Some(owned) if owned.node == *host.node() => Whose::Ours,
             Some(owned) => match self.others.peer(&owned) {
                 Some(peer) => Whose::Of(peer),
@@ -222,6 +222,8 @@ impl Others {
                 }
                 Err(Error::NotOwner { shard })
             }
+            // It goes, and what it holds goes to others.
+            Ok(Told::Refused(Trouble::Stopping)) => Err(Error::NotOwner { shard }),
             Ok(Told::Refused(trouble)) => Err(trouble.into()),
             Ok(Told::NotUnderstood(why)) => Err(Error::Unavailable(format!(
                 "{} does not understand this node: {why}; let all nodes run the same version",
@@ -232,7 +234,7 @@ impl Others {
         };
         telemetry::forwarded(match &outcome {
             Ok(_) => "answered",
-            Err(Error::NotOwner { .. }) => "elsewhere",
+            Err(error) if error.is_of_placement() => "elsewhere",
             Err(_) => "refused",
         });
         outcome

@@ -63,6 +63,7 @@ pub(super) enum Trouble {
     Unstorable(String),
     Poisoned(EntityId),
     Region(String),
+    InDoubt(ShardId, u64),
 }
 
 impl Ask {
@@ -116,6 +117,7 @@ impl From<&host::Error> for Trouble {
             host::Error::Poisoned { entity } => Self::Poisoned(entity.clone()),
             host::Error::Region(why) => Self::Region(why.clone()),
             host::Error::Unavailable(why) => Self::Unavailable(why.clone()),
+            host::Error::InDoubt { shard, age_ms } => Self::InDoubt(*shard, *age_ms),
             host::Error::NotOwner { .. } | host::Error::Id(_) | host::Error::Start(_) => {
                 Self::Unavailable(error.to_string())
             }
@@ -135,6 +137,7 @@ impl From<Trouble> for host::Error {
             Trouble::Unstorable(why) => Self::Unstorable(why),
             Trouble::Poisoned(entity) => Self::Poisoned { entity },
             Trouble::Region(why) => Self::Region(why),
+            Trouble::InDoubt(shard, age_ms) => Self::InDoubt { shard, age_ms },
         }
     }
 }
@@ -161,6 +164,7 @@ mod tests {
             host::Error::Unstorable("too long".to_owned()),
             host::Error::Poisoned { entity: entity() },
             host::Error::Region("not served".to_owned()),
+            host::Error::InDoubt { shard: ShardId(7), age_ms: 1300 },
         ] {
             let bytes = Told::Refused(Trouble::from(&error)).bytes();
             let Ok(Told::Refused(trouble)) = Told::read(&bytes) else { panic!("it is read") };
