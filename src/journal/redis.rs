@@ -210,7 +210,7 @@ impl Redis {
     /// What the store keeps of itself under this name: what is given, if it is the first.
     async fn kept(&self, name: &str, first: &str) -> Result<String, Error> {
         let call = Call::writing("keep_definition", self.shared.names.shared("store")).arg(name).arg(first);
-        let kept = self.write(self.shared.names.shared_slot(), 0, None, Arc::new(call)).await?;
+        let kept = self.write(self.shared.names.shared_slot(), 0, None, Arc::new(call), false).await?;
         reply::text(name, kept)
     }
 
@@ -230,9 +230,9 @@ impl Redis {
         lane: usize,
         of: Option<ShardId>,
         call: Arc<Call>,
+        mut again: bool,
     ) -> Result<Value, Error> {
         let until = self.until();
-        let mut again = false;
         loop {
             let why = match self.servers.of(slot).await {
                 Err(error) => text_of(&error),
@@ -263,12 +263,12 @@ impl Redis {
         if self.shared.is_doubted(shard) {
             return Err(Error::Unavailable(writer::IN_DOUBT.to_owned()));
         }
-        self.write(self.shared.names.slot(shard), usize::from(shard.0), Some(shard), call).await
+        self.write(self.shared.names.slot(shard), usize::from(shard.0), Some(shard), call, false).await
     }
 
-    /// The same for a shard that is in doubt: only for looking what has become of it.
+    /// The same for a shard that is in doubt: only for looking what has become of it. The call may be one that was sent before.
     async fn write_in_doubt(&self, shard: ShardId, call: Arc<Call>) -> Result<Value, Error> {
-        self.write(self.shared.names.slot(shard), usize::from(shard.0), None, call).await
+        self.write(self.shared.names.slot(shard), usize::from(shard.0), None, call, true).await
     }
 
     /// Has a command carried out that only reads.
@@ -371,6 +371,7 @@ impl Redis {
     }
 
     async fn renew_one(&self, grant: Grant) -> Result<(), Error> {
+        self.outgrown(grant.shard, grant.epoch)?;
         let mut call = Call::fenced("renew", self.shared.names.lease(grant.shard), grant.epoch.0);
         call.number(self.lease_ms());
         let value = self.write_shard(grant.shard, call).await?;
@@ -383,6 +384,9 @@ impl Redis {
 
     async fn release_one(&self, grant: Grant) -> Result<(), Error> {
         self.let_go(grant);
+        if self.outgrown(grant.shard, grant.epoch).is_err() {
+            return Ok(());
+        }
         let call = Call::fenced("release", self.shared.names.lease(grant.shard), grant.epoch.0);
         let value = self.write_shard(grant.shard, call).await?;
         reply::said("release", grant.shard, grant.epoch, value).map(drop)
@@ -392,8 +396,6 @@ impl Redis {
         let mut held = self.shared.held();
         if held.get(&grant.shard) == Some(&grant.epoch) {
             held.remove(&grant.shard);
-            drop(held);
-            lock(&self.tail).forget(grant.shard);
         }
     }
 
@@ -607,7 +609,7 @@ impl Journal for Redis {
         if let Some(value) = value {
             call.push(value);
         }
-        match self.write(self.shared.names.shared_slot(), 0, None, Arc::new(call)).await? {
+        match self.write(self.shared.names.shared_slot(), 0, None, Arc::new(call), false).await? {
             Value::Int(1) => Ok(()),
             Value::Int(0) => Err(too_many_orders()),
             other => Err(reply::odd("order", &other)),
@@ -620,7 +622,7 @@ impl Journal for Redis {
 
     async fn share(&self, ask: &Ask) -> Result<Share, Error> {
         let call = request::share(self.shared.names.shared(&format!("share:{}", ask.connector)), ask);
-        let given = self.write(self.shared.names.shared_slot(), 0, None, Arc::new(call)).await?;
+        let given = self.write(self.shared.names.shared_slot(), 0, None, Arc::new(call), false).await?;
         request::read_share(given)
     }
 
@@ -628,7 +630,7 @@ impl Journal for Redis {
         let call = Call::writing("keep_definition", self.shared.names.shared("definitions"))
             .arg(keys::definition(kind, version))
             .arg(text);
-        match self.write(self.shared.names.shared_slot(), 0, None, Arc::new(call)).await? {
+        match self.write(self.shared.names.shared_slot(), 0, None, Arc::new(call), false).await? {
             Value::BulkString(kept) if kept == text.as_bytes() => Ok(()),
             _ => Err(changed_definition(kind, version)),
         }

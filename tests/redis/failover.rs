@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use syncline::journal::redis::{Options, Redis, Tier};
-use syncline::journal::{Appended, Error, SharedJournal};
-use syncline_actors::id::NodeId;
+use syncline::journal::{Appended, Error, Grant, SharedJournal};
+use syncline_actors::id::{Epoch, NodeId, ShardId};
 
 use crate::kit::{Chain, take_all};
 use crate::server::Server;
@@ -134,4 +134,113 @@ async fn what_replicas_do_not_have_is_not_acknowledged() {
         }
     };
     assert!(matches!(again, Appended::Duplicate(_)), "{again:?}");
+}
+
+/// A second node on the same store.
+async fn other(primary: &Server, replica: &Server) -> SharedJournal {
+    Redis::open(Options { boot: 2, ..options(primary, replica) }).await.unwrap()
+}
+
+/// Takes a shard as soon as the store answers for it and it is free.
+async fn take(journal: &SharedJournal, shard: ShardId, node: &str) -> Epoch {
+    let began = tokio::time::Instant::now();
+    loop {
+        match journal.acquire(&[shard], &NodeId(node.into())).await.as_deref() {
+            Ok([grant]) => return grant.epoch,
+            answer => assert!(began.elapsed() < Duration::from_secs(20), "{answer:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Until the entity has so many records. Nodes look all the time who holds what, and so they meet a server that has changed.
+async fn until_records(nodes: [&SharedJournal; 2], chain: &Chain, count: usize) {
+    let began = tokio::time::Instant::now();
+    let [first, journal] = nodes;
+    loop {
+        let _ = first.holdings().await;
+        let found = journal.load(&chain.entity).await.map(|loaded| loaded.tail.len());
+        if found.as_ref().is_ok_and(|found| *found == count) {
+            return;
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "{} has {found:?}, not {count}", chain.entity);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_epoch_that_was_given_twice_is_held_by_the_second_alone_and_the_first_one_s_end_is_not_lost() {
+    let (mut primary, replica) = group();
+    let first: SharedJournal = Redis::open(options(&primary, &replica)).await.unwrap();
+    let mut chain = Chain::new("order/a");
+    let shard = chain.entity.shard();
+    primary.until_replicated(&replica);
+    replica.say(&["REPLICAOF", "NO", "ONE"]);
+    chain.epoch = take(&first, shard, "n1").await;
+    chain.write(&first, "m1", 1, vec![]).await;
+    primary.kill();
+    // The promoted replica has never heard of the grant, and gives the same epoch to another node.
+    let second = other(&replica, &replica).await;
+    assert_eq!(take(&second, shard, "n2").await, chain.epoch);
+    until_records([&first, &second], &chain, 1).await;
+    let refused = first.renew(&[Grant { shard, epoch: chain.epoch }]).await.remove(0);
+    assert!(matches!(refused, Err(Error::Fenced { .. })), "{refused:?}");
+    chain.write(&second, "m2", 2, vec![]).await;
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_just_before_a_shard_was_given_back_is_written_again_by_who_had_it() {
+    for is_taken in [true, false] {
+        let (mut primary, replica) = group();
+        let first: SharedJournal = Redis::open(options(&primary, &replica)).await.unwrap();
+        let second = other(&primary, &replica).await;
+        let mut chain = Chain::new("order/a");
+        let shard = chain.entity.shard();
+        chain.epoch = take(&first, shard, "n1").await;
+        chain.write(&first, "m1", 1, vec![]).await;
+        primary.until_replicated(&replica);
+        replica.say(&["REPLICAOF", "NO", "ONE"]);
+        chain.write(&first, "m2", 2, vec![]).await;
+        first.release(&[Grant { shard, epoch: chain.epoch }]).await.unwrap();
+        if is_taken {
+            chain.epoch = take(&second, shard, "n2").await;
+        }
+        primary.kill();
+        until_records([&first, &second], &chain, 2).await;
+        chain.epoch = take(&second, shard, "n2").await;
+        chain.write(&second, "m3", 3, vec![]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_former_holder_s_end_that_does_not_fit_any_more_makes_the_shard_suspect() {
+    let (mut primary, replica) = group();
+    let first: SharedJournal = Redis::open(options(&primary, &replica)).await.unwrap();
+    let mut chain = Chain::new("order/a");
+    let shard = chain.entity.shard();
+    chain.epoch = take(&first, shard, "n1").await;
+    chain.write(&first, "m1", 1, vec![]).await;
+    primary.until_replicated(&replica);
+    replica.say(&["REPLICAOF", "NO", "ONE"]);
+    let mut fork = chain.clone();
+    chain.write(&first, "m2", 2, vec![]).await;
+    first.release(&[Grant { shard, epoch: chain.epoch }]).await.unwrap();
+    // Who takes it from the promoted replica knows nothing of the end, and goes on from what is there.
+    let second = other(&replica, &replica).await;
+    fork.epoch = take(&second, shard, "n2").await;
+    fork.write(&second, "other", 3, vec![]).await;
+    primary.kill();
+    let began = tokio::time::Instant::now();
+    let why = loop {
+        let more = fork.next(&format!("fork-{}", fork.seq), 4, vec![]);
+        match second.append(more.clone()).await {
+            Err(Error::Suspect { why, .. }) => break why,
+            Ok(Appended::Written) => fork.follow(&more),
+            answer => panic!("{answer:?}"),
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "nobody is told");
+        let _ = first.holdings().await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert!(why.contains("does not fit any more"), "{why}");
 }
