@@ -251,6 +251,10 @@ impl Ingress {
         let mut doors = BTreeMap::new();
         let mut problems = Vec::new();
         for source in sources {
+            if Door::is_shut(&source, lookup) {
+                tracing::warn!(source = %source.name, "none of its secrets is there, so the source is not served");
+                continue;
+            }
             match Door::open(source, lookup) {
                 Ok(door) => drop(doors.insert(door.source.name.clone(), door)),
                 Err(found) => problems.extend(found),

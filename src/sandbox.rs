@@ -162,6 +162,11 @@ impl Sandbox {
         format!("http://{}/{system}", self.address)
     }
 
+    /// The names of all systems, as connectors call them.
+    pub fn systems() -> impl Iterator<Item = &'static str> {
+        desk::systems()
+    }
+
     /// Everything applied so far.
     pub fn ledger(&self) -> Snapshot {
         self.desk.state().ledger.snapshot()

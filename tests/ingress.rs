@@ -116,6 +116,20 @@ async fn whatever_is_not_authentic_gets_one_answer() {
     assert!(world.delivered().is_empty() && world.kept().is_empty());
 }
 
+/// One that is set up later does not keep the others from being served.
+#[tokio::test]
+async fn a_source_that_may_be_missing_and_has_no_secret_is_not_served() {
+    let closed =
+        SHOP.replace("source: shop", "source: closed\noptional: true").replace("env:CURRENT", "env:ABSENT");
+    let closed = closed.replace("env:OLD", "env:ABSENT").replace("env:GONE", "env:ABSENT");
+    let world = World::of(&[SHOP, &closed], 10_000, 1 << 20);
+    assert_eq!(world.ask(signed("shop", SECRET, "m1", NOW, PAID)).await.status, StatusCode::OK);
+    assert_eq!(world.ask(signed("closed", SECRET, "m2", NOW, PAID)).await.status, StatusCode::UNAUTHORIZED);
+    let open = SHOP.replace("source: shop", "source: open\noptional: true");
+    let world = World::of(&[&open], 10_000, 1 << 20);
+    assert_eq!(world.ask(signed("open", SECRET, "m1", NOW, PAID)).await.status, StatusCode::OK);
+}
+
 #[tokio::test]
 async fn several_secrets_are_valid_at_a_time() {
     let world = World::new();

@@ -48,8 +48,7 @@ impl Runner {
         // A port that is free now, for all lives of the node.
         let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let url = |system: &str| (format!("SYNCLINE_{}_URL", system.to_uppercase()), sandbox.url(system));
-        let mut environment: Vec<_> =
-            ["crm", "erp", "tax", "warehouse", "support", "notify"].map(url).into_iter().collect();
+        let mut environment: Vec<_> = Sandbox::systems().map(url).collect();
         environment.push(("SYNCLINE_CRM_SECRET".into(), CRM.into()));
         environment.push(("SYNCLINE_WAREHOUSE_SECRET".into(), WAREHOUSE.into()));
         // A second installation fails, and the first one stays.

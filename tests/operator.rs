@@ -78,7 +78,7 @@ impl Runner {
             &data,
         ]);
         command.args(more).env("SYNCLINE_CRM_SECRET", SECRET).env("SYNCLINE_WAREHOUSE_SECRET", SECRET);
-        for system in ["crm", "erp", "tax", "warehouse", "support", "notify"] {
+        for system in Sandbox::systems() {
             command.env(format!("SYNCLINE_{}_URL", system.to_uppercase()), sandbox.url(system));
         }
         let mut child =

@@ -58,8 +58,9 @@ pub(super) async fn run(args: Args, out: Output) -> Result<(), Failure> {
     };
     let sandbox = Sandbox::start(config).await.map_err(|error| Failure::Input(error.to_string()))?;
     out.text(&format!(
-        "the sandbox serves at http://{}: crm erp tax warehouse support notify, /ledger, /faults",
-        sandbox.address()
+        "the sandbox serves at http://{}: {}, /ledger, /faults",
+        sandbox.address(),
+        Sandbox::systems().collect::<Vec<_>>().join(" ")
     ))?;
     stopped().await?;
     sandbox.stop().await;

@@ -60,9 +60,8 @@ impl Stage {
     async fn start(settings: &Settings, sandbox: &Sandbox) -> Result<Node, Error> {
         let read = integration::read(&integration::shipped(), "config");
         let integration = read.integration.ok_or_else(|| Error::Integration(read.problems.to_string()))?;
-        let systems = ["crm", "erp", "tax", "warehouse", "support", "notify"];
         let url = |system: &str| (format!("env:SYNCLINE_{}_URL", system.to_uppercase()), sandbox.url(system));
-        let mut known: Vec<(String, String)> = systems.into_iter().map(url).collect();
+        let mut known: Vec<(String, String)> = Sandbox::systems().map(url).collect();
         known.extend(SECRETS.map(|(_, name, secret)| (format!("env:{name}"), secret.to_owned())));
         let known =
             move |name: &str| known.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());

@@ -39,6 +39,12 @@ impl Door {
         }
     }
 
+    /// Whether a source that may be missing is: none of its secrets is there.
+    pub(super) fn is_shut(source: &Source, lookup: &dyn Fn(&str) -> Option<String>) -> bool {
+        let is_there = |reference: &str| lookup(reference).is_some_and(|value| !value.is_empty());
+        source.optional && !source.secrets.iter().any(|def| is_there(&def.reference.value))
+    }
+
     /// The headers as a map, without credentials. A header that is there twice is a list.
     pub(super) fn headers(&self, headers: &HeaderMap) -> Value {
         let shown = headers.keys().filter(|name| !self.hidden.contains(name));

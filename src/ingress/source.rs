@@ -34,6 +34,8 @@ pub struct Source {
     pub owner: Owner,
     /// How its requests are verified, identified and answered.
     pub preset: Preset,
+    /// Whether a node without any of its secrets starts all the same, and does not serve it.
+    pub optional: bool,
     /// The secrets it signs with, by reference.
     pub secrets: Vec<SecretDef>,
     /// The region that what it sends must not leave before it is understood; none if it may be kept anywhere.
@@ -108,6 +110,7 @@ pub fn parse(item: &Item<'_>, presets: &Presets) -> Option<Source> {
     let title = top.optional_text("title").map_or_else(|| name.value.clone(), |title| title.value);
     let owner = top.map("owner").map(reading::owner).unwrap_or_default();
     let preset = preset(&mut top, presets);
+    let optional = top.boolean("optional", false);
     let secrets = top.optional_list("secrets").iter().filter_map(secret).collect::<Vec<_>>();
     let region = top.optional("region").and_then(|item| region(&item));
     let retention = top.optional_duration("retention");
@@ -125,7 +128,17 @@ pub fn parse(item: &Item<'_>, presets: &Presets) -> Option<Source> {
         );
     }
     let retention = check_retention(item, &preset, retention);
-    Some(Source { name: name.value.into(), title, owner, preset, secrets, region, retention, messages })
+    Some(Source {
+        name: name.value.into(),
+        title,
+        owner,
+        preset,
+        optional,
+        secrets,
+        region,
+        retention,
+        messages,
+    })
 }
 
 fn region(item: &Item<'_>) -> Option<Arc<str>> {

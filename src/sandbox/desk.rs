@@ -15,8 +15,28 @@ use super::ledger::{Asked, Before, Ledger, Webhook, digest};
 use super::{crm, erp, notify, support, tax, warehouse};
 use crate::clock::SharedClock;
 
-/// The systems there are.
-pub(super) const SYSTEMS: [&str; 6] = ["crm", "erp", "tax", "warehouse", "support", "notify"];
+/// How a system begins.
+type Begin = fn() -> Box<dyn System>;
+
+/// The systems there are, by name.
+const SYSTEMS: &[(&str, Begin)] = &[
+    ("crm", || Box::new(crm::Crm::new())),
+    ("erp", || Box::new(erp::Erp::new())),
+    ("tax", || Box::new(tax::Tax::default())),
+    ("warehouse", || Box::new(warehouse::Warehouse::default())),
+    ("support", || Box::new(support::Support::default())),
+    ("notify", || Box::new(notify::Notify::default())),
+];
+
+/// The names of all systems.
+pub(super) fn systems() -> impl Iterator<Item = &'static str> {
+    SYSTEMS.iter().map(|(name, _)| *name)
+}
+
+/// What is said of a system that is not there.
+pub(super) fn unknown(name: &str) -> String {
+    format!("there is no system `{name}`; there are {}", systems().collect::<Vec<_>>().join(", "))
+}
 
 /// The pause after the first attempt at a webhook; each further one is twice as long.
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
@@ -44,16 +64,9 @@ pub(super) struct State {
 
 impl State {
     fn new(seed: u64, age: u64) -> Self {
-        let systems: [(&str, Box<dyn System>); 6] = [
-            ("crm", Box::new(crm::Crm::new())),
-            ("erp", Box::new(erp::Erp::new())),
-            ("tax", Box::new(tax::Tax::default())),
-            ("warehouse", Box::new(warehouse::Warehouse::default())),
-            ("support", Box::new(support::Support::default())),
-            ("notify", Box::new(notify::Notify::default())),
-        ];
+        let systems = SYSTEMS.iter().map(|(name, begin)| (*name, begin())).collect();
         let (ledger, faults) = (Ledger::default(), Faults::new(seed));
-        Self { ledger, faults, systems: systems.into_iter().collect(), age }
+        Self { ledger, faults, systems, age }
     }
 }
 

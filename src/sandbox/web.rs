@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::call::{Call, Reply};
 use super::cut::Scissors;
-use super::desk::{Answer, Desk, SYSTEMS};
+use super::desk::{Answer, Desk, systems, unknown};
 use super::faults::{Plan, Standing};
 use super::ledger::{Snapshot, Summary};
 use crate::problem::Problem;
@@ -85,8 +85,8 @@ async fn set_faults(
 impl Desk {
     /// Replaces the plans of a system. The error says what is wrong.
     pub(super) fn set_faults(&self, system: &str, plans: Vec<Plan>) -> Result<(), String> {
-        if !SYSTEMS.contains(&system) {
-            return Err(format!("there is no system `{system}`; there are {}", SYSTEMS.join(", ")));
+        if !systems().any(|known| known == system) {
+            return Err(unknown(system));
         }
         self.state().faults.set(system, plans)
     }
@@ -100,9 +100,8 @@ async fn system(
     let (parts, body) = request.into_parts();
     let mut path = parts.uri.path().trim_start_matches('/').splitn(2, '/');
     let name = path.next().unwrap_or_default();
-    let Some(system) = SYSTEMS.into_iter().find(|known| *known == name) else {
-        let what = format!("there is no system `{name}`; there are {}", SYSTEMS.join(", "));
-        return Problem::not_found(what).into_response();
+    let Some(system) = systems().find(|known| *known == name) else {
+        return Problem::not_found(unknown(name)).into_response();
     };
     let raw = match Limited::new(body, BODY_MAX).collect().await {
         Ok(body) => body.to_bytes().to_vec(),

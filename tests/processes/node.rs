@@ -74,8 +74,7 @@ impl Node {
             "log.level=info".to_owned(),
         ];
         let url = |system: &str| (format!("SYNCLINE_{}_URL", system.to_uppercase()), sandbox.url(system));
-        let mut environment: Vec<_> =
-            ["crm", "erp", "tax", "warehouse", "support", "notify"].map(url).into_iter().collect();
+        let mut environment: Vec<_> = Sandbox::systems().map(url).collect();
         environment.push(("SYNCLINE_CRM_SECRET".into(), CRM.into()));
         environment.push(("SYNCLINE_WAREHOUSE_SECRET".into(), WAREHOUSE.into()));
         environment.push(("GOSSIP_KEYS".into(), GOSSIP.into()));

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use syncline::delivery::contract;
+use syncline::sandbox::Sandbox;
 use syncline_actors::document::{Item, Node, Reader};
 
 use crate::world::connector_files;
@@ -10,7 +11,8 @@ use crate::world::connector_files;
 #[test]
 fn every_shipped_connector_file_reads_without_a_word() {
     let files = connector_files();
-    assert_eq!(files.len(), 6);
+    let served: BTreeSet<_> = Sandbox::systems().map(|system| format!("{system}.yaml")).collect();
+    assert_eq!(files.keys().cloned().collect::<BTreeSet<_>>(), served, "each has its simulated system");
     for (name, text) in files {
         let reader = Reader::default();
         let connector =
