@@ -18,6 +18,7 @@ use crate::value::Value;
 
 mod compensation;
 mod intervention;
+mod migration;
 mod scope;
 
 pub use scope::NAMES;

@@ -230,6 +230,15 @@ pub enum Change {
         /// In which way.
         ending: Ending,
     },
+    /// It goes on under another version of its process.
+    Migrated {
+        /// Which version.
+        version: u32,
+        /// The state in which it goes on, since when it was in the one before.
+        state: Arc<str>,
+        /// All of its fields.
+        fields: Value,
+    },
 }
 
 /// A message that must leave: a call of an operation of a connector.

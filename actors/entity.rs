@@ -170,6 +170,11 @@ pub fn apply(state: &mut State, change: &Change, seq: u64, at: Timestamp) {
         Change::Resolved { effect, result } => done(state, effect.clone(), result),
         Change::CalledOff { .. } | Change::Refused(_) => {}
         Change::Ended { ending } => state.ending = Some(*ending),
+        Change::Migrated { version, state: status, fields } => {
+            state.version = *version;
+            state.status = status.clone();
+            state.fields = fields.clone();
+        }
     }
 }
 

@@ -148,6 +148,29 @@ pub enum Action {
         /// The result by hand; null to close only.
         result: Value,
     },
+    /// Go on under another version of the process.
+    Migrate(Migration),
+}
+
+/// How an instance goes on under another version of its process.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Migration {
+    /// The version it is on.
+    pub from: u32,
+    /// The version it goes to.
+    pub to: u32,
+    /// The record it was computed from: if there is a newer one, nothing is done.
+    pub at: u64,
+    /// The state in which it goes on.
+    pub state: Arc<str>,
+    /// All of its fields, as a map.
+    pub fields: Value,
+    /// Whether the state begins anew: its effects are emitted and its guards looked at.
+    pub enter: bool,
+    /// Whether the timers of the state count from now instead of from when it was entered.
+    pub restart_timers: bool,
+    /// Whether it may go with effects under way.
+    pub with_pending: bool,
 }
 
 /// The raw delivery, kept whole.
@@ -199,6 +222,14 @@ impl Body {
             Self::Outcome(_) => "effect.outcome",
             Self::Timer(_) => "timer.fired",
             Self::Intervention(_) => "operator.intervention",
+        }
+    }
+
+    /// The version of the process that decides on it, for an instance of version `own`.
+    pub fn governed_by(&self, own: u32) -> u32 {
+        match self {
+            Self::Intervention(Intervention { action: Action::Migrate(migration), .. }) => migration.to,
+            _ => own,
         }
     }
 

@@ -12,11 +12,16 @@ pub mod envelope;
 pub mod expr;
 pub mod id;
 pub mod mapping;
+pub mod migration;
 pub mod outbox;
 pub mod placement;
 pub mod process;
 pub mod reading;
 pub mod record;
 pub mod retry;
+pub mod schema;
+#[cfg(test)]
+mod testing;
 pub mod time;
 pub mod value;
+pub mod whatif;

@@ -10,14 +10,20 @@ use crate::value::Value;
 
 impl Draft<'_> {
     pub(super) fn intervention(&mut self, intervention: &Intervention) -> Result<Verdict, Rejection> {
-        let (Action::Retry { exception: number, .. } | Action::Resolve { exception: number, .. }) =
-            &intervention.action;
-        let exception = self.state.exceptions.get(number).cloned().ok_or(Rejection::NoException(*number))?;
         match &intervention.action {
-            Action::Retry { set, .. } => self.retry(intervention, &exception, set)?,
-            Action::Resolve { result, .. } => self.resolve(intervention, &exception, result)?,
+            Action::Retry { exception, set } => {
+                self.retry(intervention, &self.open_exception(*exception)?, set)?
+            }
+            Action::Resolve { exception, result } => {
+                self.resolve(intervention, &self.open_exception(*exception)?, result)?;
+            }
+            Action::Migrate(migration) => return self.migrate(migration),
         }
         Ok(Verdict::Applied)
+    }
+
+    fn open_exception(&self, number: u64) -> Result<Exception, Rejection> {
+        self.state.exceptions.get(&number).cloned().ok_or(Rejection::NoException(number))
     }
 
     fn retry(&mut self, by: &Intervention, exception: &Exception, set: &Value) -> Result<(), Rejection> {

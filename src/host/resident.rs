@@ -115,7 +115,7 @@ impl Resident {
         envelope: &Envelope,
         condemned: bool,
     ) -> Tried {
-        let process = match core.governing(&envelope.subject, self.state.version) {
+        let process = match core.governing(&envelope.subject, envelope.body.governed_by(self.state.version)) {
             Ok(process) => process,
             Err(error) => return Tried::Refused(error),
         };
