@@ -236,6 +236,8 @@ pub struct Milestone {
 #[derive(Debug, Clone, Default)]
 pub struct Catalog {
     processes: BTreeMap<Arc<str>, BTreeMap<u32, Arc<Process>>>,
+    /// Those that are in use and in no file any more: nothing begins under them.
+    kept: BTreeMap<Arc<str>, BTreeMap<u32, Arc<Process>>>,
 }
 
 impl Catalog {
@@ -249,14 +251,23 @@ impl Catalog {
         None
     }
 
+    /// Adds a definition for the instances that live under it. New ones begin under it only if there is no other of its name.
+    pub fn keep(&mut self, process: Process) {
+        if self.version(&process.name, process.version).is_none() {
+            let versions = self.kept.entry(process.name.clone()).or_default();
+            versions.insert(process.version, Arc::new(process));
+        }
+    }
+
     /// The version that new instances begin with.
     pub fn newest(&self, name: &str) -> Option<&Arc<Process>> {
-        self.processes.get(name)?.values().next_back()
+        self.processes.get(name).or_else(|| self.kept.get(name))?.values().next_back()
     }
 
     /// One version.
     pub fn version(&self, name: &str, version: u32) -> Option<&Arc<Process>> {
-        self.processes.get(name)?.get(&version)
+        let current = self.processes.get(name).and_then(|versions| versions.get(&version));
+        current.or_else(|| self.kept.get(name)?.get(&version))
     }
 
     /// The definition that governs an instance of `version`; the newest for one that has not begun (0).
@@ -264,7 +275,7 @@ impl Catalog {
         if version == 0 { self.newest(name) } else { self.version(name, version) }
     }
 
-    /// Every definition, by name and version.
+    /// Every definition that is in a file, by name and version.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Process>> {
         self.processes.values().flat_map(BTreeMap::values)
     }

@@ -33,6 +33,7 @@ use crate::codec;
 use crate::journal::{Grant, SharedJournal};
 
 mod core;
+mod definitions;
 mod delivery;
 mod entity;
 mod error;
@@ -187,6 +188,7 @@ impl Host {
             let kept = means.journal.keep_definition(&process.name, process.version, &process.text).await;
             kept.map_err(refused)?;
         }
+        definitions::add_kept(&mut means.catalog, &means.journal).await.map_err(refused)?;
         let shards: Vec<_> = ShardId::all().filter(|_| config.takes_all).collect();
         let began = Instant::now();
         let grants = means.journal.acquire(&shards, &config.node).await.map_err(refused)?;

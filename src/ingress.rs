@@ -12,6 +12,7 @@ mod body;
 mod cloudevents;
 mod commands;
 mod door;
+pub mod drift;
 mod events;
 pub mod gate;
 mod hooks;
@@ -21,6 +22,7 @@ mod replay;
 pub mod sign;
 pub mod source;
 pub mod verify;
+pub mod versions;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -160,6 +162,10 @@ pub struct Aside {
     pub owner: Arc<str>,
     /// Its type, as far as it is known.
     pub kind: Arc<str>,
+    /// The entity it would have gone to, as far as that can be told; empty if not.
+    pub meant_for: Arc<str>,
+    /// How it has come away from its schema: a list of `{kind, path, said}`; null for nothing.
+    pub drift: Value,
     /// The region that it must not leave, if any.
     pub region: Option<Arc<str>>,
     /// The headers without credentials.
@@ -275,6 +281,11 @@ impl Ingress {
             .route("/v1/commands", post(commands::receive))
             .route("/v1/events", post(events::receive))
             .with_state(self.clone())
+    }
+
+    /// The drift that came in here since the start, by source, type, kind and place.
+    pub fn drift(&self) -> Vec<(drift::Key, drift::Seen)> {
+        self.schemas.drift().read()
     }
 
     fn remember_ms(&self) -> u64 {

@@ -5,6 +5,7 @@
 //! DIR/processes/*.yaml    state machines         DIR/processes/*.test.yaml   their given/when/then
 //! DIR/sources/*.yaml      who sends to us        DIR/sources/presets/*.yaml  signature schemes by vendor
 //! DIR/connectors/*.yaml   whom we call           DIR/schemas/**.json         JSON Schemas of what comes in
+//! DIR/migrations/*.yaml   from version to version
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,12 +15,20 @@ use std::sync::Arc;
 use include_dir::{Dir, include_dir};
 use sha2::{Digest as _, Sha256};
 use syncline_actors::document::{Item, Node, Place, Problem, Problems, Reader, suggest};
+use syncline_actors::migration::Plan;
 use syncline_actors::process::{Catalog, Process, check, parse};
 
 use crate::delivery::contract::{self, Connector};
 use crate::ingress::gate::Schemas;
 use crate::ingress::preset::Presets;
 use crate::ingress::source::{self, Source};
+
+mod difference;
+mod governance;
+mod migrations;
+
+pub use difference::{Change, Difference, difference};
+pub use governance::verdicts;
 
 /// A checked integration.
 #[derive(Debug)]
@@ -32,6 +41,8 @@ pub struct Integration {
     pub connectors: BTreeMap<Arc<str>, Connector>,
     /// The schemas, by their path below `schemas/`.
     pub schemas: Schemas,
+    /// How instances go from one version of a process to another, by the file's name less its ending, e.g. `order.1-2`.
+    pub migrations: BTreeMap<String, Plan>,
     /// What tells one set of files from another: the beginning of a hash over all of them.
     pub hash: String,
 }
@@ -72,7 +83,7 @@ pub enum Error {
 }
 
 /// The directories that an integration consists of.
-const PARTS: [&str; 4] = ["processes", "sources", "connectors", "schemas"];
+const PARTS: [&str; 5] = ["processes", "sources", "connectors", "schemas", "migrations"];
 
 /// The files of an integration, by path below its directory, in order.
 pub type Files = BTreeMap<String, String>;
@@ -172,10 +183,13 @@ impl<'l> Loader<'l> {
         let catalog = self.processes(&connectors);
         let presets = self.presets();
         let sources = self.sources(&presets);
+        let migrations = self.migrations(&catalog);
+        self.check_keywords(&schemas);
         for source in sources.values() {
             self.check_source(source, &catalog, &schemas);
+            self.check_versions(source, &schemas);
         }
-        Integration { catalog, sources, connectors, schemas, hash: hash(self.files) }
+        Integration { catalog, sources, connectors, schemas, migrations, hash: hash(self.files) }
     }
 
     /// The files of one part with their names in problems, less the tests beside them.
@@ -418,6 +432,81 @@ mod tests {
             });
             assert!(seen.contains(told), "{told}\n---\n{seen}");
         }
+    }
+
+    /// A second version of the cancelled opportunity, changed by `change`, under `says`.
+    fn second(says: &str, change: impl FnOnce(&mut serde_json::Value)) -> String {
+        problems(|files| {
+            let old = &files["schemas/crm/opportunity.cancelled.v1.json"];
+            let mut new: serde_json::Value = serde_json::from_str(old).expect("it is JSON");
+            new["properties"]["schema_version"]["const"] = 2.into();
+            change(&mut new);
+            let new = serde_json::to_string_pretty(&new).expect("it is JSON");
+            files.insert("schemas/crm/opportunity.cancelled.v2.json".into(), new);
+            let text = files.get_mut("sources/crm.yaml").expect("it is shipped");
+            let one = "schemas: {\"1\": crm/opportunity.cancelled.v1.json}";
+            let two = "schemas: {\"1\": crm/opportunity.cancelled.v1.json, \"2\": crm/opportunity.cancelled.v2.json}";
+            assert!(text.contains(one), "{text}");
+            *text = text.replacen(one, &format!("{two}\n    {says}"), 1);
+        })
+    }
+
+    #[test]
+    fn what_a_new_version_breaks_is_told_with_file_pointer_whom_and_fix() {
+        let require = |new: &mut serde_json::Value| {
+            new["properties"]["data"]["required"] = serde_json::json!(["OrderNumber__c", "Reason__c"]);
+        };
+        assert_eq!(second("", |_| {}), "", "nothing but the version's own number has changed");
+        let told = second("", require);
+        for part in [
+            "config/schemas/crm/opportunity.cancelled.v2.json:",
+            "/properties/data/required: opportunity.cancelled: a sender that still sends version 1 is refused by version 2: \
+             `/data/Reason__c` is required in version 2, and may be absent in version 1",
+            "fix: in version 2: take it out of `required`, or require it in both versions; or lift version 1 by an `upcast`",
+        ] {
+            assert!(told.contains(part), "{part}\n---\n{told}");
+        }
+        assert!(!told.contains(".v2.json:1:1 "), "the place is the line of `required`: {told}");
+        for says in [
+            "compatibility: none",
+            "compatibility: forward",
+            "upcast: {\"1\": {set: {schema_version: \"2\", data.Reason__c: \"'none'\"}}}",
+        ] {
+            assert_eq!(second(says, require), "", "{says}");
+        }
+        let new = |new: &mut serde_json::Value| {
+            new["properties"]["data"]["properties"]["Code__c"] = serde_json::json!({"type": "string"});
+        };
+        assert!(
+            second("", new)
+                .contains("version 1 has an open content model, so anything may be sent as `Code__c`")
+        );
+        assert_eq!(second("compatibility: {mode: backward, undeclared: absent}", new), "");
+    }
+
+    #[test]
+    fn slips_around_versions_are_told() {
+        for (says, told) in [
+            ("compatibility: backwards", "backward"),
+            ("compatibility: {mode: full, undeclared: gone}", "absent"),
+            ("upcast: {\"2\": {remove: [data.x]}}", "version 2 is the newest"),
+            ("upcast: {\"7\": {remove: [data.x]}}", "there is no schema version 7 to lift"),
+            ("upcast: {\"1\": {}}", "the up-caster does nothing"),
+            ("upcast: {\"1\": {map: {a: \"1\"}, remove: [b]}}", "`map` is the whole new body"),
+            ("upcast: {\"1\": {set: {a: \"bdy.x\"}}}", "bdy"),
+            ("drift: {new_fields: hold}", "did you mean `new_field`?"),
+            ("drift: {new_field: keep}", "accept"),
+        ] {
+            let seen = second(says, |_| {});
+            assert!(seen.contains(told), "{says}: {told}\n---\n{seen}");
+        }
+        let seen = second("", |new| new["properties"]["data"]["requird"] = serde_json::json!([]));
+        assert!(
+            seen.contains("`requird` is no keyword") && seen.contains("did you mean `required`?"),
+            "{seen}"
+        );
+        let seen = second("", |new| new["properties"]["data"]["oneOf"] = serde_json::json!([{}]));
+        assert!(seen.contains("a change of `oneOf` cannot be judged"), "{seen}");
     }
 
     #[test]

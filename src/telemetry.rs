@@ -96,6 +96,11 @@ const INGRESS_EVENTS: Metric = Metric::counter(
     &["source", "type", "outcome"],
     "Messages that came in, by source, type (`unknown` if it is none of the source's) and what became of them: accepted, duplicate, bad_signature, stale, invalid, throttled, quarantined",
 );
+const DRIFT: Metric = Metric::counter(
+    "syncline_drift_total",
+    &["source", "type", "kind", "verdict"],
+    "Messages that have come away from their schema: new_field, missing_field, type_change, new_enum_value, other; accept, hold",
+);
 const HTTP_REQUESTS: Metric = Metric::histogram(
     "syncline_http_request_duration_seconds",
     CALL_BUCKETS,
@@ -243,6 +248,7 @@ const BUILD: Metric = Metric::gauge("syncline_build_info", &["version"], "Always
 /// Every metric there is.
 const METRICS: &[Metric] = &[
     INGRESS_EVENTS,
+    DRIFT,
     HTTP_REQUESTS,
     MESSAGES,
     PROCESSES_BEGUN,
@@ -283,6 +289,11 @@ const METRICS: &[Metric] = &[
 /// `outcome` is one of `accepted`, `duplicate`, `bad_signature`, `stale`, `invalid`, `throttled`, `quarantined`.
 pub fn ingress_event(source: &str, kind: &str, outcome: &'static str) {
     INGRESS_EVENTS.add(&[source, kind, outcome], 1);
+}
+
+/// A message of a known type differs from its schema, in a way that holds it or not.
+pub fn drifted(source: &str, kind_of_message: &str, kind: &'static str, is_held: bool) {
+    DRIFT.add(&[source, kind_of_message, kind, if is_held { "hold" } else { "accept" }], 1);
 }
 
 /// A request was answered. `route` is the template, e.g. `/v1/entities/{kind}`; `unmatched` if there is none.

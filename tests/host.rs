@@ -416,6 +416,8 @@ async fn what_nobody_understands_is_held_whole_until_a_person_lets_go_of_it() {
         kind: "opportunity.closed".into(),
         region: None,
         subject: "".into(),
+        meant_for: "".into(),
+        drift: Value::Null,
         headers: Value::map([("x-signature-at", Value::from("1"))]),
         content: Value::Null,
         evidence: Some(Evidence {

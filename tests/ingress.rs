@@ -3,6 +3,8 @@
 
 #[path = "ingress/api.rs"]
 mod api;
+#[path = "ingress/drift.rs"]
+mod drift;
 #[path = "ingress/world.rs"]
 mod world;
 

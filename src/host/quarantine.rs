@@ -23,14 +23,17 @@ pub const KIND: &str = "quarantine";
 /// What the sender of a message is told that its actor does not survive.
 pub(super) const POISON: &str = "the message makes its actor panic; it is held in quarantine";
 
-const FILE: &str = "builtin/quarantine.yaml";
-const TEXT: &str = include_str!("../../config/builtin/quarantine.yaml");
+/// Every version there has been: what was held by an old one stays on it.
+const VERSIONS: [(&str, &str); 2] = [
+    ("builtin/quarantine.v1.yaml", include_str!("../../config/builtin/quarantine.v1.yaml")),
+    ("builtin/quarantine.yaml", include_str!("../../config/builtin/quarantine.yaml")),
+];
 
 /// The built-in process that holds quarantined messages.
-fn process() -> Process {
+fn process(file: &str, text: &str) -> Process {
     let reader = Reader::default();
-    let node = reader.read(FILE, TEXT);
-    let process = node.and_then(|node| parse::parse(&node, TEXT, &reader));
+    let node = reader.read(file, text);
+    let process = node.and_then(|node| parse::parse(&node, text, &reader));
     let problems = reader.into_problems();
     assert!(problems.is_empty(), "the built-in process does not read: {problems:?}");
     process.expect("a definition without problems compiles")
@@ -38,9 +41,11 @@ fn process() -> Process {
 
 /// Adds the built-in processes to `catalog`, where they are not in it.
 pub fn add_builtin(catalog: &mut Catalog) {
-    let process = process();
-    debug_assert!(check::check(&process).is_empty(), "{:?}", check::check(&process));
-    catalog.add(process);
+    for (file, text) in VERSIONS {
+        let process = process(file, text);
+        debug_assert!(check::check(&process).is_empty(), "{:?}", check::check(&process));
+        catalog.add(process);
+    }
 }
 
 /// A message to put aside whole.
@@ -62,6 +67,10 @@ pub struct QuarantineItem {
     pub region: Option<Arc<str>>,
     /// The entity it was for, as far as it was understood; empty if it was not.
     pub subject: Arc<str>,
+    /// The entity it would have gone to, where that alone was understood. It makes no difference to where it is kept.
+    pub meant_for: Arc<str>,
+    /// How it has come away from its schema: a list of `{kind, path, said}`; null for nothing.
+    pub drift: Value,
     /// The transport's headers as a map, without secrets; null for none.
     pub headers: Value,
     /// What was read of it; null for nothing.
@@ -95,6 +104,7 @@ impl QuarantineItem {
     pub fn into_envelope(self) -> Result<Envelope, Error> {
         let subject = self.entity()?;
         let content_type = self.evidence.as_ref().and_then(|evidence| evidence.content_type.clone());
+        let of = if self.subject.is_empty() { &self.meant_for } else { &self.subject };
         let data = Value::map([
             ("source", Value::from(&*self.source)),
             ("message_id", Value::from(&*self.message_id)),
@@ -102,7 +112,8 @@ impl QuarantineItem {
             ("reason", Value::from(&*self.reason)),
             ("owner", Value::from(&*self.owner)),
             ("kind", Value::from(&*self.kind)),
-            ("subject", Value::from(&*self.subject)),
+            ("subject", Value::from(&**of)),
+            ("drift", self.drift),
             ("content_type", content_type.as_deref().map_or(Value::Null, Value::from)),
             ("headers", self.headers),
             ("content", self.content),
@@ -134,6 +145,8 @@ impl QuarantineItem {
             kind: envelope.body.name().into(),
             region: envelope.subject.region().map(Arc::from),
             subject: envelope.subject.to_string().into(),
+            meant_for: "".into(),
+            drift: Value::Null,
             headers: Value::Null,
             content: envelope.body.data().cloned().unwrap_or_default(),
             evidence: envelope.evidence.clone(),

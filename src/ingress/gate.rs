@@ -10,10 +10,13 @@ use syncline_actors::document::{Problem, Reader};
 use syncline_actors::envelope::{Body, Command, Envelope, Event, Evidence};
 use syncline_actors::expr::{Expr, ExprError, Scope};
 use syncline_actors::id::EntityId;
+use syncline_actors::schema::{self, Outside, Schema};
 use syncline_actors::time::Timestamp;
 use syncline_actors::value::Value;
 
+use super::drift::{self, Book, Drift, Policy, Shape};
 use super::source::{Meaning, Send, Source};
+use super::versions;
 
 /// One message of a delivery, verified and identified.
 #[derive(Debug)]
@@ -68,6 +71,8 @@ pub enum NotUnderstood {
         schema: String,
         /// What is wrong, at most five.
         problems: String,
+        /// How it has come away from the schema.
+        drift: Vec<Drift>,
     },
     /// It could not be mapped.
     #[error("`{event_type}` cannot be mapped: {problem}")]
@@ -90,7 +95,17 @@ pub enum NotUnderstood {
 /// The compiled schemas of all sources, by file.
 #[derive(Debug, Default)]
 pub struct Schemas {
-    validators: BTreeMap<String, jsonschema::Validator>,
+    compiled: BTreeMap<String, Compiled>,
+    book: Book,
+}
+
+/// A schema: to check messages by, to compare with others, and what it knows.
+#[derive(Debug)]
+struct Compiled {
+    validator: jsonschema::Validator,
+    model: Schema,
+    outside: Vec<Outside>,
+    shape: Shape,
 }
 
 impl Schemas {
@@ -109,7 +124,14 @@ impl Schemas {
             }
         };
         match jsonschema::validator_for(&schema) {
-            Ok(validator) => drop(self.validators.insert(key.to_owned(), validator)),
+            Ok(validator) => {
+                let (model, outside) = schema::parse(&schema);
+                // Where a part is not understood, a property may be declared there.
+                let is_understood = outside.iter().all(|outside| outside.is_slip);
+                let shape = if is_understood { Shape::of(&model) } else { Shape::default() };
+                let compiled = Compiled { validator, model, outside, shape };
+                self.compiled.insert(key.to_owned(), compiled);
+            }
             Err(error) => {
                 let place = syncline_actors::document::Place::start_of(file);
                 let path = error.instance_path().to_string();
@@ -121,25 +143,55 @@ impl Schemas {
 
     /// Whether there is a schema of this path.
     pub fn has(&self, key: &str) -> bool {
-        self.validators.contains_key(key)
+        self.compiled.contains_key(key)
     }
 
     /// All paths, in order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.validators.keys().map(String::as_str)
+        self.compiled.keys().map(String::as_str)
     }
 
-    fn check(&self, file: &str, body: &Value) -> Result<(), String> {
-        let Some(validator) = self.validators.get(file) else {
-            return Err("the schema is not loaded".to_owned());
+    /// A schema as far as it can be compared, and what of it cannot.
+    pub fn model(&self, key: &str) -> Option<(&Schema, &[Outside])> {
+        self.compiled.get(key).map(|compiled| (&compiled.model, compiled.outside.as_slice()))
+    }
+
+    /// The drift seen so far.
+    pub fn drift(&self) -> &Book {
+        &self.book
+    }
+
+    /// How `body` differs from its schema in ways that are let pass.
+    ///
+    /// # Errors
+    /// What it is held for, in words, and all of its drift.
+    fn check(&self, file: &str, body: &Value, policy: Policy) -> Result<Vec<Drift>, (String, Vec<Drift>)> {
+        let Some(compiled) = self.compiled.get(file) else {
+            return Err(("the schema is not loaded".to_owned(), Vec::new()));
         };
         let instance = body.to_serde_json();
-        if validator.is_valid(&instance) {
-            return Ok(());
+        let new_fields = compiled.shape.new_fields(body, policy);
+        if compiled.validator.is_valid(&instance) {
+            return match new_fields.iter().any(|drift| drift.is_held) {
+                true => Err((said_of(&new_fields), new_fields)),
+                false => Ok(new_fields),
+            };
         }
-        let all: Vec<String> = validator.iter_errors(&instance).take(5).map(|e| said(&e)).collect();
-        Err(all.join("; "))
+        let drift = drift::of_errors(compiled.validator.iter_errors(&instance), new_fields, policy);
+        if !drift.iter().any(|drift| drift.is_held) {
+            return Ok(drift);
+        }
+        let mut all: Vec<String> =
+            compiled.validator.iter_errors(&instance).take(5).map(|e| said(&e)).collect();
+        all.extend(
+            drift.iter().filter(|drift| drift.said.contains("renamed")).map(|drift| drift.said.clone()),
+        );
+        Err((all.join("; "), drift))
     }
+}
+
+fn said_of(drift: &[Drift]) -> String {
+    drift.iter().take(5).map(|drift| drift.said.as_str()).collect::<Vec<_>>().join("; ")
 }
 
 /// A schema error in words, without the value: payloads do not belong in logs.
@@ -164,17 +216,14 @@ pub fn understand(
     };
     let message = Value::map([("id", Value::from(received.id)), ("type", Value::from(received.event_type))]);
     let now = Value::from(received.at.to_string());
-    let scope = || {
-        Scope::new()
-            .with("body", received.body)
-            .with("headers", received.headers)
-            .with("message", &message)
-            .with("now", &now)
-    };
-    check_schema(meaning, schemas, received, &scope())?;
+    let about = Scope::new().with("headers", received.headers).with("message", &message).with("now", &now);
+    let version =
+        check_schema(source, meaning, schemas, received, &about.clone().with("body", received.body))?;
+    let lifted = lift(meaning, schemas, received, version, &about)?;
+    let about = about.with("body", lifted.as_ref().unwrap_or(received.body));
     let mut envelopes = Vec::with_capacity(meaning.send.len());
     for (index, send) in meaning.send.iter().enumerate() {
-        envelopes.extend(envelope(source, send, index, received, &scope())?);
+        envelopes.extend(envelope(source, send, index, received, &about)?);
     }
     if envelopes.is_empty() {
         let problem = "no `send` of it applies, so nothing would come of it".to_owned();
@@ -183,14 +232,16 @@ pub fn understand(
     Ok(envelopes)
 }
 
+/// The version of the message; none where its type has no schemas.
 fn check_schema(
+    source: &Source,
     meaning: &Meaning,
     schemas: &Schemas,
     received: &Received<'_>,
     scope: &Scope<'_>,
-) -> Result<(), NotUnderstood> {
+) -> Result<Option<String>, NotUnderstood> {
     if meaning.schemas.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let event_type = received.event_type.to_owned();
     let version = match &meaning.version {
@@ -201,11 +252,50 @@ fn check_schema(
         let known = meaning.schemas.keys().cloned().collect::<Vec<_>>().join(", ");
         return Err(NotUnderstood::Version { event_type, version, known });
     };
-    schemas.check(&file.value, received.body).map_err(|problems| NotUnderstood::Schema {
-        event_type,
-        schema: file.value.clone(),
-        problems,
-    })
+    let checked = schemas.check(&file.value, received.body, meaning.versions.drift);
+    let (Ok(drift) | Err((_, drift))) = &checked;
+    schemas.book.note(&source.name, received.event_type, drift, received.at);
+    match checked {
+        Ok(_) => Ok(Some(version)),
+        Err((problems, drift)) => {
+            Err(NotUnderstood::Schema { event_type, schema: file.value.clone(), problems, drift })
+        }
+    }
+}
+
+/// The body as the newest version that up-casters lead to has it; none where there is nothing to lift.
+fn lift(
+    meaning: &Meaning,
+    schemas: &Schemas,
+    received: &Received<'_>,
+    version: Option<String>,
+    about: &Scope<'_>,
+) -> Result<Option<Value>, NotUnderstood> {
+    let Some(mut version) = version else { return Ok(None) };
+    let mut lifted: Option<Value> = None;
+    while let Some(upcast) = meaning.versions.upcasts.get(&version) {
+        let Some(next) = versions::next(&version, meaning.schemas.keys()) else { break };
+        let body = lifted.as_ref().unwrap_or(received.body);
+        let not = |problem: String| NotUnderstood::Mapping {
+            event_type: received.event_type.to_owned(),
+            problem: format!("up-caster from version {version} to {next}: {problem}"),
+        };
+        let further = upcast.apply(body, &about.clone().with("body", body)).map_err(&not)?;
+        let checked = schemas.check(&meaning.schemas[next].value, &further, meaning.versions.drift);
+        checked.map_err(|(problems, _)| not(format!("what comes of it breaks its schema: {problems}")))?;
+        (lifted, version) = (Some(further), next.clone());
+    }
+    Ok(lifted)
+}
+
+/// The entity that a message would have gone to, as far as that can be told of one that is not understood.
+pub fn meant_for(source: &Source, received: &Received<'_>) -> Option<EntityId> {
+    let send = source.messages.get(received.event_type)?.send.first()?;
+    let message = Value::map([("id", Value::from(received.id)), ("type", Value::from(received.event_type))]);
+    let now = Value::from(received.at.to_string());
+    let scope = Scope::new().with("body", received.body).with("headers", received.headers);
+    let key = send.key.eval(&scope.with("message", &message).with("now", &now)).ok()?;
+    EntityId::new(&send.process.value, &key.to_plain_text()).ok()
 }
 
 fn envelope(

@@ -12,11 +12,13 @@ use futures::future::join_all;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use syncline_actors::envelope::{Envelope, Evidence, Raw};
+use syncline_actors::id::EntityId;
 use syncline_actors::time::Timestamp;
 use syncline_actors::value::Value;
 
 use super::door::Door;
-use super::gate::{NotUnderstood, Received, understand};
+use super::drift::Drift;
+use super::gate::{NotUnderstood, Received, meant_for, understand};
 use super::identify::{Identity, Message};
 use super::preset::Handshake;
 use super::verify::{Refusal, Request, Verified};
@@ -257,15 +259,9 @@ impl Delivery<'_> {
         let event_type = identity.event_type.clone().unwrap_or_else(|| UNTYPED.to_owned());
         let steps = match self.understood(identity, &event_type, message.raw, context) {
             Ok(envelopes) => envelopes.into_iter().map(Step::Deliver).collect(),
-            Err((class, reason)) => {
-                vec![Step::Keep(self.aside(
-                    &identity.dedupe,
-                    &event_type,
-                    class,
-                    reason,
-                    message.raw,
-                    context,
-                ))]
+            Err(Unread { class, reason, drift, meant_for }) => {
+                let aside = self.aside(&identity.dedupe, &event_type, class, reason, message.raw, context);
+                vec![Step::Keep(Aside { drift, meant_for, ..aside })]
             }
         };
         (event_type, steps)
@@ -277,9 +273,9 @@ impl Delivery<'_> {
         event_type: &str,
         raw: &[u8],
         context: &Context,
-    ) -> Result<Vec<Envelope>, (&'static str, String)> {
+    ) -> Result<Vec<Envelope>, Unread> {
         let body = Value::from_json(raw, self.ingress.limits.body_max)
-            .map_err(|error| ("schema", format!("the message is not JSON as it should be: {error}")))?;
+            .map_err(|error| Unread::schema(format!("the message is not JSON as it should be: {error}")))?;
         let received = Received {
             id: &identity.id,
             dedupe: &identity.dedupe,
@@ -291,7 +287,7 @@ impl Delivery<'_> {
             evidence: self.evidence(raw, context),
         };
         understand(&self.door.source, &self.ingress.schemas, &received)
-            .map_err(|not_understood| (class(&not_understood), not_understood.to_string()))
+            .map_err(|not_understood| Unread::of(&not_understood, meant_for(&self.door.source, &received)))
     }
 
     fn content_type(&self) -> Option<Arc<str>> {
@@ -320,6 +316,8 @@ impl Delivery<'_> {
             reason,
             owner: self.door.source.owner.team.clone(),
             kind: event_type.into(),
+            meant_for: "".into(),
+            drift: Value::Null,
             region: self.door.source.region.clone(),
             headers: context.headers.clone(),
             content: Value::from_json(raw, self.ingress.limits.body_max).unwrap_or_default(),
@@ -340,6 +338,8 @@ impl Delivery<'_> {
             reason: String::new(),
             owner: self.door.source.owner.team.clone(),
             kind: event_type.into(),
+            meant_for: envelope.subject.to_string().into(),
+            drift: Value::Null,
             region: envelope.subject.region().map(Arc::from).or_else(|| self.door.source.region.clone()),
             headers: Value::Null,
             content: envelope.body.data().cloned().unwrap_or_default(),
@@ -360,6 +360,29 @@ struct Context {
     headers: Value,
     traceparent: Option<Arc<str>>,
     content_type: Option<Arc<str>>,
+}
+
+/// Why a message is kept aside.
+struct Unread {
+    class: &'static str,
+    reason: String,
+    drift: Value,
+    meant_for: Arc<str>,
+}
+
+impl Unread {
+    fn schema(reason: String) -> Self {
+        Self { class: "schema", reason, drift: Value::Null, meant_for: "".into() }
+    }
+
+    fn of(why: &NotUnderstood, meant_for: Option<EntityId>) -> Self {
+        let drift = match why {
+            NotUnderstood::Schema { drift, .. } => Value::list(drift.iter().map(Drift::value)),
+            _ => Value::Null,
+        };
+        let meant_for = meant_for.map(|entity| entity.to_string().into()).unwrap_or_default();
+        Self { class: class(why), reason: why.to_string(), drift, meant_for }
+    }
 }
 
 fn class(not_understood: &NotUnderstood) -> &'static str {

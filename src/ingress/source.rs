@@ -15,6 +15,7 @@ use syncline_actors::process::Owner;
 use syncline_actors::reading;
 
 use super::preset::{Preset, Presets};
+use super::versions::Versions;
 use crate::secret::SecretRef;
 
 /// Words an expression of a source may use.
@@ -66,6 +67,8 @@ pub struct Meaning {
     pub version: Option<Expr>,
     /// The schema of each version: files below `schemas/`.
     pub schemas: BTreeMap<String, Spanned<String>>,
+    /// What holds between the versions, how old ones are lifted, and what becomes of drift.
+    pub versions: Versions,
     /// The messages it becomes.
     pub send: Vec<Send>,
 }
@@ -251,10 +254,11 @@ fn meaning(item: &Item<'_>, names: &Names) -> Option<Meaning> {
     let schemas = fields.optional_entries("schemas");
     let schemas =
         schemas.into_iter().filter_map(|(version, item)| Some((version.value, item.text()?))).collect();
+    let versions = Versions::parse(&mut fields, names);
     let send = fields.list("send").unwrap_or_default();
     let send = send.iter().filter_map(|item| one_send(item, names)).collect();
     fields.finish();
-    Some(Meaning { version, schemas, send })
+    Some(Meaning { version, schemas, versions, send })
 }
 
 fn one_send(item: &Item<'_>, names: &Names) -> Option<Send> {

@@ -55,6 +55,8 @@ impl ingress::Mailbox for Mailbox {
             kind: aside.kind,
             region: aside.region,
             subject: "".into(),
+            meant_for: aside.meant_for,
+            drift: aside.drift,
             headers: aside.headers,
             content: aside.content,
             evidence: Some(aside.evidence),

@@ -134,6 +134,7 @@ impl Mailbox for Postbox {
 
 pub(super) struct World {
     pub(super) mailbox: Arc<Postbox>,
+    pub(super) ingress: Arc<Ingress>,
     pub(super) router: Router,
 }
 
@@ -185,9 +186,18 @@ impl World {
     }
 
     pub(super) fn of(sources: &[&str], body_max: usize, bytes_in_flight_max: usize) -> Self {
+        Self::with_schemas(sources, &[("paid.json", PAID)], body_max, bytes_in_flight_max)
+    }
+
+    pub(super) fn with_schemas(
+        sources: &[&str],
+        texts: &[(&str, &str)],
+        body_max: usize,
+        bytes_in_flight_max: usize,
+    ) -> Self {
         let reader = Reader::default();
         let mut schemas = Schemas::default();
-        schemas.add("paid.json", PAID, "paid.json", &reader);
+        texts.iter().for_each(|(file, text)| schemas.add(file, text, file, &reader));
         assert!(reader.problems().is_empty(), "{}", reader.problems());
         let mailbox = Arc::new(Postbox::default());
         let means = Means {
@@ -201,8 +211,8 @@ impl World {
             clock: Arc::new(Fixed),
             limits: Limits { body_max, bytes_in_flight_max, remember: std::time::Duration::from_hours(1) },
         };
-        let router = Ingress::open(means, &lookup).unwrap().router();
-        Self { mailbox, router }
+        let ingress = Ingress::open(means, &lookup).unwrap();
+        Self { mailbox, router: ingress.router(), ingress }
     }
 
     pub(super) fn says(&self, says: Says) {
