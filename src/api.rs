@@ -4,9 +4,12 @@
 //! GET  /v1/entities/{kind}                    ?after= &limit=     → Page<Head>
 //! GET  /v1/entities/{kind}/{key}                                  → Entity
 //! GET  /v1/entities/{kind}/{key}/timeline     ?from= &limit=      → Page<Entry>
+//! GET  /v1/entities/{kind}/{key}/records      ?from= &limit=      → Page<String>   (base64 of stored frames)
 //! GET  /v1/search                             ?correlation= | ?q= → Page<String>   (entity ids)
 //! GET  /v1/exceptions                         ?kind= &class= &after= &limit= → Page<Exception>
 //! POST /v1/exceptions/retry | resolve         Intervention        → Outcome
+//! POST /v1/migrations                         Migration           → Outcome
+//! GET  /v1/drift                                                  → DriftReport
 //! GET  /v1/connectors                                             → Page<Connector>
 //! POST /v1/connectors/{name}/pause | resume   Reason              → Connector
 //! GET  /v1/cluster                                                → Cluster
@@ -237,6 +240,78 @@ pub struct Outcome {
     pub duplicate: bool,
 }
 
+/// An instance goes on under another version of its process. The body of `POST /v1/migrations`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Migration {
+    /// The entity: `kind/key`.
+    pub entity: String,
+    /// The version it is on.
+    pub from: u32,
+    /// The version it goes to.
+    pub to: u32,
+    /// The record it was computed from: if there is a newer one, it is rejected.
+    pub at: u64,
+    /// The state in which it goes on.
+    pub state: String,
+    /// All of its fields.
+    pub fields: Box<RawValue>,
+    /// Whether the state begins anew.
+    #[serde(default)]
+    pub enter: bool,
+    /// Whether the timers of the state count from now.
+    #[serde(default)]
+    pub restart_timers: bool,
+    /// Whether it may go with effects under way.
+    #[serde(default)]
+    pub with_pending: bool,
+    /// Whether it is only asked what would be answered.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Why; stands in the journal for ever.
+    pub reason: String,
+}
+
+/// Where messages have come away from their schemas.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct DriftReport {
+    /// The node that answers: counts are of what came in here since it started; what waits is of the whole store.
+    pub node: String,
+    /// One for each source, type, kind and place.
+    pub items: Vec<Drift>,
+}
+
+/// One way in which messages of one type have come away from their schema.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drift {
+    /// The source.
+    pub source: String,
+    /// The type of the messages, as the source names it.
+    #[serde(rename = "type")]
+    pub event_type: String,
+    /// `new_field`, `missing_field`, `type_change`, `new_enum_value` or `other`.
+    pub kind: String,
+    /// Where in the message, as a JSON pointer; `*` stands for the items of a list.
+    pub path: String,
+    /// The last one, in words.
+    pub said: String,
+    /// Messages that had it, here since the start.
+    pub count: u64,
+    /// Messages among them that were held.
+    pub held: u64,
+    /// The first of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<String>,
+    /// The last of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<String>,
+    /// Messages with it that wait in quarantine now.
+    pub waiting: u64,
+    /// The entities that they were meant for, as far as that is known; some of them, if there are many.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub entities: Vec<String>,
+}
+
 /// A connector as it runs.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Connector {
@@ -463,6 +538,8 @@ pub trait Operate: Debug + Send + Sync + 'static {
     async fn entity(&self, id: &EntityId) -> Result<Entity, Refusal>;
     /// Its records from `from` (the first is 1), at most `limit`.
     async fn timeline(&self, id: &EntityId, from: u64, limit: usize) -> Result<Page<Entry>, Refusal>;
+    /// The same records as they are stored, frame by frame, in base64: for programs that run them again.
+    async fn records(&self, id: &EntityId, from: u64, limit: usize) -> Result<Page<String>, Refusal>;
     /// Entities of a kind by key, after `after`.
     async fn entities(&self, kind: &str, after: Option<&str>, limit: usize) -> Result<Page<Head>, Refusal>;
     /// Entities that belong to a flow, or to a business key or foreign id that was noted.
@@ -473,6 +550,10 @@ pub trait Operate: Debug + Send + Sync + 'static {
     async fn retry(&self, who: &Who, intervention: Intervention) -> Result<Outcome, Refusal>;
     /// Closes an exception by hand.
     async fn resolve(&self, who: &Who, intervention: Intervention) -> Result<Outcome, Refusal>;
+    /// Has an instance go on under another version of its process.
+    async fn migrate(&self, who: &Who, migration: Migration) -> Result<Outcome, Refusal>;
+    /// Where messages have come away from their schemas.
+    async fn drift(&self) -> Result<DriftReport, Refusal>;
     /// All connectors.
     async fn connectors(&self) -> Result<Page<Connector>, Refusal>;
     /// Stops or resumes calls of a connector; what waits, waits in the store.

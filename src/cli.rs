@@ -9,12 +9,16 @@
 //! | 4 | something is broken here |
 
 mod ask;
+mod bulk;
 mod client;
 mod cluster;
 mod demo;
+mod diff;
 mod differ;
+mod journals;
 mod json;
 mod lint;
+mod migrate;
 mod output;
 mod paint;
 mod run;
@@ -22,6 +26,7 @@ mod sandbox;
 mod show;
 mod test;
 mod webhook;
+mod whatif;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -81,6 +86,14 @@ enum Command {
     /// Look at and decide what waits for a person.
     #[command(subcommand)]
     Exceptions(ask::Exceptions),
+    /// What changes from one integration to another, and whom it breaks.
+    Diff(diff::Args),
+    /// Run captured journals on new definitions, with systems answering as they did.
+    Whatif(whatif::Args),
+    /// Have live instances go on under another version of their process; without --apply it only tells.
+    Migrate(migrate::Args),
+    /// Look at where messages have come away from their schemas.
+    Drift(ask::Drift),
     /// Look at, pause and resume connectors.
     #[command(subcommand)]
     Connectors(ask::Connectors),
@@ -139,6 +152,10 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Entity(command) => command.run(out).await,
         Command::Search(command) => command.run(out).await,
         Command::Exceptions(command) => command.run(out).await,
+        Command::Diff(args) => Box::pin(diff::run(args, out)).await,
+        Command::Whatif(args) => Box::pin(whatif::run(args, out)).await,
+        Command::Migrate(args) => Box::pin(migrate::run(args, out)).await,
+        Command::Drift(command) => command.run(out).await,
         Command::Connectors(command) => command.run(out).await,
         Command::Cluster(command) => command.run(out).await,
         Command::Store(command) => command.run(out),

@@ -35,6 +35,7 @@ use crate::timer::{self, Timers};
 use crate::{api, clock, console};
 
 pub mod cluster;
+mod drift;
 mod join;
 mod keeper;
 mod mailboxes;

@@ -42,6 +42,30 @@ fn the_example_of_a_source_reads() {
     assert!(reader.problems().is_empty() && source.is_some(), "{}", reader.problems());
 }
 
+/// Every YAML block of a page.
+fn blocks(page: &str) -> Vec<String> {
+    let page = text(page);
+    let blocks = page.split("```yaml\n").skip(1);
+    blocks.filter_map(|block| Some(block.split_once("```")?.0.to_owned())).collect()
+}
+
+#[test]
+fn the_examples_of_governance_read() {
+    let blocks = blocks("docs/governance.md");
+    let [messages, migration] = &blocks[..] else { panic!("{blocks:?}") };
+    let head = "source: shop\nowner: {team: commerce}\npreset: standard-webhooks\nsecrets: [{id: a, ref: \"env:A\"}]\n";
+    let send = "    send: [{event: order.cancel, to: {process: order, key: \"body.id\"}, map: {}}]\n";
+    let reader = Reader::default();
+    let node = reader.read("governance.md", &format!("{head}{messages}{send}")).expect("it is YAML");
+    let source = source::parse(&Item::root(&node, &reader), &Presets::builtin());
+    assert!(reader.problems().is_empty(), "{}", reader.problems());
+    let meaning = &source.expect("without problems it is read").messages["opportunity.cancelled"];
+    assert!(meaning.versions.compatibility.backward && meaning.versions.upcasts.contains_key("1"));
+    let node = reader.read("governance.md", migration).expect("it is YAML");
+    assert!(syncline_actors::migration::parse(&Item::root(&node, &reader)).is_some());
+    assert!(reader.problems().is_empty(), "{}", reader.problems());
+}
+
 /// All Rust files below `directory`.
 fn sources(directory: &Path, found: &mut Vec<String>) {
     for entry in fs::read_dir(directory).expect("it can be read") {

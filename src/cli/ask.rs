@@ -4,7 +4,7 @@ use serde_json::value::RawValue;
 
 use super::client::{Client, To};
 use super::output::Output;
-use super::{Failure, show};
+use super::{Failure, bulk, show};
 use crate::api::{self, Intervention, Outcome, Page, Reason};
 
 const LOOK: &str = "\
@@ -64,6 +64,7 @@ const DECIDE: &str = "\
 Examples:
   syncline exceptions list --class hold
   syncline exceptions retry 'order/SO-1001#32' --reason 'account corrected' --set account_id=ACC-2
+  syncline exceptions retry --class quarantine --source crm --dry-run --reason 'mapping mended'
   syncline exceptions resolve 'order/SO-1001#96' --reason 'booked by hand' --result '{\"id\": \"901\"}'";
 
 #[derive(Debug, clap::Subcommand)]
@@ -86,16 +87,19 @@ pub(super) enum Exceptions {
         #[command(flatten)]
         to: To,
     },
-    /// Try it again: a hold, an effect, a message in quarantine.
+    /// Try it again: a hold, an effect, a message in quarantine; or all of a class, counted first.
     Retry {
         /// `kind/key#number`, as the list shows it.
-        id: String,
+        #[arg(required_unless_present = "class", conflicts_with = "class")]
+        id: Option<String>,
         /// Why; stands in the journal for ever.
         #[arg(long)]
         reason: String,
         /// Set a field first: `field=JSON`, or `field=text`. May be repeated.
-        #[arg(long, value_name = "FIELD=VALUE")]
+        #[arg(long, value_name = "FIELD=VALUE", requires = "id")]
         set: Vec<String>,
+        #[command(flatten)]
+        all: bulk::Which,
         #[command(flatten)]
         to: To,
     },
@@ -112,6 +116,25 @@ pub(super) enum Exceptions {
         #[command(flatten)]
         to: To,
     },
+}
+
+/// Looks at drift.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  syncline drift\n  syncline drift --source crm -o json")]
+pub(super) struct Drift {
+    /// Only of this source.
+    #[arg(long)]
+    source: Option<String>,
+    #[command(flatten)]
+    to: To,
+}
+
+impl Drift {
+    pub(super) async fn run(self, out: Output) -> Result<(), Failure> {
+        let mut report: api::DriftReport = Client::new(&self.to)?.get(&["v1", "drift"], &[]).await?;
+        report.items.retain(|item| self.source.as_ref().is_none_or(|source| *source == item.source));
+        out.value(&report, |report| show::drift(report, out))
+    }
 }
 
 const STEER: &str = "\
@@ -204,7 +227,10 @@ impl Exceptions {
                 let page: Page<api::Exception> = Client::new(&to)?.get(&["v1", "exceptions"], &query).await?;
                 out.value(&page, |page| show::exceptions(page, out))
             }
-            Self::Retry { id, reason, set, to } => {
+            Self::Retry { id: None, reason, all, to, .. } => {
+                Box::pin(bulk::retry(&Client::new(&to)?, &all, &reason, out)).await
+            }
+            Self::Retry { id: Some(id), reason, set, to, .. } => {
                 let set = if set.is_empty() { None } else { Some(fields(&set)?) };
                 let ask = Intervention { id, reason, set, result: None };
                 decided(&Client::new(&to)?.post(&["v1", "exceptions", "retry"], &ask).await?, out)

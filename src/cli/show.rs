@@ -10,7 +10,7 @@ use super::json::spaced;
 use super::output::Output;
 use super::paint::{Style, tone};
 use crate::api::{
-    Cluster, Connector, Entity, Entry, Exception, Head, Holder, Member, Outcome, Page, Pending,
+    Cluster, Connector, DriftReport, Entity, Entry, Exception, Head, Holder, Member, Outcome, Page, Pending,
 };
 use crate::clock::{Clock as _, SystemClock};
 
@@ -137,6 +137,20 @@ fn exception_list(exceptions: &[Exception], out: Output) -> String {
         format!("{head}  {class}  {}{since}\n    {}", exception.owner, exception.summary)
     };
     exceptions.iter().map(block).collect::<Vec<_>>().join("\n")
+}
+
+/// Where messages have come away from their schemas.
+pub(super) fn drift(report: &DriftReport, out: Output) -> String {
+    if report.items.is_empty() {
+        return "every message is as its schema says".to_owned();
+    }
+    let rows = report.items.iter().map(|item| {
+        let counts = [item.count, item.held, item.waiting].map(|n| n.to_string());
+        let [count, held, waiting] = counts;
+        let message = format!("{} {}", item.source, item.event_type);
+        [message, item.kind.clone(), item.path.clone(), count, held, waiting, item.entities.join(" ")]
+    });
+    out.table(&["message", "drift", "where", "seen", "held", "waiting", "meant for"], rows)
 }
 
 /// Connectors in a list.

@@ -8,8 +8,8 @@ use axum::{Json, Router};
 use super::Desk;
 use super::ask::{Admin, Asked, Body, Name, Named, Operator, Viewer};
 use crate::api::{
-    Acceptance, Cluster, ClusterOrder, Connector, Entity, Entry, Exception, ExceptionQuery, Head,
-    Intervention, Outcome, Page, Reason, Refusal,
+    Acceptance, Cluster, ClusterOrder, Connector, DriftReport, Entity, Entry, Exception, ExceptionQuery,
+    Head, Intervention, Migration, Outcome, Page, Reason, Refusal,
 };
 use crate::problem::Problem;
 
@@ -20,10 +20,13 @@ pub(super) fn routes() -> Router<Desk> {
         .route("/v1/entities/{kind}", get(entities))
         .route("/v1/entities/{kind}/{key}", get(entity))
         .route("/v1/entities/{kind}/{key}/timeline", get(timeline))
+        .route("/v1/entities/{kind}/{key}/records", get(records))
         .route("/v1/search", get(search))
         .route("/v1/exceptions", get(exceptions))
         .route("/v1/exceptions/retry", post(retry))
         .route("/v1/exceptions/resolve", post(resolve))
+        .route("/v1/drift", get(drift))
+        .route("/v1/migrations", post(migrate))
         .route("/v1/connectors", get(connectors))
         .route("/v1/connectors/{name}/pause", post(pause))
         .route("/v1/connectors/{name}/resume", post(resume))
@@ -57,6 +60,17 @@ async fn timeline(
     let (from, limit) = (asked.from()?, asked.limit()?);
     asked.nothing_else("from, limit")?;
     answer(desk.operate.timeline(&id, from, limit).await)
+}
+
+async fn records(
+    _: Viewer,
+    State(desk): State<Desk>,
+    Named(id): Named,
+    mut asked: Asked,
+) -> Answer<Page<String>> {
+    let (from, limit) = (asked.from()?, asked.limit()?);
+    asked.nothing_else("from, limit")?;
+    answer(desk.operate.records(&id, from, limit).await)
 }
 
 async fn search(_: Viewer, State(desk): State<Desk>, mut asked: Asked) -> Answer<Page<String>> {
@@ -101,6 +115,20 @@ async fn resolve(
         return Err(Problem::malformed("`set` is for /v1/exceptions/retry; resolving takes `result`"));
     }
     decided(desk.operate.resolve(&who, intervention).await)
+}
+
+async fn migrate(
+    Admin(who): Admin,
+    State(desk): State<Desk>,
+    Body(migration): Body<Migration>,
+) -> Answer<Outcome> {
+    said_why(&migration.reason)?;
+    decided(desk.operate.migrate(&who, migration).await)
+}
+
+async fn drift(_: Viewer, State(desk): State<Desk>, asked: Asked) -> Answer<DriftReport> {
+    asked.nothing_else("none")?;
+    answer(desk.operate.drift().await)
 }
 
 async fn connectors(_: Viewer, State(desk): State<Desk>, asked: Asked) -> Answer<Page<Connector>> {

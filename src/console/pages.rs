@@ -1,5 +1,6 @@
 //! Pages for people who settle exceptions: finance, operations, whoever owes the next step. No script; a browser is enough.
 
+mod drift;
 mod entity;
 mod exceptions;
 mod layout;
@@ -40,6 +41,7 @@ pub(super) fn routes() -> Router<Desk> {
         .route("/exceptions/retry", post(retry))
         .route("/exceptions/resolve", post(resolve))
         .route("/entities/{kind}/{key}", get(entity))
+        .route("/drift", get(drift))
         .route("/search", get(search))
         .route("/login", post(visitor::login).get(async || Redirect::to("/exceptions")))
         .route("/logout", post(visitor::logout))
@@ -65,6 +67,12 @@ async fn exceptions(visitor: Visitor, State(desk): State<Desk>, mut asked: Asked
         (exceptions::list(&page, &query, visitor.may_decide))
     };
     Ok(Page::new("Exceptions", Some(&visitor), &content))
+}
+
+async fn drift(visitor: Visitor, State(desk): State<Desk>, asked: Asked) -> Result<Page, Failure> {
+    asked.nothing_else("none")?;
+    let report = desk.operate.drift().await.map_err(refusal)?;
+    Ok(Page::new("Drift", Some(&visitor), &drift::page(&report)))
 }
 
 async fn entity(

@@ -6,11 +6,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::value::RawValue;
+use syncline_actors::decide::{decide, refusal as refusal_of};
 use syncline_actors::entity::State;
 use syncline_actors::envelope::{self, Action, Body, Command, Envelope, Evidence};
 use syncline_actors::id::{EntityId, NodeId, ShardId};
 use syncline_actors::outbox::ExceptionRow;
+use syncline_actors::process::Process;
+use syncline_actors::time::Timestamp;
 use syncline_actors::value::Value;
 
 use super::cluster::{Cluster, Router};
@@ -65,6 +70,11 @@ impl api::Operate for Operator {
             items: records.iter().map(|record| view::entry(record, &names)).collect(),
             next: next.flatten(),
         })
+    }
+
+    async fn records(&self, id: &EntityId, from: u64, limit: usize) -> Result<Page<String>, Refusal> {
+        let frames = self.journal.records(id, from.max(1), limit).await.map_err(|error| unread(&error))?;
+        Ok(Page { items: frames.iter().map(|frame| STANDARD.encode(frame)).collect(), next: None })
     }
 
     async fn entities(
@@ -140,6 +150,44 @@ impl api::Operate for Operator {
         }
         let result = by_hand("result", ask.result.as_deref())?;
         self.intervene(who, &entity, &state, &ask.reason, Action::Resolve { exception, result }).await
+    }
+
+    async fn migrate(&self, who: &Who, ask: api::Migration) -> Result<Outcome, Refusal> {
+        let entity = EntityId::parse(&ask.entity).map_err(|error| Refusal::Malformed(error.to_string()))?;
+        let state = self.state(&entity).await?;
+        let catalog = self.host().catalog();
+        let Some(process) = catalog.version(entity.kind(), ask.to) else {
+            let kind = entity.kind();
+            return Err(Refusal::Conflict(format!(
+                "this node has no version {} of process `{kind}`",
+                ask.to
+            )));
+        };
+        let migration = envelope::Migration {
+            from: ask.from,
+            to: ask.to,
+            at: ask.at,
+            state: ask.state.into(),
+            fields: by_hand("fields", Some(&*ask.fields))?,
+            enter: ask.enter,
+            restart_timers: ask.restart_timers,
+            with_pending: ask.with_pending,
+        };
+        if ask.dry_run {
+            return Ok(tried(process, &entity, &state, &who.0, migration, self.clock.now()));
+        }
+        self.intervene(who, &entity, &state, &ask.reason, Action::Migrate(migration)).await
+    }
+
+    async fn drift(&self) -> Result<api::DriftReport, Refusal> {
+        let filter = ExceptionFilter {
+            kind: Some(QUARANTINE.to_owned()),
+            limit: COUNTED_MAX,
+            ..ExceptionFilter::default()
+        };
+        let held = self.journal.exceptions(&filter).await.map_err(|error| unread(&error))?;
+        let items = super::drift::report(&self.ingress.drift(), &held);
+        Ok(api::DriftReport { node: self.host().node().to_string(), items })
     }
 
     async fn connectors(&self) -> Result<Page<api::Connector>, Refusal> {
@@ -287,6 +335,7 @@ impl Operator {
         let id = match &action {
             Action::Retry { exception, .. } => format!("retry#{exception}"),
             Action::Resolve { exception, .. } => format!("resolve#{exception}"),
+            Action::Migrate(migration) => format!("migrate#{}-{}", migration.from, migration.to),
         };
         let body = Body::Intervention(envelope::Intervention {
             by: who.0.as_str().into(),
@@ -401,6 +450,34 @@ impl Operator {
             config_hash: self.config_hash.clone(),
         }
     }
+}
+
+/// What an entity would answer to a migration. Nothing of it is kept.
+fn tried(
+    process: &Process,
+    entity: &EntityId,
+    state: &State,
+    who: &str,
+    migration: envelope::Migration,
+    at: Timestamp,
+) -> Outcome {
+    let intervention =
+        envelope::Intervention { by: who.into(), reason: "a try".into(), action: Action::Migrate(migration) };
+    let envelope = Envelope {
+        id: "a try".into(),
+        source: "operator".into(),
+        subject: entity.clone(),
+        correlation_id: state.correlation_id.clone(),
+        causation_id: None,
+        traceparent: None,
+        time: None,
+        at,
+        remember_ms: None,
+        body: Body::Intervention(intervention),
+        evidence: None,
+    };
+    let decision = decide(process, state, &envelope).unwrap_or_else(|rejection| refusal_of(state, rejection));
+    outcome(entity, &Reply { answer: decision.answer, duplicate: false })
 }
 
 fn exception_id(text: &str) -> Result<(EntityId, u64), Refusal> {

@@ -283,7 +283,11 @@ fn name(body: &Body, names: &Names) -> String {
         Body::Outcome(outcome) => format!("{} {}", effect(outcome.effect, names), outcome.class.word()),
         Body::Timer(timer) => format!("timer {}", timer.name),
         Body::Intervention(by) => {
-            let what = if matches!(by.action, Action::Retry { .. }) { "retried" } else { "resolved" };
+            let what = match by.action {
+                Action::Retry { .. } => "retried",
+                Action::Resolve { .. } => "resolved",
+                Action::Migrate(_) => "migrated",
+            };
             format!("{what} by {}: {}", by.by, by.reason)
         }
     }
@@ -323,6 +327,9 @@ fn sentence(change: &Change, names: &Names) -> String {
         Change::Resolved { effect, .. } => format!("effect {} {} resolved by hand", effect.id, effect.name),
         Change::Refused(rejection) => format!("refused: {rejection}"),
         Change::Ended { ending } => format!("ended: {}", ending.word()),
+        Change::Migrated { version, state, .. } => {
+            format!("goes on under version {version} in state {state}")
+        }
     }
 }
 

@@ -18,10 +18,12 @@ async fn each_route_asks_the_node_what_it_says() {
         "/v1/entities/order?after=SO-1&limit=1000",
         "/v1/entities/order/SO-1001",
         "/v1/entities/order/SO-1001/timeline?from=5&limit=2",
+        "/v1/entities/order/SO-1001/records?from=3",
         "/v1/search?correlation=a+b&limit=1",
         "/v1/search?q=%C3%A4",
         "/v1/exceptions?kind=order&class=hold&after=order%2FA%231&limit=7",
         "/v1/exceptions",
+        "/v1/drift",
         "/v1/connectors",
     ] {
         let answer = console.get(path).await;
@@ -31,6 +33,10 @@ async fn each_route_asks_the_node_what_it_says() {
     for (path, body) in [
         ("/v1/exceptions/retry", RETRY),
         ("/v1/exceptions/resolve", r#"{"id":"order/SO-1001#1","reason":"by hand","result":{"id":"R-7"}}"#),
+        (
+            "/v1/migrations",
+            r#"{"entity":"order/A","from":1,"to":2,"at":7,"state":"tax","fields":{"n":1.10},"reason":"v2"}"#,
+        ),
         ("/v1/connectors/erp/pause", r#"{"reason":"month end"}"#),
         ("/v1/connectors/erp/resume", r#"{"reason":"over"}"#),
     ] {
@@ -42,13 +48,16 @@ async fn each_route_asks_the_node_what_it_says() {
         "entities order after Some(\"SO-1\") limit 1000",
         "entity order/SO-1001",
         "timeline order/SO-1001 from 5 limit 2",
+        "records order/SO-1001 from 3 limit 100",
         "search a b limit 1",
         "search ä limit 100",
         "exceptions Some(\"order\") Some(\"hold\") Some(\"order/A#1\") Some(7)",
         "exceptions None None None Some(100)",
+        "drift",
         "connectors",
         "retry order/SO-1001#1 by local: unblocked set Some(\"{\\\"total\\\":10.00}\")",
         "resolve order/SO-1001#1 by local: by hand result Some(\"{\\\"id\\\":\\\"R-7\\\"}\")",
+        "migrate order/A 1-2 at 7 to tax {\"n\":1.10} dry false by local: v2",
         "set_paused erp true by local: month end",
         "set_paused erp false by local: over",
     ];

@@ -12,8 +12,9 @@ use secrecy::SecretString;
 use serde_json::Value as Json;
 use serde_json::value::RawValue;
 use syncline::api::{
-    Acceptance, Cluster, ClusterOrder, Connector, Entity, Entry, Exception, ExceptionQuery, Head, Holder,
-    Intervention, Operate, Outcome, Page, Pending, Refusal, Step, Suspect, Who,
+    Acceptance, Cluster, ClusterOrder, Connector, Drift, DriftReport, Entity, Entry, Exception,
+    ExceptionQuery, Head, Holder, Intervention, Migration, Operate, Outcome, Page, Pending, Refusal, Step,
+    Suspect, Who,
 };
 use syncline::config::Role;
 use syncline::console::router;
@@ -156,6 +157,11 @@ impl Operate for Fake {
         Ok(Page { items: (from..from + 3).map(entry).collect(), next: Some((from + 3).to_string()) })
     }
 
+    async fn records(&self, id: &EntityId, from: u64, limit: usize) -> Result<Page<String>, Refusal> {
+        self.note(format!("records {id} from {from} limit {limit}"))?;
+        Ok(Page { items: Vec::new(), next: None })
+    }
+
     async fn entities(&self, kind: &str, after: Option<&str>, limit: usize) -> Result<Page<Head>, Refusal> {
         self.note(format!("entities {kind} after {after:?} limit {limit}"))?;
         Ok(Page { items: Vec::new(), next: None })
@@ -218,6 +224,38 @@ impl Operate for Fake {
             intervention.id, who.0, intervention.reason
         ))?;
         Ok(self.outcome(&intervention))
+    }
+
+    async fn migrate(&self, who: &Who, migration: Migration) -> Result<Outcome, Refusal> {
+        let Migration { entity, from, to, at, state, fields, dry_run, reason, .. } = &migration;
+        self.note(format!(
+            "migrate {entity} {from}-{to} at {at} to {state} {} dry {dry_run} by {}: {reason}",
+            fields.get(),
+            who.0
+        ))?;
+        let id = format!("{entity}#0");
+        Ok(self.outcome(&Intervention { id, reason: reason.clone(), set: None, result: None }))
+    }
+
+    async fn drift(&self) -> Result<DriftReport, Refusal> {
+        self.note("drift".to_owned())?;
+        let one = Drift {
+            source: "crm".into(),
+            event_type: "opportunity.confirmed".into(),
+            kind: "type_change".into(),
+            path: "/data/Amount".into(),
+            said: "/data/Amount is string and should be number <b>".into(),
+            count: 12,
+            held: 12,
+            first: Some("2026-11-23T09:12:04.120Z".into()),
+            last: Some("2026-11-23T10:12:04.120Z".into()),
+            waiting: 11,
+            entities: vec!["order/SO-1001".into(), "order/SO-1044".into()],
+        };
+        let two =
+            Drift { kind: "new_field".into(), path: "/data/Tier__c".into(), count: 3, ..Drift::default() };
+        let items = if self.is_quiet { Vec::new() } else { vec![one, two] };
+        Ok(DriftReport { node: "a".into(), items })
     }
 
     async fn connectors(&self) -> Result<Page<Connector>, Refusal> {

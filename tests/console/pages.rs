@@ -55,6 +55,30 @@ async fn the_first_page_lists_exceptions_by_class_in_plain_words() {
 }
 
 #[tokio::test]
+async fn drift_is_shown_by_kind_with_the_entities_that_wait() {
+    let answer = open().get("/drift").await;
+    let holds = [
+        "<h2>Another type <span class=\"count\">1</span></h2>",
+        "<h3><code>/data/Amount</code></h3>",
+        "crm <strong>opportunity.confirmed</strong>",
+        "12 seen",
+        "12 held",
+        "11 waiting",
+        "should be number &lt;b&gt;",
+        "<a href=\"/entities/order/SO-1044\">order/SO-1044</a>",
+        "<h3><code>/data/Tier__c</code></h3>",
+        "<a href=\"/drift\">Drift</a>",
+    ];
+    page(&answer, 200, &holds);
+    let place = |text: &str| answer.text().find(text).expect("it is there");
+    assert!(place("Another type") < place("New fields"), "what holds messages comes first");
+    let quiet = Console::open(Fake { is_quiet: true, ..Fake::default() });
+    page(&quiet.get("/drift").await, 200, &["Every message is as its schema says."]);
+    let guarded = Console::guarded(Fake::default());
+    assert_eq!(guarded.get("/drift").await.status(), 401);
+}
+
+#[tokio::test]
 async fn an_empty_list_says_so() {
     let console = Console::open(Fake { is_quiet: true, ..Fake::default() });
     page(&console.get("/exceptions").await, 200, &["Nothing waits for a person."]);
