@@ -1,6 +1,7 @@
-//! The journal on one machine: an embedded database file, one writing thread, one fsync for all that waits.
+//! The journal on one machine: an embedded database file with a log beside it, one writing thread, one flush for all that waits.
 //!
 //! An answer means durable: it survives the end of the process and of the power, if the disk keeps what it was told to flush.
+//! What is written goes into the log (`log`), is laid over the tables in memory (`layers`), and gets into them in large parts.
 //! Keys and values are plain bytes (`journal::keys`, `rows`), so the database library decides nothing about what is stored.
 
 use std::collections::BTreeMap;
@@ -23,17 +24,20 @@ use super::{
 };
 
 mod apply;
+mod layers;
+mod log;
 mod open;
 mod prepared;
 mod read;
-
 mod tables;
 mod writer;
 
+use layers::View;
+use log::Log;
 use open::Shared;
 use prepared::Prepared;
 use tables::Tables;
-use writer::Message;
+use writer::{Message, Writer};
 
 /// How long dropping the journal waits for its thread, so that the same process may open the file again.
 const DROP_WAIT: Duration = Duration::from_secs(5);
@@ -49,11 +53,14 @@ pub struct Options {
     pub cluster: Option<String>,
     /// Reads the whole file and compares every checksum before it is used: about a second for a gigabyte.
     pub check_integrity: bool,
+    /// Bytes of each of the two regions of the log of a new store, a multiple of 512. As many wait at most to get into the tables, in
+    /// memory too. A store keeps what it was made with.
+    pub log_bytes: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { cache_bytes: 256 << 20, queue_max: 4_096, cluster: None, check_integrity: false }
+        Self { cache_bytes: 256 << 20, queue_max: 4_096, cluster: None, check_integrity: false, log_bytes: 32 << 20 }
     }
 }
 
@@ -151,9 +158,10 @@ impl Redb {
         Self::start(Shared::open(Box::new(move || open::file(&path, &options)))?, queue_max)
     }
 
-    /// Opens the store on what `backend` gives, which is asked again after an I/O error. For tests that lose power or fill disks.
+    /// Opens the store on what `backend` gives, for the tables and for the log, which is asked again after an I/O error. For tests that
+    /// lose power or fill disks.
     pub fn open_on<B: ::redb::StorageBackend>(
-        backend: impl Fn() -> B + Send + Sync + 'static,
+        backend: impl Fn() -> (B, B) + Send + Sync + 'static,
         options: Options,
     ) -> Result<Self, Error> {
         let queue_max = options.queue_max;
@@ -161,7 +169,7 @@ impl Redb {
         Self::start(Shared::open(Box::new(opener))?, queue_max)
     }
 
-    fn start(shared: Shared, queue_max: usize) -> Result<Self, Error> {
+    fn start((shared, log): (Shared, Log), queue_max: usize) -> Result<Self, Error> {
         let shared = Arc::new(shared);
         let (queue, mut jobs) = mpsc::channel(queue_max);
         let (running, ended) = std::sync::mpsc::sync_channel(1);
@@ -169,7 +177,7 @@ impl Redb {
             let shared = shared.clone();
             move || {
                 let _running: std::sync::mpsc::SyncSender<()> = running;
-                writer::run(&shared, &mut jobs)
+                Writer::new(shared, log).run(&mut jobs)
             }
         });
         let thread = thread.map_err(|error| Error::Open(format!("no thread for the journal: {error}")))?;
@@ -193,7 +201,7 @@ impl Redb {
 
     async fn read<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&::redb::ReadTransaction) -> Result<T, Failure> + Send + 'static,
+        work: impl FnOnce(&View<'_>) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Error> {
         let shared = self.shared.clone();
         let read = tokio::task::spawn_blocking(move || shared.read(work)).await;
@@ -343,7 +351,11 @@ impl Journal for Redb {
         }
         let (key, value) = (key.to_owned(), value.map(str::to_owned));
         let weight = value.as_ref().map_or(0, String::len);
-        self.write(weight, move |tables| apply::order(tables, &key, value.as_deref())).await
+        self.write(weight, move |tables| {
+            apply::order(tables, &key, value.as_deref());
+            Ok(())
+        })
+        .await
     }
 
     async fn keep_definition(&self, kind: &str, version: u32, text: &str) -> Result<(), Error> {

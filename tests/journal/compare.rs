@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use syncline::journal::memory::Memory;
-use syncline::journal::redb::{Options, Redb};
+use syncline::journal::redb::Redb;
 use syncline::journal::redis::Redis;
 use syncline::journal::{DedupKey, Grant, SharedJournal, Snapshot};
 use syncline_actors::decision::{Change, Ending, ExceptionClass};
@@ -128,7 +128,7 @@ impl Other {
         match self {
             Self::Disk(disk) => {
                 let disk = disk.clone();
-                Arc::new(Redb::open_on(move || disk.plug(), Options::default()).unwrap())
+                Arc::new(Redb::open_on(move || disk.plugs(), crate::sim::small()).unwrap())
             }
             Self::Redis(server) => {
                 assert_eq!(server.say(&["FLUSHALL"]), "OK");

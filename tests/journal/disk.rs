@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use syncline::journal::redb::{Options, Redb};
+use syncline::journal::redb::Redb;
 use syncline::journal::{Appended, Error, SharedJournal};
 
 use crate::kit::{Chain, id, take_all};
@@ -10,7 +10,7 @@ use crate::sim::Disk;
 
 async fn store(disk: &Disk) -> SharedJournal {
     let disk = disk.clone();
-    let journal: SharedJournal = Arc::new(Redb::open_on(move || disk.plug(), Options::default()).unwrap());
+    let journal: SharedJournal = Arc::new(Redb::open_on(move || disk.plugs(), crate::sim::small()).unwrap());
     take_all(&*journal).await;
     journal
 }

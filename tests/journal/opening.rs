@@ -218,9 +218,102 @@ async fn a_start_that_was_interrupted_can_be_made_again() {
     // What a crash leaves: the new file, not yet under its name.
     drop(open(&path).unwrap());
     fs::rename(&path, place.path().join("store.redb.new")).unwrap();
+    fs::remove_file(place.path().join("store.redb.log")).unwrap();
     let redb = open(&path).unwrap();
     take_all(&redb).await;
     assert!(!place.path().join("store.redb.new").exists());
+}
+
+/// What a node leaves that is killed: the tables and the log as they are at any moment.
+async fn killed(place: &tempfile::TempDir) -> PathBuf {
+    let path = place.path().join("store.redb");
+    let journal: SharedJournal = Arc::new(open(&path).unwrap());
+    take_all(&*journal).await;
+    Chain::new("order/a").write(&journal, "m1", 1, vec![emitted(1, 0, "erp", 5)]).await;
+    let copy = place.path().join("copy.redb");
+    fs::copy(&path, &copy).unwrap();
+    fs::copy(place.path().join("store.redb.log"), place.path().join("copy.redb.log")).unwrap();
+    copy
+}
+
+#[tokio::test]
+async fn what_only_the_log_holds_is_there_after_a_kill() {
+    let place = tempfile::tempdir().unwrap();
+    let path = killed(&place).await;
+    let journal: SharedJournal = Arc::new(open(&path).unwrap());
+    assert_eq!(journal.load(&id("order/a")).await.unwrap().tail.len(), 1);
+    assert_eq!(journal.depths().await.unwrap()["erp"].waiting, 1);
+}
+
+#[tokio::test]
+async fn a_store_without_its_log_and_a_log_without_its_store_are_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let path = killed(&place).await;
+    let log = place.path().join("copy.redb.log");
+    let kept = fs::read(&log).unwrap();
+    fs::remove_file(&log).unwrap();
+    assert!(refusal(&path, Options::default()).contains("copy.redb.log is missing"));
+    fs::write(&log, &kept).unwrap();
+    let tables = fs::read(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    assert!(refusal(&path, Options::default()).contains("put that store back, or remove the log"));
+    fs::write(&path, &tables).unwrap();
+    // In a whole store nothing is left in the log.
+    drop(open(&path).unwrap());
+    assert_eq!(fs::metadata(&log).unwrap().len(), 0);
+    fs::remove_file(&log).unwrap();
+    assert_eq!(open(&path).unwrap().census().await.unwrap().values().sum::<u64>(), 1);
+}
+
+#[tokio::test]
+async fn a_log_with_a_hole_is_refused_and_one_with_a_torn_end_is_not() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("store.redb");
+    let journal: SharedJournal = Arc::new(open(&path).unwrap());
+    take_all(&*journal).await;
+    let mut chain = Chain::new("order/a");
+    for n in 0..4 {
+        chain.write(&journal, &format!("m{n}"), 1, vec![]).await;
+    }
+    let log = place.path().join("store.redb.log");
+    let (tables, groups) = (fs::read(&path).unwrap(), fs::read(&log).unwrap());
+    drop(journal);
+    let places: Vec<usize> = (0..groups.len()).step_by(512).filter(|at| groups[*at..].starts_with(b"SLOG")).collect();
+    assert_eq!(places.len(), 5, "one for the shards, one an append");
+    let mut damaged = |group: usize| {
+        let mut bytes = groups.clone();
+        bytes[places[group] + 40] ^= 1;
+        fs::write(&path, &tables).unwrap();
+        fs::write(&log, bytes).unwrap();
+    };
+    damaged(3);
+    let text = refusal(&path, Options::default());
+    assert!(text.contains("group 4 of the log is damaged or missing") && text.contains("restore a backup"), "{text}");
+    damaged(4);
+    assert_eq!(open(&path).unwrap().load(&id("order/a")).await.unwrap().tail.len(), 3);
+}
+
+#[tokio::test]
+async fn a_store_of_the_release_without_a_log_is_taken_over() {
+    let place = tempfile::tempdir().unwrap();
+    let path = written(&place).await;
+    let database = redb::Database::open(&path).unwrap();
+    let write = database.begin_write().unwrap();
+    {
+        let meta: TableDefinition<&[u8], &[u8]> = TableDefinition::new("meta");
+        let mut meta = write.open_table(meta).unwrap();
+        meta.insert(&b"format"[..], &1_u32.to_be_bytes()[..]).unwrap();
+        meta.remove(&b"log"[..]).unwrap();
+    }
+    write.commit().unwrap();
+    drop(database);
+    fs::remove_file(place.path().join("store.redb.log")).unwrap();
+    let journal: SharedJournal = Arc::new(open(&path).unwrap());
+    take_all(&*journal).await;
+    let mut chain = Chain::new("order/new");
+    chain.epoch = syncline_actors::id::Epoch(2);
+    chain.write(&journal, "m", 1, vec![]).await;
+    assert_eq!(journal.census().await.unwrap().values().sum::<u64>(), 51);
 }
 
 #[cfg(unix)]

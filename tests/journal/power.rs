@@ -15,8 +15,8 @@ const ENTITIES: usize = 6;
 
 fn open(disk: &Disk) -> Result<SharedJournal, Error> {
     let disk = disk.clone();
-    let options = Options { cache_bytes: 1 << 20, ..Options::default() };
-    Ok(Arc::new(Redb::open_on(move || disk.plug(), options)?))
+    let options = Options { cache_bytes: 1 << 20, ..crate::sim::small() };
+    Ok(Arc::new(Redb::open_on(move || disk.plugs(), options)?))
 }
 
 fn entity(n: usize) -> String {

@@ -7,21 +7,32 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use redb::StorageBackend;
+use syncline::journal::redb::Options;
 
 const SECTOR: usize = 512;
 
-/// The disk. Clones are the same disk.
+/// A store whose log is full after a few dozen appends, so that it turns again and again.
+pub(crate) fn small() -> Options {
+    Options { log_bytes: 32 << 10, ..Options::default() }
+}
+
+/// The disk, with two files. Clones are the same disk.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Disk(Arc<Mutex<State>>);
 
 #[derive(Default)]
-struct State {
+struct File {
     /// What a read sees.
     current: Vec<u8>,
     /// What a power cut leaves for certain.
     durable: Vec<u8>,
     /// Written since: offset and bytes.
     unflushed: Vec<(usize, Vec<u8>)>,
+}
+
+#[derive(Default)]
+struct State {
+    files: [File; 2],
     /// Calls until the power goes; `None`: it stays.
     fuse: Option<u64>,
     /// How often the power went: a plug from before reaches nothing.
@@ -33,7 +44,7 @@ struct State {
 
 impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("State").field("bytes", &self.current.len()).finish_non_exhaustive()
+        f.debug_struct("State").field("bytes", &self.files.each_ref().map(|file| file.current.len())).finish_non_exhaustive()
     }
 }
 
@@ -56,9 +67,11 @@ impl Disk {
         self.0.lock().unwrap()
     }
 
-    /// A connection to the disk, good until the next power cut.
-    pub(crate) fn plug(&self) -> Plug {
-        Plug { disk: self.clone(), cuts: self.lock().cuts }
+    /// Connections to the two files of the disk, good until the next power cut.
+    pub(crate) fn plugs(&self) -> (Plug, Plug) {
+        let cuts = self.lock().cuts;
+        let plug = |file| Plug { disk: self.clone(), file, cuts };
+        (plug(0), plug(1))
     }
 
     /// Lets the power go after `calls` more writes and flushes.
@@ -79,9 +92,18 @@ impl Disk {
     /// Cuts the power if it is not off, and puts it on again.
     pub(crate) fn power_cycle(&self, chance: &mut Chance) {
         let mut state = self.lock();
-        let mut image = std::mem::take(&mut state.durable);
         let kept = [0, 3, 50, 97, 100][usize::try_from(chance.below(5)).unwrap()];
-        for (offset, bytes) in std::mem::take(&mut state.unflushed) {
+        state.files.iter_mut().for_each(|file| file.lose(kept, chance));
+        state.cuts += 1;
+        (state.fuse, state.off, state.full) = (None, false, false);
+    }
+}
+
+impl File {
+    /// Of what is not flushed, each sector is kept with a chance of `kept` in a hundred.
+    fn lose(&mut self, kept: u64, chance: &mut Chance) {
+        let mut image = std::mem::take(&mut self.durable);
+        for (offset, bytes) in std::mem::take(&mut self.unflushed) {
             for (place, sector) in bytes.chunks(SECTOR).enumerate() {
                 if chance.below(100) >= kept {
                     continue;
@@ -99,17 +121,16 @@ impl Disk {
                 image[start..start + length].copy_from_slice(&sector[..length]);
             }
         }
-        state.durable.clone_from(&image);
-        state.current = image;
-        state.cuts += 1;
-        (state.fuse, state.off, state.full) = (None, false, false);
+        self.durable.clone_from(&image);
+        self.current = image;
     }
 }
 
-/// A connection to a [`Disk`].
+/// A connection to a file of a [`Disk`].
 #[derive(Debug)]
 pub(crate) struct Plug {
     disk: Disk,
+    file: usize,
     cuts: u64,
 }
 
@@ -130,13 +151,13 @@ impl Plug {
 
 impl StorageBackend for Plug {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.state(false)?.current.len() as u64)
+        Ok(self.state(false)?.files[self.file].current.len() as u64)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let state = self.state(false)?;
         let start = usize::try_from(offset).unwrap();
-        let bytes = state.current.get(start..start + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        let bytes = state.files[self.file].current.get(start..start + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
         out.copy_from_slice(bytes);
         Ok(())
     }
@@ -144,13 +165,14 @@ impl StorageBackend for Plug {
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut state = self.state(true)?;
         let len = usize::try_from(len).unwrap();
-        if state.full && len > state.current.len() {
+        if state.full && len > state.files[self.file].current.len() {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        state.current.resize(len, 0);
+        let file = &mut state.files[self.file];
+        file.current.resize(len, 0);
         // A file system journals lengths: they are kept in their order. What is cut off is gone.
-        state.durable.resize(len, 0);
-        state.unflushed.retain(|(offset, bytes)| offset + bytes.len() <= len);
+        file.durable.resize(len, 0);
+        file.unflushed.retain(|(offset, bytes)| offset + bytes.len() <= len);
         Ok(())
     }
 
@@ -159,8 +181,9 @@ impl StorageBackend for Plug {
         if state.flush_fails {
             return Err(io::Error::other("the flush failed"));
         }
-        for (offset, bytes) in std::mem::take(&mut state.unflushed) {
-            state.durable[offset..offset + bytes.len()].copy_from_slice(&bytes);
+        let file = &mut state.files[self.file];
+        for (offset, bytes) in std::mem::take(&mut file.unflushed) {
+            file.durable[offset..offset + bytes.len()].copy_from_slice(&bytes);
         }
         Ok(())
     }
@@ -171,9 +194,10 @@ impl StorageBackend for Plug {
             return Err(io::ErrorKind::StorageFull.into());
         }
         let start = usize::try_from(offset).unwrap();
-        let place = state.current.get_mut(start..start + data.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        let file = &mut state.files[self.file];
+        let place = file.current.get_mut(start..start + data.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
         place.copy_from_slice(data);
-        state.unflushed.push((start, data.to_vec()));
+        file.unflushed.push((start, data.to_vec()));
         Ok(())
     }
 }

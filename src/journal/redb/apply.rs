@@ -1,4 +1,4 @@
-//! What each call writes, within a transaction that it may share with others: first every check, then the writing.
+//! What each call writes, within a group that it may share with others: first every check, then the writing.
 
 use syncline_actors::id::{EffectId, EntityId, Epoch, NodeId, ShardId};
 use syncline_actors::outbox::Progress;
@@ -13,14 +13,14 @@ use crate::journal::{
     Appended, Compacted, Error, Grant, Snapshot, call_off, changed_definition, keys, merge,
 };
 
-/// Rows that one transaction of a compaction throws away at most, so that appends do not wait long.
+/// Rows that one part of a compaction throws away at most, so that appends do not wait long.
 const COMPACTED_MAX: usize = 2_048;
 
 pub(super) fn acquire(tables: &mut Tables, shards: &[ShardId], node: &NodeId) -> Result<Vec<Grant>, Failure> {
     let mut grants = Vec::with_capacity(shards.len());
     for shard in shards {
         let epoch = Epoch(current(tables, *shard)?.0.0 + 1);
-        tables.put(Name::Epochs, &keys::shard(*shard), &keys::epoch_value(epoch, Some(node)))?;
+        tables.put(Name::Epochs, &keys::shard(*shard), &keys::epoch_value(epoch, Some(node)));
         grants.push(Grant { shard: *shard, epoch });
     }
     Ok(grants)
@@ -30,7 +30,7 @@ pub(super) fn release(tables: &mut Tables, grants: &[Grant]) -> Result<(), Failu
     for Grant { shard, epoch } in grants {
         if current(tables, *shard)? == (*epoch, true) {
             let next = keys::epoch_value(Epoch(epoch.0 + 1), None);
-            tables.put(Name::Epochs, &keys::shard(*shard), &next)?;
+            tables.put(Name::Epochs, &keys::shard(*shard), &next);
         }
     }
     Ok(())
@@ -80,8 +80,8 @@ fn head(tables: &mut Tables, key: &[u8]) -> Result<Option<StoredHead>, Failure> 
 
 fn write(tables: &mut Tables, prepared: &Prepared, before: Option<&StoredHead>) -> Result<(), Failure> {
     let append = &prepared.append;
-    tables.put(Name::Records, &prepared.record_key, &append.frame)?;
-    tables.put(Name::Heads, &prepared.head_key, &prepared.head)?;
+    tables.put(Name::Records, &prepared.record_key, &append.frame);
+    tables.put(Name::Heads, &prepared.head_key, &prepared.head);
     let status = &*append.answer.status;
     if before.is_none_or(|before| before.status != status) {
         tables.count(Name::Census, keys::status(append.entity.kind(), status), 1);
@@ -90,16 +90,16 @@ fn write(tables: &mut Tables, prepared: &Prepared, before: Option<&StoredHead>) 
         }
     }
     if let Some(before) = before.filter(|before| before.ended) {
-        tables.remove(Name::Ended, &keys::at(before.updated_at, &prepared.head_key))?;
+        tables.remove(Name::Ended, &keys::at(before.updated_at, &prepared.head_key));
     }
     if append.ended {
-        tables.put(Name::Ended, &keys::at(append.at, &prepared.head_key), &[])?;
+        tables.put(Name::Ended, &keys::at(append.at, &prepared.head_key), &[]);
     }
     for row in &prepared.dedup {
         remember(tables, row)?;
     }
     for term in &prepared.terms {
-        tables.put(Name::Terms, term, &[])?;
+        tables.put(Name::Terms, term, &[]);
     }
     write_rows(tables, prepared)
 }
@@ -107,10 +107,10 @@ fn write(tables: &mut Tables, prepared: &Prepared, before: Option<&StoredHead>) 
 fn remember(tables: &mut Tables, row: &DedupRow) -> Result<(), Failure> {
     let old = tables.replace(Name::Dedup, &row.key, &row.value, |old| rows::read_dedup(old)?.0)?;
     if let Some(ended) = old.flatten() {
-        tables.remove(Name::DedupExpiry, &keys::at(ended, &row.key))?;
+        tables.remove(Name::DedupExpiry, &keys::at(ended, &row.key));
     }
     if let Some(expires) = row.expires {
-        tables.put(Name::DedupExpiry, &keys::at(expires, &row.key), &[])?;
+        tables.put(Name::DedupExpiry, &keys::at(expires, &row.key), &[]);
     }
     Ok(())
 }
@@ -134,14 +134,14 @@ fn write_rows(tables: &mut Tables, prepared: &Prepared) -> Result<(), Failure> {
     }
     for (key, due, value) in &prepared.timers_set {
         clear(tables, key)?;
-        tables.put(Name::Timers, key, value)?;
-        tables.put(Name::TimersDue, &keys::at(*due, key), &[])?;
+        tables.put(Name::Timers, key, value);
+        tables.put(Name::TimersDue, &keys::at(*due, key), &[]);
     }
     for id in &prepared.closed {
-        tables.remove(Name::Exceptions, id.as_bytes())?;
+        tables.remove(Name::Exceptions, id.as_bytes());
     }
     for (id, value) in &prepared.opened {
-        tables.put(Name::Exceptions, id.as_bytes(), value)?;
+        tables.put(Name::Exceptions, id.as_bytes(), value);
     }
     Ok(())
 }
@@ -162,7 +162,7 @@ fn settle(tables: &mut Tables, key: &[u8]) -> Result<(), Failure> {
 
 fn forget_due(tables: &mut Tables, old: Option<Due>) -> Result<(), Failure> {
     let Some((connector, due)) = old else { return Ok(()) };
-    tables.remove(Name::OutboxDue, &due)?;
+    tables.remove(Name::OutboxDue, &due);
     tables.count(Name::Depths, keys::connector(&connector), -1);
     Ok(())
 }
@@ -171,7 +171,7 @@ fn emit(tables: &mut Tables, row: &EffectRow) -> Result<(), Failure> {
     let old =
         tables.replace(Name::Outbox, &row.key, &row.value, |value| due_key(value, &row.key))?.transpose()?;
     forget_due(tables, old)?;
-    tables.put(Name::OutboxDue, &keys::effect_due(&row.connector, row.due, &row.key), &[])?;
+    tables.put(Name::OutboxDue, &keys::effect_due(&row.connector, row.due, &row.key), &[]);
     tables.count(Name::Depths, keys::connector(&row.connector), 1);
     Ok(())
 }
@@ -183,18 +183,19 @@ fn effect(tables: &mut Tables, key: &[u8]) -> Result<Option<StoredEffect>, Failu
 /// Writes an effect that waits already, with changed progress.
 fn rewrite(tables: &mut Tables, key: &[u8], effect: &StoredEffect) -> Result<(), Failure> {
     if effect.due != effect.progress.due {
-        tables.remove(Name::OutboxDue, &keys::effect_due(&effect.connector, effect.due, key))?;
+        tables.remove(Name::OutboxDue, &keys::effect_due(&effect.connector, effect.due, key));
         let due = keys::effect_due(&effect.connector, effect.progress.due, key);
-        tables.put(Name::OutboxDue, &due, &[])?;
+        tables.put(Name::OutboxDue, &due, &[]);
     }
-    tables.put(Name::Outbox, key, &effect.value()?)
+    tables.put(Name::Outbox, key, &effect.value()?);
+    Ok(())
 }
 
 fn clear(tables: &mut Tables, key: &[u8]) -> Result<(), Failure> {
     let old = tables.take(Name::Timers, key, |value| keys::read_time(value).map(|(due, _)| due))?;
     if let Some(due) = old {
         let due = due.ok_or_else(|| rows::malformed("a timer"))?;
-        tables.remove(Name::TimersDue, &keys::at(due, key))?;
+        tables.remove(Name::TimersDue, &keys::at(due, key));
     }
     Ok(())
 }
@@ -228,7 +229,7 @@ pub(super) fn save_snapshot(
     }
     let key = keys::owned(entity, 0);
     if kept_snapshot(tables, &key)?.is_none_or(|kept| kept <= snapshot.seq) {
-        tables.put(Name::Snapshots, &key, &rows::snapshot_value(snapshot))?;
+        tables.put(Name::Snapshots, &key, &rows::snapshot_value(snapshot));
     }
     Ok(())
 }
@@ -239,7 +240,7 @@ fn kept_snapshot(tables: &mut Tables, key: &[u8]) -> Result<Option<u64>, Failure
 }
 
 /// Orders stand beside what the store says of itself, so that a store of any age has a place for them.
-pub(super) fn order(tables: &mut Tables, key: &str, value: Option<&str>) -> Result<(), Failure> {
+pub(super) fn order(tables: &mut Tables, key: &str, value: Option<&str>) {
     let key = keys::order(key);
     match value {
         Some(value) => tables.put(Name::Meta, &key, value.as_bytes()),
@@ -255,10 +256,11 @@ pub(super) fn keep_definition(
 ) -> Result<(), Failure> {
     let key = keys::definition(kind, version);
     match tables.get(Name::Definitions, &key, |kept| kept == text.as_bytes())? {
-        Some(true) => Ok(()),
-        Some(false) => Err(changed_definition(kind, version).into()),
+        Some(true) => {}
+        Some(false) => return Err(changed_definition(kind, version).into()),
         None => tables.put(Name::Definitions, &key, text.as_bytes()),
     }
+    Ok(())
 }
 
 /// Where a compaction goes on.
@@ -292,8 +294,8 @@ pub(super) fn compact(
     if !cursor.dedup_done {
         let expired = tables.keys(Name::DedupExpiry, &[], &keys::time_bytes(now), COMPACTED_MAX)?;
         for key in &expired {
-            tables.remove(Name::DedupExpiry, key)?;
-            tables.remove(Name::Dedup, &key[8..])?;
+            tables.remove(Name::DedupExpiry, key);
+            tables.remove(Name::Dedup, &key[8..]);
         }
         cursor.compacted.dedup += expired.len() as u64;
         cursor.dedup_done = expired.len() < COMPACTED_MAX;
@@ -322,8 +324,8 @@ fn compact_entity(tables: &mut Tables, ended: &[u8]) -> Result<u64, Failure> {
     let end = keys::end_of(&owned).expect("an owner's key ends in zero");
     let records = tables.keys(Name::Records, &owned, &end, usize::MAX)?;
     for key in &records {
-        tables.remove(Name::Records, key)?;
+        tables.remove(Name::Records, key);
     }
-    tables.remove(Name::Ended, ended)?;
+    tables.remove(Name::Ended, ended);
     Ok(records.len() as u64)
 }

@@ -4,25 +4,42 @@ use std::fmt;
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
-use ::redb::{
-    Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase as _, StorageError, TableHandle as _,
-};
+use ::redb::backends::FileBackend;
+use ::redb::{Builder, Database, DatabaseError, ReadableDatabase as _, StorageBackend, StorageError, TableHandle as _};
 use syncline_actors::id::SHARDS;
 
-use super::tables::{Name, durable};
+use super::layers::{Layer, Layers, View};
+use super::log::{self, Held, Log, Mark};
+use super::tables::{MARK, Name, durable, settle};
 use super::{Failure, Options};
 use crate::journal::Error;
 
-/// The layout of the tables. Another number is another layout.
-const FORMAT: u32 = 1;
+/// The layout of the store. Another number is another layout.
+const FORMAT: u32 = 2;
 
-type Opener = Box<dyn Fn() -> Result<Database, Error> + Send + Sync>;
+/// The layout before there was a log: the tables are the same, so it becomes the present one when it is opened.
+const WITHOUT_LOG: u32 = 1;
 
-/// The database, and how it is opened anew after an I/O error.
+type Opener = Box<dyn Fn() -> Result<Opened, Error> + Send + Sync>;
+
+/// A store just opened.
+pub(super) struct Opened {
+    database: Database,
+    log: Log,
+    held: Held,
+}
+
+/// A store in use: the tables, and what the log holds beyond them.
+struct Store {
+    database: Arc<Database>,
+    layers: Layers,
+}
+
+/// The store that readers and the writer share, and how it is opened anew after an I/O error.
 pub(super) struct Shared {
-    database: RwLock<Option<Database>>,
+    store: RwLock<Option<Store>>,
     opener: Opener,
 }
 
@@ -34,58 +51,178 @@ impl fmt::Debug for Shared {
 
 impl Shared {
     /// Opens with `opener` for the first time.
-    pub(super) fn open(opener: Opener) -> Result<Self, Error> {
-        let database = opener()?;
-        Ok(Self { database: RwLock::new(Some(database)), opener })
-    }
-
-    /// Runs `work` on the database; it cannot be opened anew meanwhile.
-    pub(super) fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, Failure>) -> Result<T, Failure> {
-        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        work(database.as_ref().ok_or_else(|| Failure::Io("the store is not open".to_owned()))?)
-    }
-
-    /// Runs `work` on what is committed now.
-    pub(super) fn read<T>(
-        &self,
-        work: impl FnOnce(&ReadTransaction) -> Result<T, Failure>,
-    ) -> Result<T, Failure> {
-        // The database library trusts pages that its own checks passed, and panics where they cannot be right.
-        catch_unwind(AssertUnwindSafe(|| self.with(|database| work(&database.begin_read()?))))
-            .unwrap_or_else(|panic| Err(Failure::of_panic(panic.as_ref())))
-    }
-
-    /// Opens the database anew unless it is open.
-    pub(super) fn open_if_broken(&self) -> Result<(), Failure> {
-        if self.database.read().unwrap_or_else(PoisonError::into_inner).is_some() {
-            return Ok(());
+    pub(super) fn open(opener: Opener) -> Result<(Self, Log), Error> {
+        let Opened { database, log, held } = opener()?;
+        let shared = Self { store: RwLock::new(None), opener };
+        let database = Arc::new(database);
+        let mut layers = Layers::default();
+        for (mark, layer) in held {
+            if mark.generation == log.mark().generation {
+                layers.active = layer;
+            } else {
+                settle(&database, &layer, mark).map_err(Failure::error)?;
+            }
         }
-        self.reopen();
-        self.with(|_| Ok(()))
+        shared.put(Some(Store { database, layers }));
+        Ok((shared, log))
     }
 
-    /// Closes the database and opens it anew: after an I/O error it refuses all else.
-    pub(super) fn reopen(&self) {
-        let mut place = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        drop(place.take());
-        match (self.opener)() {
-            Ok(database) => *place = Some(database),
+    fn put(&self, store: Option<Store>) -> Option<Store> {
+        std::mem::replace(&mut *self.store.write().unwrap_or_else(PoisonError::into_inner), store)
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&Store) -> Result<T, Failure>) -> Result<T, Failure> {
+        let store = self.store.read().unwrap_or_else(PoisonError::into_inner);
+        work(store.as_ref().ok_or_else(closed)?)
+    }
+
+    fn change<T>(&self, work: impl FnOnce(&mut Store) -> T) -> Result<T, Failure> {
+        let mut store = self.store.write().unwrap_or_else(PoisonError::into_inner);
+        store.as_mut().map(work).ok_or_else(closed)
+    }
+
+    /// Runs `work` on what is written now. Writers wait meanwhile, so it should not be long.
+    pub(super) fn read<T>(&self, work: impl FnOnce(&View<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
+        // The database library trusts pages that its own checks passed, and panics where they cannot be right.
+        let read = || self.with(|store| work(&View::new(store.database.begin_read()?, &store.layers)));
+        catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| Err(Failure::of_panic(panic.as_ref())))
+    }
+
+    /// Makes a group that is in the log visible.
+    pub(super) fn publish(&self, group: Layer) -> Result<(), Failure> {
+        self.change(|store| store.layers.active.absorb(group))
+    }
+
+    /// Sets aside what is laid over the tables, to be written there; what is written from now on is laid over it.
+    pub(super) fn freeze(&self) -> Result<(Arc<Database>, Arc<Layer>), Failure> {
+        self.change(|store| {
+            debug_assert!(store.layers.frozen.is_none(), "one part goes into the tables at a time");
+            let frozen = Arc::new(std::mem::take(&mut store.layers.active));
+            store.layers.frozen = Some(frozen.clone());
+            (store.database.clone(), frozen)
+        })
+    }
+
+    /// What was set aside is in the tables.
+    pub(super) fn thaw(&self) -> Result<(), Failure> {
+        self.change(|store| store.layers.frozen = None)
+    }
+
+    /// Whether the store is open; after an I/O error it may not be.
+    pub(super) fn is_open(&self) -> bool {
+        self.store.read().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// Closes the store and opens it anew: after an I/O error the database library refuses all else, and only the files tell what is
+    /// written. What the log holds goes into the tables before anyone reads it: a flush that failed once may be said to have succeeded
+    /// the next time, so it must be written elsewhere.
+    pub(super) fn reopen(&self) -> Option<Log> {
+        drop(self.put(None));
+        let opened = (self.opener)().and_then(|Opened { database, mut log, held }| {
+            for (mark, layer) in held {
+                settle(&database, &layer, mark).map_err(Failure::error)?;
+            }
+            log.turn();
+            Ok((database, log))
+        });
+        match opened {
+            Ok((database, log)) => {
+                self.put(Some(Store { database: Arc::new(database), layers: Layers::default() }));
+                Some(log)
+            }
             Err(error) => {
                 tracing::error!(%error, "the store did not open again; the next call tries once more");
+                None
             }
         }
     }
 
-    /// Closes the database for good.
-    pub(super) fn shut(&self) -> Result<(), Error> {
-        let database = self.database.write().unwrap_or_else(PoisonError::into_inner).take();
-        let closed = database.map_or(Ok(()), Database::close);
-        closed.map_err(|error| Error::Unavailable(format!("the store did not close cleanly: {error}")))
+    /// Brings all that the log holds into the tables, and closes the store for good.
+    pub(super) fn shut(&self, log: Option<Log>) -> Result<(), Error> {
+        let Some(Store { database, layers }) = self.put(None) else { return Ok(()) };
+        let unclean = |how: String| Error::Unavailable(format!("the store did not close cleanly: {how}"));
+        if let Some(log) = log {
+            let mark = Mark { in_use: false, ..log.mark() };
+            let settled = catch_unwind(AssertUnwindSafe(|| settle(&database, &layers.active, mark)))
+                .unwrap_or_else(|panic| Err(Failure::of_panic(panic.as_ref())));
+            let cleared = settled.and_then(|()| log.clear());
+            cleared.map_err(|failure| unclean(failure.to_string()))?;
+        }
+        let closed = Arc::into_inner(database).map_or(Ok(()), Database::close);
+        closed.map_err(|error| unclean(error.to_string()))
     }
 }
 
+fn closed() -> Failure {
+    Failure::Io("the store is not open".to_owned())
+}
+
 /// Opens or creates the store at `path`.
-pub(super) fn file(path: &Path, options: &Options) -> Result<Database, Error> {
+pub(super) fn file(path: &Path, options: &Options) -> Result<Opened, Error> {
+    let database = tables(path, options)?;
+    let beside = log_path(path);
+    let opened = std::fs::File::options().read(true).write(true).create(true).truncate(false).open(&beside);
+    let file = opened.map_err(|error| refuse(&beside, &io_reason(&beside, &error)))?;
+    flush_directory(path)?;
+    let file = FileBackend::new(file).map_err(|error| refuse(&beside, &reason(&beside, &error)))?;
+    with_log(path, database, Box::new(file), options)
+}
+
+/// Where the log of the store at `path` is.
+fn log_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".log");
+    PathBuf::from(name)
+}
+
+/// Reads the log of `database`, and marks it as in use.
+fn with_log(
+    path: &Path,
+    database: Database,
+    file: Box<dyn StorageBackend>,
+    options: &Options,
+) -> Result<Opened, Error> {
+    let damaged_log = |failure: Failure| match failure {
+        Failure::Io(how) => refuse(path, &format!("reading or writing it failed: {how}")),
+        other => refuse(
+            path,
+            &format!("its log is damaged ({other}): keep {0} and {0}.log for inspection, and restore a backup of both", path.display()),
+        ),
+    };
+    let kept = mark(&database).map_err(damaged_log)?;
+    let beside = log_path(path);
+    let beside = beside.display();
+    let is_empty = file.len().map_err(|error| damaged_log(Failure::Io(error.to_string())))? == 0;
+    if kept.is_some_and(|mark| mark.in_use) && is_empty {
+        let reason = format!("its log {beside} is missing: it holds what was acknowledged last; put it back");
+        return Err(refuse(path, &reason));
+    }
+    if kept.is_none() && !is_empty && log::is_written(&*file).map_err(damaged_log)? {
+        let reason = format!(
+            "it is new, and {beside} is the log of a store that is not here any more: put that store back, or remove the log to \
+             begin anew"
+        );
+        return Err(refuse(path, &reason));
+    }
+    let mark = kept.unwrap_or(Mark { region: options.log_bytes, ..Mark::default() });
+    let (log, held) = Log::open(file, mark).map_err(damaged_log)?;
+    if !mark.in_use {
+        let empty = Layer::default();
+        settle(&database, &empty, Mark { in_use: true, ..mark }).map_err(damaged_log)?;
+    }
+    Ok(Opened { database, log, held })
+}
+
+/// How far `database` has applied its log; none when it never had one.
+fn mark(database: &Database) -> Result<Option<Mark>, Failure> {
+    let meta = database.begin_read()?.open_table(Name::Meta.definition())?;
+    let stored = meta.get(MARK)?;
+    let mark = stored.map(|value| Mark::read(value.value()).ok_or_else(|| Failure::Corrupt("its mark".to_owned())));
+    mark.transpose()
+}
+
+/// Opens or creates the tables at `path`.
+fn tables(path: &Path, options: &Options) -> Result<Database, Error> {
     if path.exists() {
         let empty = path.metadata().is_ok_and(|found| found.is_file() && found.len() == 0);
         if empty {
@@ -111,15 +248,20 @@ fn create(path: &Path, options: &Options) -> Result<Database, Error> {
     // Whoever else is here has to hold the lock on the new file, so this check and the renaming are one step.
     if path.exists() {
         drop(database);
-        return file(path, options);
+        return tables(path, options);
     }
     let failed = |error: std::io::Error| refuse(path, &format!("it could not be created: {error}"));
     std::fs::rename(&new, path).map_err(failed)?;
+    flush_directory(path)?;
+    Ok(database)
+}
+
+/// Makes the names of the files beside `path` durable.
+fn flush_directory(path: &Path) -> Result<(), Error> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     std::fs::File::open(directory.unwrap_or_else(|| Path::new(".")))
         .and_then(|dir| dir.sync_all())
-        .map_err(failed)?;
-    Ok(database)
+        .map_err(|error| refuse(path, &format!("it could not be created: {error}")))
 }
 
 fn builder(options: &Options) -> Builder {
@@ -128,14 +270,15 @@ fn builder(options: &Options) -> Builder {
     builder
 }
 
-/// Opens on `backend`, for tests that lose power or fill the disk.
-pub(super) fn backend(
-    backend: impl ::redb::StorageBackend,
+/// Opens on a backend for the tables and one for the log, for tests that lose power or fill the disk.
+pub(super) fn backend<B: StorageBackend>(
+    (tables, log): (B, B),
     place: &Path,
     options: &Options,
-) -> Result<Database, Error> {
-    let database = guarded(place, || builder(options).create_with_backend(backend))?;
-    checked(place, database, options)
+) -> Result<Opened, Error> {
+    let database = guarded(place, || builder(options).create_with_backend(tables))?;
+    let database = checked(place, database, options)?;
+    with_log(place, database, Box::new(log), options)
 }
 
 /// The database library may panic on a file that something else has damaged.
@@ -222,7 +365,12 @@ fn check(database: &Database, options: &Options) -> Result<Option<String>, Failu
         Ok(meta.get(name.as_bytes())?.map(|value| value.value().to_vec()))
     };
     let format = value("format")?;
-    if format.as_deref() != Some(&FORMAT.to_be_bytes()[..]) {
+    if format.as_deref() == Some(&WITHOUT_LOG.to_be_bytes()[..]) {
+        let mut transaction = database.begin_write()?;
+        durable(&mut transaction);
+        transaction.open_table(Name::Meta.definition())?.insert(&b"format"[..], &FORMAT.to_be_bytes()[..])?;
+        transaction.commit()?;
+    } else if format.as_deref() != Some(&FORMAT.to_be_bytes()[..]) {
         let found = format.unwrap_or_default();
         return Ok(Some(format!(
             "its store format is {found:?}, this program reads {FORMAT}: use the release that wrote it, or migrate it"

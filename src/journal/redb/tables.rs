@@ -1,10 +1,12 @@
-//! The tables of the store on disk, and a write transaction that opens those it needs.
+//! The tables of the store on disk, what a group of calls writes of them, and how that gets into the file.
 
 use std::collections::BTreeMap;
 
-use ::redb::{Durability, ReadableTable as _, Table, TableDefinition, WriteTransaction};
+use ::redb::{Database, Durability, TableDefinition, WriteTransaction};
 
 use super::Failure;
+use super::layers::{Layer, Rows, View};
+use super::log::Mark;
 
 /// Bytes by bytes, so that no release of the database library can change what is stored.
 type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
@@ -94,25 +96,26 @@ impl Name {
     }
 }
 
-/// One write transaction. Tables are opened at their first use; counters are added up and written once, at the end.
+/// The writes of one group of calls, over the store as it was before. Tables are opened at their first use; counters are added up and
+/// written once, at the end.
 pub(super) struct Tables<'t> {
-    transaction: &'t WriteTransaction,
-    open: [Option<Table<'t, &'static [u8], &'static [u8]>>; Name::ALL.len()],
+    view: &'t View<'t>,
+    open: [Option<Rows<'t>>; Name::ALL.len()],
+    group: Layer,
     counters: BTreeMap<(Name, Vec<u8>), i64>,
-    written: bool,
 }
 
 impl<'t> Tables<'t> {
-    pub(super) fn new(transaction: &'t WriteTransaction) -> Self {
-        Self { transaction, open: Default::default(), counters: BTreeMap::new(), written: false }
+    pub(super) fn new(view: &'t View<'t>) -> Self {
+        Self { view, open: Default::default(), group: Layer::default(), counters: BTreeMap::new() }
     }
 
-    fn table(&mut self, name: Name) -> Result<&mut Table<'t, &'static [u8], &'static [u8]>, Failure> {
+    fn before(&mut self, name: Name) -> Result<&Rows<'t>, Failure> {
         let place = &mut self.open[name as usize];
         if place.is_none() {
-            *place = Some(self.transaction.open_table(name.definition())?);
+            *place = Some(self.view.table(name)?);
         }
-        Ok(place.as_mut().expect("it was opened just now"))
+        Ok(place.as_ref().expect("it was opened just now"))
     }
 
     /// What `read` makes of the value under `key`.
@@ -122,7 +125,10 @@ impl<'t> Tables<'t> {
         key: &[u8],
         read: impl FnOnce(&[u8]) -> R,
     ) -> Result<Option<R>, Failure> {
-        Ok(self.table(name)?.get(key)?.map(|value| read(value.value())))
+        match self.group.get(name, key) {
+            Some(written) => Ok(written.map(read)),
+            None => self.before(name)?.get(key, read),
+        }
     }
 
     /// Writes `value`; what `read` makes of the value that it replaced.
@@ -133,13 +139,14 @@ impl<'t> Tables<'t> {
         value: &[u8],
         read: impl FnOnce(&[u8]) -> R,
     ) -> Result<Option<R>, Failure> {
-        self.written = true;
-        Ok(self.table(name)?.insert(key, value)?.map(|old| read(old.value())))
+        let old = self.get(name, key, read)?;
+        self.put(name, key, value);
+        Ok(old)
     }
 
     /// Writes `value`.
-    pub(super) fn put(&mut self, name: Name, key: &[u8], value: &[u8]) -> Result<(), Failure> {
-        self.replace(name, key, value, |_| ()).map(|_| ())
+    pub(super) fn put(&mut self, name: Name, key: &[u8], value: &[u8]) {
+        self.group.put(name, key, Some(value));
     }
 
     /// Takes `key` out; what `read` makes of its value.
@@ -149,13 +156,16 @@ impl<'t> Tables<'t> {
         key: &[u8],
         read: impl FnOnce(&[u8]) -> R,
     ) -> Result<Option<R>, Failure> {
-        self.written = true;
-        Ok(self.table(name)?.remove(key)?.map(|old| read(old.value())))
+        let old = self.get(name, key, read)?;
+        if old.is_some() {
+            self.remove(name, key);
+        }
+        Ok(old)
     }
 
     /// Takes `key` out.
-    pub(super) fn remove(&mut self, name: Name, key: &[u8]) -> Result<(), Failure> {
-        self.take(name, key, |_| ()).map(|_| ())
+    pub(super) fn remove(&mut self, name: Name, key: &[u8]) {
+        self.group.put(name, key, None);
     }
 
     /// The first keys from `from` up to, not with, `to`.
@@ -166,14 +176,8 @@ impl<'t> Tables<'t> {
         to: &[u8],
         limit: usize,
     ) -> Result<Vec<Vec<u8>>, Failure> {
-        if from >= to {
-            return Ok(Vec::new());
-        }
-        let mut keys = Vec::new();
-        for row in self.table(name)?.range::<&[u8]>(from..to)?.take(limit) {
-            keys.push(row?.0.value().to_vec());
-        }
-        Ok(keys)
+        let rows = self.view.table(name)?.under(&self.group, name);
+        rows.scan(from, Some(to), limit, |key, _| Ok(Some(key.to_vec())))
     }
 
     /// Adds `by` to a counter.
@@ -181,19 +185,19 @@ impl<'t> Tables<'t> {
         *self.counters.entry((name, key)).or_default() += by;
     }
 
-    /// Writes the counters, the last thing in a transaction. False when nothing was written at all.
-    pub(super) fn finish(mut self) -> Result<bool, Failure> {
+    /// Writes the counters, the last thing in a group. What the group wrote.
+    pub(super) fn finish(mut self) -> Result<Layer, Failure> {
         for ((name, key), by) in std::mem::take(&mut self.counters) {
             if by == 0 {
                 continue;
             }
             let before = self.get(name, &key, count_of)?.unwrap_or(0);
             match before.saturating_add_signed(by) {
-                0 => self.remove(name, &key)?,
-                after => self.put(name, &key, &after.to_be_bytes())?,
+                0 => self.remove(name, &key),
+                after => self.put(name, &key, &after.to_be_bytes()),
             }
         }
-        Ok(self.written)
+        Ok(self.group)
     }
 }
 
@@ -207,3 +211,30 @@ pub(super) fn durable(transaction: &mut WriteTransaction) {
     transaction.set_durability(Durability::Immediate).expect("no savepoints are made here");
     transaction.set_quick_repair(true);
 }
+
+/// Writes what `layer` holds, and that the log is applied up to `mark`: both or neither. Durable when it returns.
+pub(super) fn settle(database: &Database, layer: &Layer, mark: Mark) -> Result<(), Failure> {
+    let mut transaction = database.begin_write()?;
+    durable(&mut transaction);
+    for name in Name::ALL {
+        let mut written = layer.written(name).peekable();
+        if written.peek().is_none() && !matches!(name, Name::Meta) {
+            continue;
+        }
+        let mut table = transaction.open_table(name.definition())?;
+        for (key, value) in written {
+            match value {
+                Some(value) => drop(table.insert(key, value)?),
+                None => drop(table.remove(key)?),
+            }
+        }
+        if matches!(name, Name::Meta) {
+            table.insert(MARK, mark.bytes().as_slice())?;
+        }
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+/// Under this name the store says how far the log is applied.
+pub(super) const MARK: &[u8] = b"log";

@@ -1,23 +1,27 @@
-//! The one thread that writes. What waits in its queue goes into one transaction, so that many appends share one fsync.
+//! The one thread that writes. What waits in its queue becomes one group of the log, so that many appends share one flush.
 //!
-//! Each call is checked within the transaction, against what the calls before it in the same group wrote, and answered after the
-//! commit. A refused call has written nothing and fails no other. When the commit fails, every call of the group is told that
-//! the store is unavailable, and the store is opened anew before the next group: that settles what became of it.
+//! Each call is checked against what the calls before it in the same group wrote, and answered after the flush. A refused call has
+//! written nothing and fails no other. When the group cannot be written, every call of it is told that the store is unavailable, and
+//! the store is opened anew before the next group: that settles what became of it. When a region of the log is full, what it
+//! holds goes into the tables beside the next groups, on a thread of its own.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::Failure;
+use super::layers::Layer;
+use super::log::{Log, Mark};
 use super::open::Shared;
-use super::tables::{Tables, durable};
+use super::tables::{Tables, settle};
 use crate::journal::Error;
 
-/// Calls in one transaction, at most.
+/// Calls in one group, at most.
 const GROUP_MAX: usize = 512;
 
-/// Bytes in one transaction, about, at most.
+/// Bytes in one group, about, at most.
 const GROUP_BYTES_MAX: usize = 8 << 20;
 
 /// What the thread is told.
@@ -80,18 +84,13 @@ impl<T: Send, F: FnOnce(&mut Tables) -> Result<T, Failure> + Send> Job for Call<
     }
 }
 
-/// Writes until the queue ends. Returns what closing the store said.
-pub(super) fn run(shared: &Arc<Shared>, queue: &mut mpsc::Receiver<Message>) -> Result<(), Error> {
-    let mut group = Vec::with_capacity(GROUP_MAX);
-    while let Some(message) = queue.blocking_recv() {
-        let mut bytes = take(&mut group, message, queue);
-        while group.len() < GROUP_MAX && bytes < GROUP_BYTES_MAX {
-            let Ok(message) = queue.try_recv() else { break };
-            bytes += take(&mut group, message, queue);
-        }
-        write(shared, &mut group);
-    }
-    shared.shut()
+/// What the thread holds.
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    /// None after an error, until the store opens again.
+    log: Option<Log>,
+    /// Brings a full region of the log into the tables.
+    settling: Option<JoinHandle<Result<(), Failure>>>,
 }
 
 fn take(group: &mut Vec<Box<dyn Job>>, message: Message, queue: &mut mpsc::Receiver<Message>) -> usize {
@@ -108,42 +107,119 @@ fn take(group: &mut Vec<Box<dyn Job>>, message: Message, queue: &mut mpsc::Recei
     }
 }
 
-fn write(shared: &Shared, group: &mut Vec<Box<dyn Job>>) {
-    let mut culprit = group.len();
-    let written = shared.open_if_broken().and_then(|()| {
-        catch_unwind(AssertUnwindSafe(|| commit(shared, group, &mut culprit)))
-            .unwrap_or_else(|panic| Err(Failure::of_panic(panic.as_ref())))
-    });
-    let Err(failure) = written else {
-        group.drain(..).for_each(|job| job.answer(None));
-        return;
-    };
-    tracing::error!(%failure, jobs = group.len(), "the store did not write");
-    // Opened before the answers go out, so that whoever replays at once reads what is there.
-    shared.reopen();
-    for (place, job) in group.drain(..).enumerate() {
-        let corrupt = place == culprit && failure.is_corrupt();
-        let text = failure.to_string();
-        job.answer(Some(if corrupt { Error::Corrupt(text) } else { Error::Unavailable(text) }));
+impl Writer {
+    pub(super) fn new(shared: Arc<Shared>, log: Log) -> Self {
+        Self { shared, log: Some(log), settling: None }
     }
-}
 
-/// Runs `group` in one transaction; `at` is the job that runs, or ran last.
-fn commit(shared: &Shared, group: &mut [Box<dyn Job>], at: &mut usize) -> Result<(), Failure> {
-    shared.with(|database| {
-        let mut transaction = database.begin_write()?;
-        durable(&mut transaction);
-        let mut tables = Tables::new(&transaction);
-        for (place, job) in group.iter_mut().enumerate() {
-            *at = place;
-            job.run(&mut tables)?;
+    /// Writes until the queue ends. Returns what closing the store said.
+    pub(super) fn run(mut self, queue: &mut mpsc::Receiver<Message>) -> Result<(), Error> {
+        let mut group = Vec::with_capacity(GROUP_MAX);
+        while let Some(message) = queue.blocking_recv() {
+            let mut bytes = take(&mut group, message, queue);
+            while group.len() < GROUP_MAX && bytes < GROUP_BYTES_MAX {
+                let Ok(message) = queue.try_recv() else { break };
+                bytes += take(&mut group, message, queue);
+            }
+            self.write(&mut group);
         }
-        *at = usize::MAX;
-        if tables.finish()? {
-            transaction.commit()?;
-        } else {
-            transaction.abort()?;
+        let settled = self.settled();
+        if let Err(failure) = settled {
+            tracing::error!(%failure, "the log could not be brought into the tables; the next start does it");
+            return self.shared.shut(None);
         }
+        self.shared.shut(self.log.take())
+    }
+
+    fn write(&mut self, group: &mut Vec<Box<dyn Job>>) {
+        let mut culprit = group.len();
+        let written = catch_unwind(AssertUnwindSafe(|| self.commit(group, &mut culprit)))
+            .unwrap_or_else(|panic| Err(Failure::of_panic(panic.as_ref())));
+        let Err(failure) = written else {
+            group.drain(..).for_each(|job| job.answer(None));
+            return;
+        };
+        tracing::error!(%failure, jobs = group.len(), "the store did not write");
+        // Opened before the answers go out, so that whoever replays at once reads what is there.
+        self.reopen();
+        for (place, job) in group.drain(..).enumerate() {
+            let corrupt = place == culprit && failure.is_corrupt();
+            let text = failure.to_string();
+            job.answer(Some(if corrupt { Error::Corrupt(text) } else { Error::Unavailable(text) }));
+        }
+    }
+
+    fn reopen(&mut self) {
+        // It holds the database, which must be closed first.
+        let _ = self.settled();
+        self.log = self.shared.reopen();
+    }
+
+    /// Runs `group` and writes what it wrote; `at` is the job that runs, or ran last.
+    fn commit(&mut self, group: &mut [Box<dyn Job>], at: &mut usize) -> Result<(), Failure> {
+        if self.log.is_none() || !self.shared.is_open() {
+            self.reopen();
+        }
+        let written = self.shared.read(|view| {
+            let mut tables = Tables::new(view);
+            for (place, job) in group.iter_mut().enumerate() {
+                *at = place;
+                job.run(&mut tables)?;
+            }
+            *at = usize::MAX;
+            tables.finish()
+        })?;
+        if written.is_empty() { Ok(()) } else { self.keep(written) }
+    }
+
+    /// Makes `group` durable and then visible.
+    fn keep(&mut self, group: Layer) -> Result<(), Failure> {
+        let log = self.log.as_mut().expect("it was opened before the group ran");
+        if !log.prepare(&group) {
+            return self.keep_large(&group);
+        }
+        if !log.has_room() {
+            self.turn()?;
+        }
+        self.log.as_mut().expect("a turn keeps it").write()?;
+        self.shared.publish(group)
+    }
+
+    /// A group that no region can hold goes straight into the tables, after everything before it.
+    fn keep_large(&mut self, group: &Layer) -> Result<(), Failure> {
+        self.turn()?;
+        self.settled()?;
+        let log = self.log.as_mut().expect("a turn keeps it");
+        log.pass();
+        let mark = Mark { generation: log.mark().generation - 1, ..log.mark() };
+        let (database, nothing) = self.shared.freeze()?;
+        debug_assert!(nothing.is_empty(), "a turn froze what there was");
+        settle(&database, group, mark)?;
+        self.shared.thaw()
+    }
+
+    /// Goes on in the other region of the log, once that is free, and begins to free this one.
+    fn turn(&mut self) -> Result<(), Failure> {
+        self.settled()?;
+        let log = self.log.as_mut().expect("it was opened before the group ran");
+        let mark = log.mark();
+        log.turn();
+        let (database, layer) = self.shared.freeze()?;
+        let shared = self.shared.clone();
+        let work = move || {
+            let settled = catch_unwind(AssertUnwindSafe(|| settle(&database, &layer, mark)))
+                .unwrap_or_else(|panic| Err(Failure::of_panic(panic.as_ref())));
+            drop(database);
+            settled.and_then(|()| shared.thaw())
+        };
+        let thread = std::thread::Builder::new().name("journal-tables".to_owned()).spawn(work);
+        self.settling = Some(thread.map_err(|error| Failure::Io(format!("no thread for the tables: {error}")))?);
         Ok(())
-    })
+    }
+
+    /// Waits until what was set aside is in the tables.
+    fn settled(&mut self) -> Result<(), Failure> {
+        let Some(thread) = self.settling.take() else { return Ok(()) };
+        thread.join().unwrap_or_else(|panic| Err(Failure::of_panic(panic.as_ref())))
+    }
 }
