@@ -5,7 +5,7 @@
 //! Nothing is converted before an evaluation: our values are lent to the interpreter as they are (`expr/val.rs`).
 
 use std::fmt;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use cel::common::ast::IdedExpr;
 use cel::common::value::CowVal;
@@ -37,6 +37,8 @@ struct Compiled {
     source: String,
     program: IdedExpr,
     references: Vec<Vec<String>>,
+    /// Whether it is nothing but its one reference, e.g. `data.customer.id`: then it needs no interpreter.
+    is_path: bool,
 }
 
 /// Why an expression cannot be compiled, or has no value. Says what it saw; the values it shows are cut short.
@@ -90,10 +92,54 @@ impl Names {
     }
 }
 
+/// A value that is made when it is first looked at: most expressions look at few of the names they may use.
+pub trait Later: Sync {
+    /// The value.
+    fn get(&self) -> &Value;
+}
+
+/// What is made of something borrowed, by a function of its own.
+pub struct Made<'m, T> {
+    from: &'m T,
+    make: fn(&T) -> Value,
+    value: OnceLock<Value>,
+}
+
+impl<'m, T> Made<'m, T> {
+    /// What `make` makes of `from`, later.
+    pub fn new(from: &'m T, make: fn(&T) -> Value) -> Self {
+        Self { from, make, value: OnceLock::new() }
+    }
+}
+
+impl<T> fmt::Debug for Made<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Made").field("value", &self.value).finish_non_exhaustive()
+    }
+}
+
+impl<T: Sync> Later for Made<'_, T> {
+    fn get(&self) -> &Value {
+        self.value.get_or_init(|| (self.make)(self.from))
+    }
+}
+
+impl Later for Value {
+    fn get(&self) -> &Value {
+        self
+    }
+}
+
 /// What an evaluation sees: values by name, lent.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Scope<'v> {
-    values: Vec<(&'v str, &'v Value)>,
+    values: Vec<(&'v str, &'v dyn Later)>,
+}
+
+impl fmt::Debug for Scope<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.values.iter().map(|(name, _)| name)).finish()
+    }
 }
 
 impl<'v> Scope<'v> {
@@ -104,14 +150,14 @@ impl<'v> Scope<'v> {
 
     /// One value more; it hides an earlier one of its name.
     #[must_use]
-    pub fn with(mut self, name: &'v str, value: &'v Value) -> Self {
+    pub fn with(mut self, name: &'v str, value: &'v dyn Later) -> Self {
         self.values.push((name, value));
         self
     }
 
     /// The value of a name.
     pub fn get(&self, name: &str) -> Option<&'v Value> {
-        self.values.iter().rev().find(|(own, _)| *own == name).map(|(_, value)| *value)
+        self.values.iter().rev().find(|(own, _)| *own == name).map(|(_, value)| value.get())
     }
 }
 
@@ -136,7 +182,8 @@ impl Expr {
         let parser = ENV.parser().max_recursion_depth(DEPTH_MAX);
         let parsed = parser.parse(source).map_err(|errors| syntax(source, &errors))?;
         let (program, references) = rewrite::rewrite(parsed, names)?;
-        Ok(Self(Arc::new(Compiled { source: source.to_owned(), program, references })))
+        let is_path = matches!(&references[..], [path] if path.join(".") == source.trim());
+        Ok(Self(Arc::new(Compiled { source: source.to_owned(), program, references, is_path })))
     }
 
     /// Its value in `scope`. Deterministic: no clock, no chance, nothing outside of the scope.
@@ -144,6 +191,11 @@ impl Expr {
     /// # Errors
     /// A path that is not there, types that do not fit, a number that would not be exact, a list that is too long.
     pub fn eval(&self, scope: &Scope<'_>) -> Result<Value, ExprError> {
+        if self.0.is_path
+            && let Some(value) = look_up(&self.0.references[0], scope)
+        {
+            return Ok(value.clone());
+        }
         let mut context = Context::with_env(Arc::clone(&ENV));
         context.set_variable_resolver(scope);
         let found =
@@ -222,19 +274,21 @@ impl Expr {
 
     /// The values of the references, so that the reader need not guess.
     fn seen(&self, scope: &Scope<'_>) -> String {
-        let value = |path: &Vec<String>| {
-            let root = scope.get(path.first()?)?;
-            let found = path[1..].iter().try_fold(root, |value, part| value.get(part))?;
-            Some(format!("{} = {}", path.join("."), found.preview(40)))
-        };
+        let value =
+            |path: &Vec<String>| Some(format!("{} = {}", path.join("."), look_up(path, scope)?.preview(40)));
         let values: Vec<String> = self.0.references.iter().filter_map(value).take(4).collect();
         if values.is_empty() { String::new() } else { format!(", where {}", values.join(", ")) }
     }
 }
 
 fn is_absent(path: &[String], scope: &Scope<'_>) -> bool {
-    let Some(root) = path.first().and_then(|root| scope.get(root)) else { return true };
-    path[1..].iter().try_fold(root, |value, part| value.get(part)).is_none()
+    look_up(path, scope).is_none()
+}
+
+/// What a reference leads to.
+fn look_up<'v>(path: &[String], scope: &Scope<'v>) -> Option<&'v Value> {
+    let (root, members) = path.split_first()?;
+    members.iter().try_fold(scope.get(root)?, |value, member| value.get(member))
 }
 
 impl fmt::Debug for Expr {

@@ -45,8 +45,6 @@ pub struct Process {
     pub anywhere: BTreeMap<Trigger, Vec<Transition>>,
     /// What should be reached by when.
     pub milestones: BTreeMap<Arc<str>, Milestone>,
-    /// Whether any expression looks at `steps`, which costs a map to build.
-    pub uses_steps: bool,
     /// The YAML it was compiled from: kept in the store, so that instances outlive the file.
     pub text: Arc<str>,
     /// Where it was read from.

@@ -5,6 +5,11 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use syncline::cli::{Cli, run};
 
+/// A message is some hundreds of small allocations, made by one thread and often freed by another: with this allocator it takes a
+/// sixth less CPU than with that of the C library (`scripts/load`).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

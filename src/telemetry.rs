@@ -5,13 +5,14 @@
 //! logs and in the journal.
 
 pub mod log;
+mod series;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use metrics::{Label, counter, gauge, histogram};
+use metrics::{Label, counter, gauge};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 /// Buckets for durations of calls, in seconds: those of OpenTelemetry's stable HTTP metrics.
@@ -66,7 +67,7 @@ impl Metric {
     }
 
     fn add(&self, values: &[&str], count: u64) {
-        counter!(self.name, self.labels(values)).increment(count);
+        series::counter(self, values, |counter| counter.increment(count));
     }
 
     /// What was counted elsewhere since the start.
@@ -79,7 +80,7 @@ impl Metric {
     }
 
     fn record(&self, values: &[&str], took: Duration) {
-        histogram!(self.name, self.labels(values)).record(took.as_secs_f64());
+        series::histogram(self, values, |histogram| histogram.record(took.as_secs_f64()));
     }
 
     fn describe(&self) {
@@ -515,6 +516,7 @@ impl Metrics {
                     "something else records the metrics of this process; /metrics shows only gauges"
                 );
             }
+            series::begin();
             Arc::new(metrics)
         };
         INSTALLED.get_or_init(install).clone()
@@ -522,7 +524,7 @@ impl Metrics {
 
     /// Runs `f` with all that it counts counted here.
     pub fn during<T>(&self, f: impl FnOnce() -> T) -> T {
-        metrics::with_local_recorder(&*self.recorder, f)
+        metrics::with_local_recorder(&*self.recorder, || series::aside(f))
     }
 
     /// All metrics as text in Prometheus' format, with the gauges set to `snapshot`.

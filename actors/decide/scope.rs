@@ -3,7 +3,7 @@
 use super::Draft;
 use crate::entity::Step;
 use crate::envelope::{Body, Outcome};
-use crate::expr::Scope;
+use crate::expr::{Made, Scope};
 use crate::value::Value;
 
 /// What the message at hand tells an expression.
@@ -40,18 +40,18 @@ impl Told {
     }
 }
 
-/// The values behind a [`Scope`].
-pub(super) struct Seen<'a> {
+/// The values behind a [`Scope`]; what few expressions look at is made when one does.
+pub(super) struct Seen<'a, 'd> {
     kind: &'a str,
     fields: &'a Value,
     told: &'a Told,
-    entity: Value,
-    message: Value,
-    steps: Value,
-    now: Value,
+    entity: Made<'a, Draft<'d>>,
+    message: Made<'a, Draft<'d>>,
+    steps: Made<'a, Draft<'d>>,
+    now: Made<'a, Draft<'d>>,
 }
 
-impl Seen<'_> {
+impl Seen<'_, '_> {
     pub(super) fn borrowed(&self) -> Scope<'_> {
         Scope::new()
             .with(self.kind, self.fields)
@@ -69,32 +69,37 @@ impl Seen<'_> {
 /// Names an expression of a process may use, besides the kind's own.
 pub const NAMES: [&str; 8] = ["data", "result", "error", "step", "steps", "entity", "message", "now"];
 
-impl Draft<'_> {
-    pub(super) fn scope<'s>(&'s self, told: &'s Told) -> Seen<'s> {
-        let state = &self.state;
-        let entity = Value::map([
-            ("kind", Value::from(self.envelope.subject.kind())),
-            ("key", Value::from(self.envelope.subject.key())),
+impl<'d> Draft<'d> {
+    pub(super) fn scope<'s>(&'s self, told: &'s Told) -> Seen<'s, 'd> {
+        Seen {
+            kind: &self.process.name,
+            fields: &self.state.fields,
+            told,
+            entity: Made::new(self, Self::entity),
+            message: Made::new(self, Self::message_seen),
+            steps: Made::new(self, Self::steps),
+            now: Made::new(self, |draft| Value::from(draft.envelope.at.to_string())),
+        }
+    }
+
+    fn entity(&self) -> Value {
+        let (subject, state) = (&self.envelope.subject, &self.state);
+        Value::map([
+            ("kind", Value::from(subject.kind())),
+            ("key", Value::from(subject.key())),
             ("status", Value::from(&*state.status)),
             ("began_at", Value::from(state.began_at.to_string())),
             ("reason", state.compensating.as_deref().map_or(Value::Null, Value::from)),
-        ]);
-        let message = Value::map([
+        ])
+    }
+
+    fn message_seen(&self) -> Value {
+        Value::map([
             ("id", Value::from(&*self.envelope.id)),
             ("source", Value::from(&*self.envelope.source)),
             ("type", Value::from(self.envelope.body.name())),
             ("correlation_id", Value::from(&*self.envelope.correlation_id)),
-        ]);
-        let steps = if self.process.uses_steps { self.steps() } else { Value::Null };
-        Seen {
-            kind: &self.process.name,
-            fields: &state.fields,
-            told,
-            entity,
-            message,
-            steps,
-            now: Value::from(self.envelope.at.to_string()),
-        }
+        ])
     }
 
     /// The results of the steps that stand, by name; the newest where a name was done twice.

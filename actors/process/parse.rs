@@ -47,7 +47,6 @@ pub fn parse(node: &Node, text: &str, reader: &Reader) -> Option<Process> {
         states: parser.states(top.entries("states")),
         anywhere: parser.triggers(top.optional_entries("anywhere")),
         milestones: parser.each(Some(top.optional_entries("milestones")), Parser::milestone),
-        uses_steps: mentions_steps(text),
         text: text.into(),
         place: node.place.clone(),
         name: name.value.into(),
@@ -294,10 +293,4 @@ fn trigger(text: &str) -> Trigger {
         "retry" => Trigger::Retry,
         message => Trigger::Message(message.into()),
     }
-}
-
-/// Whether any expression looks at `steps`. The text is asked, not each expression: a mention in a comment costs a map, a missed
-/// one would cost the truth.
-fn mentions_steps(text: &str) -> bool {
-    text.contains("steps")
 }

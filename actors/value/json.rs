@@ -1,6 +1,7 @@
 //! JSON in and out: one pass, exact, bounded.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::str::FromStr as _;
 use std::sync::Arc;
 
@@ -111,10 +112,14 @@ fn entries(jiter: &mut Jiter<'_>, depth: usize) -> Result<BTreeMap<String, Value
         let at = jiter.current_index();
         let peek = jiter.peek()?;
         let value = known(jiter, peek, depth + 1)?;
-        if entries.contains_key(&key) {
-            return Err(JsonError::DuplicateKey { at, key });
+        match entries.entry(key) {
+            Entry::Vacant(place) => {
+                place.insert(value);
+            }
+            Entry::Occupied(place) => {
+                return Err(JsonError::DuplicateKey { at, key: place.key().clone() });
+            }
         }
-        entries.insert(key, value);
         next = jiter.next_key()?.map(str::to_owned);
     }
     Ok(entries)

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use syncline_actors::document::{Problem, Reader};
 use syncline_actors::envelope::{Body, Command, Envelope, Event, Evidence};
-use syncline_actors::expr::{Expr, ExprError, Scope};
+use syncline_actors::expr::{Expr, ExprError, Later, Made, Scope};
 use syncline_actors::id::EntityId;
 use syncline_actors::schema::{self, Outside, Schema};
 use syncline_actors::time::Timestamp;
@@ -18,8 +18,9 @@ use super::drift::{self, Book, Drift, Policy, Shape};
 use super::source::{Meaning, Send, Source};
 use super::versions;
 
+mod instance;
+
 /// One message of a delivery, verified and identified.
-#[derive(Debug)]
 pub struct Received<'r> {
     /// The sender's id for it.
     pub id: &'r str,
@@ -30,13 +31,22 @@ pub struct Received<'r> {
     /// What it says.
     pub body: &'r Value,
     /// The request's headers, lower-case, as a map.
-    pub headers: &'r Value,
+    pub headers: &'r dyn Later,
     /// When it came.
     pub at: Timestamp,
     /// Trace context as received.
     pub traceparent: Option<Arc<str>>,
     /// The bytes it came in.
     pub evidence: Evidence,
+}
+
+impl std::fmt::Debug for Received<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Received")
+            .field("id", &self.id)
+            .field("event_type", &self.event_type)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Why an authentic message is not understood. It is kept whole in the quarantine.
@@ -102,7 +112,7 @@ pub struct Schemas {
 /// A schema: to check messages by, to compare with others, and what it knows.
 #[derive(Debug)]
 struct Compiled {
-    validator: jsonschema::Validator,
+    validator: jsonschema::Validator<instance::Lent>,
     model: Schema,
     outside: Vec<Outside>,
     shape: Shape,
@@ -123,7 +133,7 @@ impl Schemas {
                     .note(Problem::error(place, "", format!("not JSON: {error}")).fix("correct the file"));
             }
         };
-        match jsonschema::validator_for(&schema) {
+        match jsonschema::options_for::<instance::Lent>().build(&schema) {
             Ok(validator) => {
                 let (model, outside) = schema::parse(&schema);
                 // Where a part is not understood, a property may be declared there.
@@ -169,20 +179,18 @@ impl Schemas {
         let Some(compiled) = self.compiled.get(file) else {
             return Err(("the schema is not loaded".to_owned(), Vec::new()));
         };
-        let instance = body.to_serde_json();
         let new_fields = compiled.shape.new_fields(body, policy);
-        if compiled.validator.is_valid(&instance) {
+        if compiled.validator.is_valid(body) {
             return match new_fields.iter().any(|drift| drift.is_held) {
                 true => Err((said_of(&new_fields), new_fields)),
                 false => Ok(new_fields),
             };
         }
-        let drift = drift::of_errors(compiled.validator.iter_errors(&instance), new_fields, policy);
+        let drift = drift::of_errors(compiled.validator.iter_errors(body), new_fields, policy);
         if !drift.iter().any(|drift| drift.is_held) {
             return Ok(drift);
         }
-        let mut all: Vec<String> =
-            compiled.validator.iter_errors(&instance).take(5).map(|e| said(&e)).collect();
+        let mut all: Vec<String> = compiled.validator.iter_errors(body).take(5).map(|e| said(&e)).collect();
         all.extend(
             drift.iter().filter(|drift| drift.said.contains("renamed")).map(|drift| drift.said.clone()),
         );
@@ -214,8 +222,11 @@ pub fn understand(
     let Some(meaning) = source.messages.get(received.event_type) else {
         return Err(NotUnderstood::Type { source_name: source.name.to_string(), event_type });
     };
-    let message = Value::map([("id", Value::from(received.id)), ("type", Value::from(received.event_type))]);
-    let now = Value::from(received.at.to_string());
+    let told = (received.id, received.event_type);
+    let message = Made::new(&told, |(id, event_type)| {
+        Value::map([("id", Value::from(*id)), ("type", Value::from(*event_type))])
+    });
+    let now = Made::new(&received.at, |at| Value::from(at.to_string()));
     let about = Scope::new().with("headers", received.headers).with("message", &message).with("now", &now);
     let version =
         check_schema(source, meaning, schemas, received, &about.clone().with("body", received.body))?;

@@ -12,6 +12,7 @@ use futures::future::join_all;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use syncline_actors::envelope::{Envelope, Evidence, Raw};
+use syncline_actors::expr::{Later as _, Made};
 use syncline_actors::id::EntityId;
 use syncline_actors::time::Timestamp;
 use syncline_actors::value::Value;
@@ -182,27 +183,43 @@ impl Delivery<'_> {
 
     /// Makes everything in the request durable, or says that nothing may be relied on.
     async fn take(&self, body: &Bytes) -> Result<(), Problem> {
-        let headers = self.door.headers(&self.parts.headers);
-        let traceparent = traceparent(&self.parts.headers);
-        let context = Context { headers, traceparent, content_type: self.content_type() };
-        let messages = match self.door.identifier.messages(&self.parts.headers, body) {
-            Ok(messages) => messages,
+        let steps = self.steps(body);
+        self.all(steps).await
+    }
+
+    fn steps(&self, body: &Bytes) -> Vec<(Arc<str>, Step)> {
+        let shown = (self.door, &self.parts.headers);
+        let context = Context {
+            headers: Made::new(&shown, |(door, headers)| door.headers(headers)),
+            traceparent: traceparent(&self.parts.headers),
+            content_type: self.content_type(),
+        };
+        // Most requests are one message, and what identifies it is plain in the JSON that is read for the mapping anyway.
+        let json = Value::from_json(body, self.ingress.limits.body_max);
+        if let Ok(json) = &json
+            && let Some(identity) = self.door.identifier.plain(&self.parts.headers, body, json)
+        {
+            let message = Message { raw: body, identity: Ok(identity) };
+            return self.step(&message, Some(json), &context);
+        }
+        match self.door.identifier.messages(&self.parts.headers, body) {
+            Ok(messages) => messages.iter().flat_map(|message| self.step(message, None, &context)).collect(),
             Err(unidentified) => {
                 let whole = Message { raw: body, identity: Err(unidentified) };
-                return self.all(vec![self.step(&whole, &context)]).await;
+                self.step(&whole, None, &context)
             }
-        };
-        self.all(messages.iter().map(|message| self.step(message, &context)).collect()).await
+        }
     }
 
     /// Every message at once: they share the store's flush. Those of one entity keep their order, since each is in its mailbox
     /// before the next is given.
-    async fn all(&self, steps: Vec<(String, Vec<Step>)>) -> Result<(), Problem> {
-        let steps = steps.into_iter().flat_map(|(event_type, steps)| {
-            let event_type: Arc<str> = event_type.into();
-            steps.into_iter().map(move |step| (event_type.clone(), step))
-        });
-        let taken = join_all(steps.map(|(event_type, step)| self.one(event_type, step))).await;
+    async fn all(&self, mut steps: Vec<(Arc<str>, Step)>) -> Result<(), Problem> {
+        if steps.len() == 1
+            && let Some((event_type, step)) = steps.pop()
+        {
+            return self.one(event_type, step).await.map_err(|error| error.problem());
+        }
+        let taken = join_all(steps.into_iter().map(|(event_type, step)| self.one(event_type, step))).await;
         match taken.into_iter().find_map(Result::err) {
             None => Ok(()),
             Some(error) => Err(error.problem()),
@@ -213,10 +230,11 @@ impl Delivery<'_> {
         let (outcome, taken) = match step {
             Step::Keep(aside) => ("quarantined", self.keep(aside).await),
             Step::Deliver(envelope) => {
-                let spare = self.undeliverable(&envelope, &event_type);
+                // Its parts are shared: the clone copies nothing.
+                let spare = envelope.clone();
                 match self.ingress.mailbox.deliver(envelope).await {
                     Err(MailboxError::Never(why)) => {
-                        ("quarantined", self.keep(Aside { reason: why, ..spare }).await)
+                        ("quarantined", self.keep(self.undeliverable(spare, &event_type, why)).await)
                     }
                     taken => ("accepted", taken),
                 }
@@ -245,42 +263,50 @@ impl Delivery<'_> {
         if self.door.source.messages.contains_key(event_type) { event_type } else { "unknown" }
     }
 
-    /// The type of a message, and what it becomes.
-    fn step(&self, message: &Message<'_>, context: &Context) -> (String, Vec<Step>) {
+    /// What a message becomes, with its type. `json` is the message as it was read, if it was.
+    fn step(
+        &self,
+        message: &Message<'_>,
+        json: Option<&Value>,
+        context: &Context<'_>,
+    ) -> Vec<(Arc<str>, Step)> {
         let identity = match &message.identity {
             Ok(identity) => identity,
             Err(unidentified) => {
                 let id = hex::encode(Sha256::digest(message.raw));
                 let aside =
                     self.aside(&id, UNTYPED, "identity", unidentified.to_string(), message.raw, context);
-                return (UNTYPED.to_owned(), vec![Step::Keep(aside)]);
+                return vec![(UNTYPED.into(), Step::Keep(aside))];
             }
         };
-        let event_type = identity.event_type.clone().unwrap_or_else(|| UNTYPED.to_owned());
-        let steps = match self.understood(identity, &event_type, message.raw, context) {
-            Ok(envelopes) => envelopes.into_iter().map(Step::Deliver).collect(),
+        let event_type: Arc<str> = identity.event_type.as_deref().unwrap_or(UNTYPED).into();
+        match self.understood(identity, &event_type, (message.raw, json), context) {
+            Ok(envelopes) => {
+                envelopes.into_iter().map(|envelope| (event_type.clone(), Step::Deliver(envelope))).collect()
+            }
             Err(Unread { class, reason, drift, meant_for }) => {
                 let aside = self.aside(&identity.dedupe, &event_type, class, reason, message.raw, context);
-                vec![Step::Keep(Aside { drift, meant_for, ..aside })]
+                vec![(event_type, Step::Keep(Aside { drift, meant_for, ..aside }))]
             }
-        };
-        (event_type, steps)
+        }
     }
 
     fn understood(
         &self,
         identity: &Identity,
         event_type: &str,
-        raw: &[u8],
-        context: &Context,
+        (raw, json): (&[u8], Option<&Value>),
+        context: &Context<'_>,
     ) -> Result<Vec<Envelope>, Unread> {
-        let body = Value::from_json(raw, self.ingress.limits.body_max)
-            .map_err(|error| Unread::schema(format!("the message is not JSON as it should be: {error}")))?;
+        let read = || {
+            Value::from_json(raw, self.ingress.limits.body_max)
+                .map_err(|error| Unread::schema(format!("the message is not JSON as it should be: {error}")))
+        };
         let received = Received {
             id: &identity.id,
             dedupe: &identity.dedupe,
             event_type,
-            body: &body,
+            body: &json.map_or_else(read, |json| Ok(json.clone()))?,
             headers: &context.headers,
             at: self.now,
             traceparent: context.traceparent.clone(),
@@ -295,7 +321,7 @@ impl Delivery<'_> {
         Some(text.chars().take(128).collect::<String>().into())
     }
 
-    fn evidence(&self, raw: &[u8], context: &Context) -> Evidence {
+    fn evidence(&self, raw: &[u8], context: &Context<'_>) -> Evidence {
         let content_type = context.content_type.clone();
         Evidence { content_type, key_id: self.verified.key_id.clone(), body: Raw(raw.into()) }
     }
@@ -307,7 +333,7 @@ impl Delivery<'_> {
         class: &'static str,
         reason: String,
         raw: &[u8],
-        context: &Context,
+        context: &Context<'_>,
     ) -> Aside {
         Aside {
             source: self.door.source.name.clone(),
@@ -319,7 +345,7 @@ impl Delivery<'_> {
             meant_for: "".into(),
             drift: Value::Null,
             region: self.door.source.region.clone(),
-            headers: context.headers.clone(),
+            headers: context.headers.get().clone(),
             content: Value::from_json(raw, self.ingress.limits.body_max).unwrap_or_default(),
             evidence: self.evidence(raw, context),
             traceparent: context.traceparent.clone(),
@@ -328,27 +354,24 @@ impl Delivery<'_> {
         }
     }
 
-    /// What to keep should the entity never take it.
-    fn undeliverable(&self, envelope: &Envelope, event_type: &str) -> Aside {
-        let evidence = envelope.evidence.clone();
+    /// What is kept of a message that its entity never takes.
+    fn undeliverable(&self, envelope: Envelope, event_type: &str, reason: String) -> Aside {
+        let region = envelope.subject.region().map(Arc::from);
+        let nothing = || Evidence { content_type: None, key_id: None, body: Raw([].into()) };
         Aside {
-            source: envelope.source.clone(),
-            message_id: envelope.id.clone(),
+            source: envelope.source,
+            message_id: envelope.id,
             class: "undeliverable",
-            reason: String::new(),
+            reason,
             owner: self.door.source.owner.team.clone(),
             kind: event_type.into(),
             meant_for: envelope.subject.to_string().into(),
             drift: Value::Null,
-            region: envelope.subject.region().map(Arc::from).or_else(|| self.door.source.region.clone()),
+            region: region.or_else(|| self.door.source.region.clone()),
             headers: Value::Null,
             content: envelope.body.data().cloned().unwrap_or_default(),
-            evidence: evidence.unwrap_or_else(|| Evidence {
-                content_type: None,
-                key_id: None,
-                body: Raw([].into()),
-            }),
-            traceparent: envelope.traceparent.clone(),
+            evidence: envelope.evidence.unwrap_or_else(nothing),
+            traceparent: envelope.traceparent,
             at: self.now,
             remember_ms: envelope.remember_ms.unwrap_or(u64::MAX),
         }
@@ -356,8 +379,8 @@ impl Delivery<'_> {
 }
 
 /// What all messages of a request have in common.
-struct Context {
-    headers: Value,
+struct Context<'c> {
+    headers: Made<'c, (&'c Door, &'c HeaderMap)>,
     traceparent: Option<Arc<str>>,
     content_type: Option<Arc<str>>,
 }

@@ -9,6 +9,7 @@ use http::HeaderMap;
 use http::header::HeaderName;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
+use syncline_actors::value::Value;
 
 use pointer::{Pointer, Scalar};
 
@@ -211,13 +212,36 @@ impl Identifier {
             .collect())
     }
 
+    /// What the one message of a request is, by its body as it was read. `None` where that does not tell, and [`Identifier::messages`] has
+    /// to look at the text: it holds several, a number is not an integer, or something is missing.
+    pub fn plain(&self, headers: &HeaderMap, body: &[u8], json: &Value) -> Option<Identity> {
+        if self.each.is_some() {
+            return None;
+        }
+        self.made_of(|place| match place {
+            Place::Json(pointer) => {
+                let text = pointer.plain(json).ok_or_else(|| Unidentified::Missing(place.to_string()))?;
+                checked(text, || place.to_string())
+            }
+            other => other.read(headers, body, None),
+        })
+        .ok()
+    }
+
     fn identity(
         &self,
         headers: &HeaderMap,
         raw: &[u8],
         json: Option<&serde_json::value::RawValue>,
     ) -> Result<Identity, Unidentified> {
-        let read = |place: &Place| place.read(headers, raw, json);
+        self.made_of(|place| place.read(headers, raw, json))
+    }
+
+    fn made_of(
+        &self,
+        read: impl Fn(&Place) -> Result<String, Unidentified>,
+    ) -> Result<Identity, Unidentified> {
+        let read = &read;
         let id = joined(self.id.iter().map(read).collect::<Result<_, _>>()?, "the id")?;
         let event_type = self.event_type.as_ref().map(read).transpose()?;
         let parts = self.dedupe.iter().map(|part| match part {
@@ -325,7 +349,29 @@ mod tests {
     }
 
     fn one(identifier: &Identifier, body: &str) -> Result<Identity, Unidentified> {
-        identifier.messages(&HeaderMap::new(), body.as_bytes())?.remove(0).identity
+        let found = identifier.messages(&HeaderMap::new(), body.as_bytes())?.remove(0).identity;
+        // Where the body as it was read tells, it tells the same.
+        if let Ok(json) = Value::from_json(body.as_bytes(), 1 << 20)
+            && let Some(plain) = identifier.plain(&HeaderMap::new(), body.as_bytes(), &json)
+        {
+            assert_eq!(found.as_ref(), Ok(&plain), "{body}");
+        }
+        found
+    }
+
+    #[test]
+    fn a_body_that_was_read_tells_who_it_is_where_that_is_plain() {
+        let by_id = identifier("json:/data/ids/1", &[], None);
+        let plain = |body: &str| {
+            let json = Value::from_json(body.as_bytes(), 1 << 20).unwrap();
+            by_id.plain(&HeaderMap::new(), body.as_bytes(), &json).map(|identity| identity.id)
+        };
+        assert_eq!(plain(r#"{"type":"t","data":{"ids":["a","b"]}}"#).as_deref(), Some("b"));
+        assert_eq!(plain(r#"{"type":"t","data":{"ids":[1,-20]}}"#).as_deref(), Some("-20"));
+        for told_by_the_text in ["1.10", "1e2", "-0", "null", "\"\"", "{}"] {
+            assert_eq!(plain(&format!(r#"{{"type":"t","data":{{"ids":[1,{told_by_the_text}]}}}}"#)), None);
+        }
+        assert_eq!(plain(r#"{"type":"t","data":{"ids":["a"]}}"#), None);
     }
 
     #[test]

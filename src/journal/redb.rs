@@ -33,7 +33,7 @@ mod tables;
 mod writer;
 
 use layers::View;
-use log::Log;
+use log::{Log, Mark};
 use open::Shared;
 use prepared::Prepared;
 use tables::Tables;
@@ -60,7 +60,13 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { cache_bytes: 256 << 20, queue_max: 4_096, cluster: None, check_integrity: false, log_bytes: 32 << 20 }
+        Self {
+            cache_bytes: 256 << 20,
+            queue_max: 4_096,
+            cluster: None,
+            check_integrity: false,
+            log_bytes: 64 << 20,
+        }
     }
 }
 
@@ -169,7 +175,7 @@ impl Redb {
         Self::start(Shared::open(Box::new(opener))?, queue_max)
     }
 
-    fn start((shared, log): (Shared, Log), queue_max: usize) -> Result<Self, Error> {
+    fn start((shared, log, under_way): (Shared, Log, Option<Mark>), queue_max: usize) -> Result<Self, Error> {
         let shared = Arc::new(shared);
         let (queue, mut jobs) = mpsc::channel(queue_max);
         let (running, ended) = std::sync::mpsc::sync_channel(1);
@@ -177,7 +183,7 @@ impl Redb {
             let shared = shared.clone();
             move || {
                 let _running: std::sync::mpsc::SyncSender<()> = running;
-                Writer::new(shared, log).run(&mut jobs)
+                Writer::new(shared, log).run(under_way, &mut jobs)
             }
         });
         let thread = thread.map_err(|error| Error::Open(format!("no thread for the journal: {error}")))?;

@@ -278,9 +278,10 @@ async fn a_log_with_a_hole_is_refused_and_one_with_a_torn_end_is_not() {
     let log = place.path().join("store.redb.log");
     let (tables, groups) = (fs::read(&path).unwrap(), fs::read(&log).unwrap());
     drop(journal);
-    let places: Vec<usize> = (0..groups.len()).step_by(512).filter(|at| groups[*at..].starts_with(b"SLOG")).collect();
+    let places: Vec<usize> =
+        (0..groups.len()).step_by(512).filter(|at| groups[*at..].starts_with(b"SLOG")).collect();
     assert_eq!(places.len(), 5, "one for the shards, one an append");
-    let mut damaged = |group: usize| {
+    let damaged = |group: usize| {
         let mut bytes = groups.clone();
         bytes[places[group] + 40] ^= 1;
         fs::write(&path, &tables).unwrap();
@@ -288,7 +289,10 @@ async fn a_log_with_a_hole_is_refused_and_one_with_a_torn_end_is_not() {
     };
     damaged(3);
     let text = refusal(&path, Options::default());
-    assert!(text.contains("group 4 of the log is damaged or missing") && text.contains("restore a backup"), "{text}");
+    assert!(
+        text.contains("group 4 of the log is damaged or missing") && text.contains("restore a backup"),
+        "{text}"
+    );
     damaged(4);
     assert_eq!(open(&path).unwrap().load(&id("order/a")).await.unwrap().tail.len(), 3);
 }

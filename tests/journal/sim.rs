@@ -44,7 +44,9 @@ struct State {
 
 impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("State").field("bytes", &self.files.each_ref().map(|file| file.current.len())).finish_non_exhaustive()
+        f.debug_struct("State")
+            .field("bytes", &self.files.each_ref().map(|file| file.current.len()))
+            .finish_non_exhaustive()
     }
 }
 
@@ -157,7 +159,10 @@ impl StorageBackend for Plug {
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let state = self.state(false)?;
         let start = usize::try_from(offset).unwrap();
-        let bytes = state.files[self.file].current.get(start..start + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        let bytes = state.files[self.file]
+            .current
+            .get(start..start + out.len())
+            .ok_or(io::ErrorKind::UnexpectedEof)?;
         out.copy_from_slice(bytes);
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::de::{DeserializeSeed, Deserializer as _, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
+use syncline_actors::value::Value;
 
 use super::Unidentified;
 
@@ -86,10 +87,29 @@ impl Pointer {
         }
     }
 
+    /// The text or integer it points to in what was read.
+    pub(super) fn plain(&self, json: &Value) -> Option<String> {
+        let found = self.0.iter().try_fold(json, |at, token| match at {
+            Value::Map(map) => map.get(token),
+            Value::List(list) => index(token).and_then(|index| list.get(index)),
+            _ => None,
+        })?;
+        match found {
+            Value::Text(text) => Some(text.to_string()),
+            Value::Int(int) => Some(int.to_string()),
+            _ => None,
+        }
+    }
+
     /// The elements of the array it points to.
     pub(super) fn elements<'j>(&self, json: &'j RawValue) -> Result<Vec<&'j RawValue>, Miss> {
         serde_json::from_str(self.find(json)?.get()).map_err(|_other| Miss::NotAnArray)
     }
+}
+
+/// A place in an array, as pointers write it.
+fn index(token: &str) -> Option<usize> {
+    (token == "0" || !token.starts_with(['0', '+'])).then(|| token.parse().ok()).flatten()
 }
 
 /// One token further.
@@ -97,13 +117,8 @@ fn step<'j>(json: &'j RawValue, token: &str) -> Result<Option<&'j RawValue>, Mis
     let mut reader = serde_json::Deserializer::from_str(json.get());
     match json.get().as_bytes().first() {
         Some(b'{') => reader.deserialize_map(Member(token)).map_err(|_twice| Miss::Twice),
-        Some(b'[') => {
-            let index =
-                (token == "0" || !token.starts_with(['0', '+'])).then(|| token.parse().ok()).flatten();
-            index.map_or(Ok(None), |index| {
-                reader.deserialize_seq(Element(index)).map_err(|_broken| Miss::Absent)
-            })
-        }
+        Some(b'[') => index(token)
+            .map_or(Ok(None), |index| reader.deserialize_seq(Element(index)).map_err(|_broken| Miss::Absent)),
         _ => Ok(None),
     }
 }

@@ -157,20 +157,20 @@ fn due_key(value: &[u8], key: &[u8]) -> Result<Due, Error> {
 
 fn settle(tables: &mut Tables, key: &[u8]) -> Result<(), Failure> {
     let old = tables.take(Name::Outbox, key, |value| due_key(value, key))?.transpose()?;
-    forget_due(tables, old)
+    forget_due(tables, old);
+    Ok(())
 }
 
-fn forget_due(tables: &mut Tables, old: Option<Due>) -> Result<(), Failure> {
-    let Some((connector, due)) = old else { return Ok(()) };
+fn forget_due(tables: &mut Tables, old: Option<Due>) {
+    let Some((connector, due)) = old else { return };
     tables.remove(Name::OutboxDue, &due);
     tables.count(Name::Depths, keys::connector(&connector), -1);
-    Ok(())
 }
 
 fn emit(tables: &mut Tables, row: &EffectRow) -> Result<(), Failure> {
     let old =
         tables.replace(Name::Outbox, &row.key, &row.value, |value| due_key(value, &row.key))?.transpose()?;
-    forget_due(tables, old)?;
+    forget_due(tables, old);
     tables.put(Name::OutboxDue, &keys::effect_due(&row.connector, row.due, &row.key), &[]);
     tables.count(Name::Depths, keys::connector(&row.connector), 1);
     Ok(())

@@ -31,9 +31,9 @@ impl Layer {
         self.tables[name as usize].iter().map(|(key, value)| (&**key, value.as_deref()))
     }
 
-    /// What was last written under `key`, if anything was.
-    pub(super) fn get(&self, name: Name, key: &[u8]) -> Option<Option<&[u8]>> {
-        self.tables[name as usize].get(key).map(Option::as_deref)
+    /// What was last written under `key`, if anything was: a value, or `None` where it was taken out.
+    pub(super) fn get(&self, name: Name, key: &[u8]) -> Option<&Option<Box<[u8]>>> {
+        self.tables[name as usize].get(key)
     }
 
     pub(super) fn put(&mut self, name: Name, key: &[u8], value: Option<&[u8]>) {
@@ -221,6 +221,7 @@ fn newest<'v>(laid: &mut [Laid<'v>]) -> Option<(&'v [u8], Option<&'v [u8]>)> {
 
 #[cfg(test)]
 mod tests {
+    use ::redb::ReadableDatabase as _;
     use proptest::prelude::*;
 
     use super::*;
@@ -258,7 +259,6 @@ mod tests {
                     None => drop(model.remove(key)),
                 }
             }
-            use ::redb::ReadableDatabase as _;
             let layers = Layers { frozen: Some(Arc::new(layer(&writes[0]))), active: layer(&writes[1]) };
             let group = layer(&writes[2]);
             let view = View::new(database.begin_read().unwrap(), &layers);

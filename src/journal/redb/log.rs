@@ -72,13 +72,17 @@ pub(super) struct Log {
 
 impl fmt::Debug for Log {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Log").field("generation", &self.generation).field("number", &self.number).finish_non_exhaustive()
+        f.debug_struct("Log")
+            .field("generation", &self.generation)
+            .field("number", &self.number)
+            .finish_non_exhaustive()
     }
 }
 
 /// What a log held beyond the tables, by generation, with the last group of each; at most two.
 pub(super) type Held = Vec<(Mark, Layer)>;
 
+#[expect(clippy::needless_pass_by_value, reason = "it is given to `map_err`")]
 fn io(error: std::io::Error) -> Failure {
     Failure::Io(format!("the log: {error}"))
 }
@@ -89,7 +93,8 @@ impl Log {
     pub(super) fn open(file: Box<dyn StorageBackend>, mark: Mark) -> Result<(Self, Held), Failure> {
         let length = file.len().map_err(io)?;
         let (generation, number) = (mark.generation + 1, mark.number);
-        let mut log = Self { file, length, region: mark.region, generation, place: 0, number, frame: Vec::new() };
+        let mut log =
+            Self { file, length, region: mark.region, generation, place: 0, number, frame: Vec::new() };
         let mut held = Held::new();
         loop {
             let mut layer = Layer::default();
@@ -334,7 +339,8 @@ mod tests {
         let (mut log, held) = Log::open(Box::new(file.clone()), held[0].0).unwrap();
         assert_eq!(keys(&held), [(9..=11).collect::<Vec<_>>()]);
         write(&mut log, 12..=17);
-        let (_, held) = Log::open(Box::new(file.clone()), held[0].0).unwrap();
+        let applied = Mark { number: 16, ..held[0].0 };
+        let (_, held) = Log::open(Box::new(file), applied).unwrap();
         assert_eq!(keys(&held), [[17]], "generation 3 overwrites the beginning of generation 1");
     }
 

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use ::redb::backends::FileBackend;
-use ::redb::{Builder, Database, DatabaseError, ReadableDatabase as _, StorageBackend, StorageError, TableHandle as _};
+use ::redb::{
+    Builder, Database, DatabaseError, ReadableDatabase as _, StorageBackend, StorageError, TableHandle as _,
+};
 use syncline_actors::id::SHARDS;
 
 use super::layers::{Layer, Layers, View};
@@ -50,21 +52,20 @@ impl fmt::Debug for Shared {
 }
 
 impl Shared {
-    /// Opens with `opener` for the first time.
-    pub(super) fn open(opener: Opener) -> Result<(Self, Log), Error> {
+    /// Opens with `opener` for the first time. With the log comes how far it goes that was on its way into the tables when the last
+    /// process ended, if any was: it is laid over them meanwhile.
+    pub(super) fn open(opener: Opener) -> Result<(Self, Log, Option<Mark>), Error> {
         let Opened { database, log, held } = opener()?;
-        let shared = Self { store: RwLock::new(None), opener };
-        let database = Arc::new(database);
-        let mut layers = Layers::default();
+        let (mut layers, mut under_way) = (Layers::default(), None);
         for (mark, layer) in held {
             if mark.generation == log.mark().generation {
                 layers.active = layer;
             } else {
-                settle(&database, &layer, mark).map_err(Failure::error)?;
+                (layers.frozen, under_way) = (Some(Arc::new(layer)), Some(mark));
             }
         }
-        shared.put(Some(Store { database, layers }));
-        Ok((shared, log))
+        let store = Store { database: Arc::new(database), layers };
+        Ok((Self { store: RwLock::new(Some(store)), opener }, log, under_way))
     }
 
     fn put(&self, store: Option<Store>) -> Option<Store> {
@@ -94,18 +95,27 @@ impl Shared {
     }
 
     /// Sets aside what is laid over the tables, to be written there; what is written from now on is laid over it.
-    pub(super) fn freeze(&self) -> Result<(Arc<Database>, Arc<Layer>), Failure> {
+    pub(super) fn freeze(&self) -> Result<(), Failure> {
         self.change(|store| {
             debug_assert!(store.layers.frozen.is_none(), "one part goes into the tables at a time");
-            let frozen = Arc::new(std::mem::take(&mut store.layers.active));
-            store.layers.frozen = Some(frozen.clone());
-            (store.database.clone(), frozen)
+            store.layers.frozen = Some(Arc::new(std::mem::take(&mut store.layers.active)));
         })
     }
 
-    /// What was set aside is in the tables.
-    pub(super) fn thaw(&self) -> Result<(), Failure> {
+    /// Writes what was set aside to the tables: all that the log holds up to `mark`.
+    pub(super) fn settle_frozen(&self, mark: Mark) -> Result<(), Failure> {
+        let (database, frozen) =
+            self.with(|store| Ok((store.database.clone(), store.layers.frozen.clone())))?;
+        let layer = frozen.unwrap_or_default();
+        settle(&database, &layer, mark)?;
+        drop(database); // whoever closes the store must be its last holder
         self.change(|store| store.layers.frozen = None)
+    }
+
+    /// Writes `group` straight to the tables, which have everything that the log holds.
+    pub(super) fn settle_group(&self, group: &Layer, mark: Mark) -> Result<(), Failure> {
+        let database = self.with(|store| Ok(store.database.clone()))?;
+        settle(&database, group, mark)
     }
 
     /// Whether the store is open; after an I/O error it may not be.
@@ -186,7 +196,10 @@ fn with_log(
         Failure::Io(how) => refuse(path, &format!("reading or writing it failed: {how}")),
         other => refuse(
             path,
-            &format!("its log is damaged ({other}): keep {0} and {0}.log for inspection, and restore a backup of both", path.display()),
+            &format!(
+                "its log is damaged ({other}): keep {0} and {0}.log for inspection, and restore a backup of both",
+                path.display()
+            ),
         ),
     };
     let kept = mark(&database).map_err(damaged_log)?;
@@ -204,7 +217,7 @@ fn with_log(
         );
         return Err(refuse(path, &reason));
     }
-    let mark = kept.unwrap_or(Mark { region: options.log_bytes, ..Mark::default() });
+    let mark = kept.unwrap_or_else(|| Mark { region: options.log_bytes, ..Mark::default() });
     let (log, held) = Log::open(file, mark).map_err(damaged_log)?;
     if !mark.in_use {
         let empty = Layer::default();
@@ -217,7 +230,8 @@ fn with_log(
 fn mark(database: &Database) -> Result<Option<Mark>, Failure> {
     let meta = database.begin_read()?.open_table(Name::Meta.definition())?;
     let stored = meta.get(MARK)?;
-    let mark = stored.map(|value| Mark::read(value.value()).ok_or_else(|| Failure::Corrupt("its mark".to_owned())));
+    let mark =
+        stored.map(|value| Mark::read(value.value()).ok_or_else(|| Failure::Corrupt("its mark".to_owned())));
     mark.transpose()
 }
 

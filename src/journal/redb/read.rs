@@ -105,16 +105,15 @@ pub(super) fn next_effect(
     let prefix = keys::connector(connector);
     let end = keys::end_of(&prefix);
     let Some(from) = keys::end_of(&keys::effect_due(connector, now, &[])) else { return Ok(None) };
-    let next = view.table(Name::OutboxDue)?.scan(&from, end.as_deref(), 1, |key, _| {
-        due(&key[prefix.len()..]).map(Some)
-    })?;
+    let next = view
+        .table(Name::OutboxDue)?
+        .scan(&from, end.as_deref(), 1, |key, _| due(&key[prefix.len()..]).map(Some))?;
     Ok(next.first().copied())
 }
 
 pub(super) fn outbox_of(view: &View<'_>, entity: &EntityId) -> Result<Vec<OutboxRow>, Failure> {
-    view.table(Name::Outbox)?.below(&keys::owned(entity, 0), usize::MAX, |_, value| {
-        Ok(StoredEffect::read(value)?.row()?)
-    })
+    view.table(Name::Outbox)?
+        .below(&keys::owned(entity, 0), usize::MAX, |_, value| Ok(StoredEffect::read(value)?.row()?))
 }
 
 pub(super) fn depths(view: &View<'_>) -> Result<BTreeMap<String, Depth>, Failure> {
@@ -128,11 +127,7 @@ pub(super) fn depths(view: &View<'_>) -> Result<BTreeMap<String, Depth>, Failure
     Ok(counts.into_iter().collect())
 }
 
-pub(super) fn due_timers(
-    view: &View<'_>,
-    now: Timestamp,
-    limit: usize,
-) -> Result<Vec<TimerRow>, Failure> {
+pub(super) fn due_timers(view: &View<'_>, now: Timestamp, limit: usize) -> Result<Vec<TimerRow>, Failure> {
     let timers = view.table(Name::Timers)?;
     let to = keys::end_of(&keys::time_bytes(now));
     view.table(Name::TimersDue)?.scan(&[], to.as_deref(), limit, |key, _| {
@@ -147,10 +142,7 @@ pub(super) fn next_timer(view: &View<'_>, now: Timestamp) -> Result<Option<Times
     Ok(next.first().copied())
 }
 
-pub(super) fn exceptions(
-    view: &View<'_>,
-    filter: &ExceptionFilter,
-) -> Result<Vec<ExceptionRow>, Failure> {
+pub(super) fn exceptions(view: &View<'_>, filter: &ExceptionFilter) -> Result<Vec<ExceptionRow>, Failure> {
     let prefix = filter.kind.as_ref().map(|kind| format!("{kind}/")).unwrap_or_default();
     let mut from = prefix.clone().into_bytes();
     if let Some(after) = &filter.after {
@@ -164,9 +156,8 @@ pub(super) fn exceptions(
 }
 
 pub(super) fn find(view: &View<'_>, term: &str, limit: usize) -> Result<Vec<EntityId>, Failure> {
-    view.table(Name::Terms)?.below(&keys::term(term), limit, |entity, _| {
-        corrupt(keys::read_entity(entity), "a term")
-    })
+    view.table(Name::Terms)?
+        .below(&keys::term(term), limit, |entity, _| corrupt(keys::read_entity(entity), "a term"))
 }
 
 pub(super) fn heads(

@@ -126,7 +126,7 @@ impl<'t> Tables<'t> {
         read: impl FnOnce(&[u8]) -> R,
     ) -> Result<Option<R>, Failure> {
         match self.group.get(name, key) {
-            Some(written) => Ok(written.map(read)),
+            Some(written) => Ok(written.as_deref().map(read)),
             None => self.before(name)?.get(key, read),
         }
     }

@@ -15,7 +15,7 @@ use super::Failure;
 use super::layers::Layer;
 use super::log::{Log, Mark};
 use super::open::Shared;
-use super::tables::{Tables, settle};
+use super::tables::Tables;
 use crate::journal::Error;
 
 /// Calls in one group, at most.
@@ -112,8 +112,16 @@ impl Writer {
         Self { shared, log: Some(log), settling: None }
     }
 
-    /// Writes until the queue ends. Returns what closing the store said.
-    pub(super) fn run(mut self, queue: &mut mpsc::Receiver<Message>) -> Result<(), Error> {
+    /// Writes until the queue ends, and brings into the tables what was `under_way`. Returns what closing the store said.
+    pub(super) fn run(
+        mut self,
+        under_way: Option<Mark>,
+        queue: &mut mpsc::Receiver<Message>,
+    ) -> Result<(), Error> {
+        if let Some(Err(failure)) = under_way.map(|mark| self.settle(mark)) {
+            tracing::error!(%failure, "the log stays as it is until something is written");
+            self.log = None;
+        }
         let mut group = Vec::with_capacity(GROUP_MAX);
         while let Some(message) = queue.blocking_recv() {
             let mut bytes = take(&mut group, message, queue);
@@ -192,10 +200,7 @@ impl Writer {
         let log = self.log.as_mut().expect("a turn keeps it");
         log.pass();
         let mark = Mark { generation: log.mark().generation - 1, ..log.mark() };
-        let (database, nothing) = self.shared.freeze()?;
-        debug_assert!(nothing.is_empty(), "a turn froze what there was");
-        settle(&database, group, mark)?;
-        self.shared.thaw()
+        self.shared.settle_group(group, mark)
     }
 
     /// Goes on in the other region of the log, once that is free, and begins to free this one.
@@ -204,16 +209,20 @@ impl Writer {
         let log = self.log.as_mut().expect("it was opened before the group ran");
         let mark = log.mark();
         log.turn();
-        let (database, layer) = self.shared.freeze()?;
+        self.shared.freeze()?;
+        self.settle(mark)
+    }
+
+    /// Begins to bring into the tables what was set aside.
+    fn settle(&mut self, mark: Mark) -> Result<(), Failure> {
         let shared = self.shared.clone();
         let work = move || {
-            let settled = catch_unwind(AssertUnwindSafe(|| settle(&database, &layer, mark)))
-                .unwrap_or_else(|panic| Err(Failure::of_panic(panic.as_ref())));
-            drop(database);
-            settled.and_then(|()| shared.thaw())
+            catch_unwind(AssertUnwindSafe(|| shared.settle_frozen(mark)))
+                .unwrap_or_else(|panic| Err(Failure::of_panic(panic.as_ref())))
         };
         let thread = std::thread::Builder::new().name("journal-tables".to_owned()).spawn(work);
-        self.settling = Some(thread.map_err(|error| Failure::Io(format!("no thread for the tables: {error}")))?);
+        self.settling =
+            Some(thread.map_err(|error| Failure::Io(format!("no thread for the tables: {error}")))?);
         Ok(())
     }
 
