@@ -11,6 +11,7 @@ pub mod entity;
 pub mod envelope;
 pub mod expr;
 pub mod id;
+pub mod lease;
 pub mod mapping;
 pub mod migration;
 pub mod outbox;

@@ -174,6 +174,8 @@ pub struct RedisStore {
     /// How long they may take.
     #[serde(with = "span")]
     pub replicas_wait: Duration,
+    /// Whether it must be in their files, flushed; needs Redis 7.2.
+    pub replicas_flush: bool,
     /// Writing connections to each server.
     pub writers: NonZeroUsize,
     /// How long a server may take to answer.
@@ -326,6 +328,8 @@ pub struct Retention {
     /// Records of entities that have ended.
     #[serde(with = "span")]
     pub ended: Duration,
+    /// Records that an entity keeps while it lives.
+    pub records: NonZeroU64,
 }
 
 /// `[log]`: logs.

@@ -266,6 +266,11 @@ pub trait Journal: std::fmt::Debug + Send + Sync + 'static {
     /// Keeps a snapshot. Refused under an old epoch; ignored when a newer one is there. [`Error::Conflict`] when it is ahead of
     /// the entity's records, or of another history.
     async fn save_snapshot(&self, epoch: Epoch, entity: &EntityId, snapshot: Snapshot) -> Result<(), Error>;
+    /// Throws away the oldest records of an entity so that `keep` are left, but none that its snapshot does not hold. How many.
+    /// Refused under an old epoch.
+    async fn trim(&self, _epoch: Epoch, _entity: &EntityId, _keep: u64) -> Result<u64, Error> {
+        Ok(0)
+    }
 
     /// Effects of `connector` due at `now`, the longest due first, at most `limit`. One that is called off is due at once, or, where
     /// an attempt may still be under way, when its pause is over.

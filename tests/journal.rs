@@ -44,6 +44,31 @@ macro_rules! on_every_journal {
                 super::suite::$law(redis.unwrap()).await;
             })*
         }
+        mod redis_of_many {
+            /// Each law has a store of its own: all keys begin with the cluster's name.
+            async fn every_law(options: syncline::journal::redis::Options) {
+                $({
+                    let law = stringify!($law);
+                    eprintln!("{law}");
+                    let options = syncline::journal::redis::Options { cluster: law.to_owned(), ..options.clone() };
+                    let redis = syncline::journal::redis::Redis::open(options).await;
+                    super::suite::$law(redis.unwrap()).await;
+                })*
+            }
+
+            #[tokio::test]
+            async fn every_law_holds_on_a_redis_cluster() {
+                let servers = super::server::three_masters();
+                let options = servers[0].options();
+                every_law(syncline::journal::redis::Options { cluster_mode: true, ..options }).await;
+            }
+
+            #[tokio::test]
+            async fn every_law_holds_on_a_primary_with_its_replica() {
+                let (primary, _replica) = super::server::pair();
+                every_law(primary.options_replicated(1)).await;
+            }
+        }
     };
 }
 
@@ -68,6 +93,7 @@ on_every_journal! {
     an_order_stays_until_it_is_taken_back
     the_newest_snapshot_wins_and_the_tail_follows_it
     a_snapshot_of_another_history_is_refused
+    a_long_journal_is_cut_only_where_its_snapshot_holds_it
     compaction_throws_away_what_is_past_its_time
     a_refused_append_leaves_nothing
     of_two_writers_one_wins

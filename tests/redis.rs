@@ -8,6 +8,8 @@ mod failover;
 #[path = "journal/kit.rs"]
 #[expect(dead_code, reason = "it is the journal's kit; not all of it is needed here")]
 mod kit;
+#[path = "redis/lease.rs"]
+mod lease;
 #[path = "redis/preflight.rs"]
 mod preflight;
 #[path = "redis/restart.rs"]
@@ -17,3 +19,5 @@ mod restart;
 mod server;
 #[path = "redis/share.rs"]
 mod share;
+#[path = "redis/upgrade.rs"]
+mod upgrade;

@@ -24,6 +24,9 @@ Examples:
 pub(super) enum Cluster {
     /// Which node holds which shards, and what is wrong.
     Status {
+        /// End with 1 unless the node that answers could acknowledge a message now, as its /readyz says.
+        #[arg(long)]
+        ready: bool,
         #[command(flatten)]
         to: To,
     },
@@ -103,7 +106,12 @@ pub(super) enum Cluster {
 impl Cluster {
     pub(super) async fn run(self, out: Output) -> Result<(), Failure> {
         let (order, wait, to) = match self {
-            Self::Status { to } => return tell(&status(&Client::new(&to)?).await?, out),
+            Self::Status { ready: false, to } => return tell(&status(&Client::new(&to)?).await?, out),
+            Self::Status { ready: true, to } => {
+                let cluster = status(&Client::new(&to)?).await?;
+                put(&cluster, out)?;
+                return if cluster.not_ready.is_none() { Ok(()) } else { Err(Failure::Told) };
+            }
             Self::Accept { shard, reason, to } => {
                 let path = ["v1", "cluster", "accept"];
                 return tell(&Client::new(&to)?.post(&path, &Acceptance { shard, reason }).await?, out);
@@ -130,8 +138,12 @@ async fn status(client: &Client) -> Result<api::Cluster, Failure> {
     client.get(&["v1", "cluster"], &[]).await
 }
 
+fn put(cluster: &api::Cluster, out: Output) -> Result<(), Failure> {
+    out.value(cluster, |cluster| show::cluster(cluster, out))
+}
+
 fn tell(cluster: &api::Cluster, out: Output) -> Result<(), Failure> {
-    out.value(cluster, |cluster| show::cluster(cluster, out))?;
+    put(cluster, out)?;
     if cluster.suspect.is_empty() { Ok(()) } else { Err(Failure::Told) }
 }
 
@@ -162,7 +174,7 @@ pub(super) enum Store {
 impl Store {
     pub(super) fn run(&self, out: Output) -> Result<(), Failure> {
         match self {
-            Self::Functions => out.text(&redis::library()),
+            Self::Functions => out.text(redis::Library::default().text()),
         }
     }
 }

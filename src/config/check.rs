@@ -7,7 +7,7 @@ use std::time::Duration;
 use syncline_actors::placement::Regions;
 
 use super::layer::Origins;
-use super::{Cluster, ClusterTls, Mistake, Place, Settings, Store};
+use super::{Cluster, ClusterTls, Mistake, Place, Settings, Store, Tier};
 
 /// Everything wrong between the settings. Rules about keys that are `wrong` already are left out: their values are not known.
 pub(super) fn check(settings: &Settings, origins: &Origins, wrong: &[Mistake]) -> Vec<Mistake> {
@@ -168,6 +168,10 @@ impl Rules<'_> {
             if time == Duration::ZERO {
                 self.say(key, "no time at all is not enough; write e.g. `1s`".to_owned());
             }
+        }
+        if redis.replicas_flush && redis.tier != Tier::Replicated {
+            let text = "it means nothing as no replica is waited for; set `journal.redis.tier` to `redis-replicated`, or remove it";
+            self.say("journal.redis.replicas_flush", text.to_owned());
         }
     }
 

@@ -218,6 +218,10 @@ impl Journal for Memory {
         self.run("save_snapshot", |store| store.save_snapshot(epoch, entity, snapshot)).await
     }
 
+    async fn trim(&self, epoch: Epoch, entity: &EntityId, keep: u64) -> Result<u64, Error> {
+        self.run("trim", |store| store.trim(epoch, entity, keep)).await
+    }
+
     async fn due_effects(
         &self,
         connector: &str,

@@ -277,6 +277,11 @@ impl Journal for Redb {
         self.write(weight, move |tables| apply::save_snapshot(tables, epoch, &entity, &snapshot)).await
     }
 
+    async fn trim(&self, epoch: Epoch, entity: &EntityId, keep: u64) -> Result<u64, Error> {
+        let entity = entity.clone();
+        self.write(512, move |tables| apply::trim(tables, epoch, &entity, keep)).await
+    }
+
     async fn due_effects(
         &self,
         connector: &str,

@@ -27,6 +27,7 @@ use super::{
     Append, Appended, Compacted, Depth, Error, ExceptionFilter, Grant, Head, Holding, Journal, Loaded,
     ORDERS_MAX, Snapshot, changed_definition, check_order, keys, too_many_orders,
 };
+use crate::clock::{SharedClock, SystemClock};
 
 mod functions;
 mod line;
@@ -40,7 +41,7 @@ mod servers;
 mod shared;
 mod writer;
 
-pub use functions::{LIBRARY, library};
+pub use functions::Library;
 
 use functions::Call;
 use line::Trouble;
@@ -84,6 +85,10 @@ pub struct Options {
     pub ca: Option<Vec<u8>>,
     /// Takes a server that does not tell how durable it is.
     pub trust_store_durability: bool,
+    /// The functions that do the work there: [`Library::default`], but for tests of those to come.
+    pub library: Library,
+    /// This machine's time, which the server's is compared with.
+    pub clock: SharedClock,
 }
 
 /// What an answer of the store promises.
@@ -97,6 +102,8 @@ pub enum Tier {
         replicas: u8,
         /// How long they may take.
         wait: Duration,
+        /// Whether it must be in their files, flushed. Needs Redis 7.2.
+        flushed: bool,
     },
     /// The last second may be lost.
     Relaxed,
@@ -119,6 +126,8 @@ impl Default for Options {
             password: None,
             ca: None,
             trust_store_durability: false,
+            library: Library::default(),
+            clock: Arc::new(SystemClock),
         }
     }
 }
@@ -271,6 +280,11 @@ impl Redis {
         self.write(self.shared.names.slot(shard), usize::from(shard.0), None, call, true).await
     }
 
+    /// The command of a call that only reads.
+    fn reading(&self, call: &Call) -> Cmd {
+        call.command(&self.shared.options.library, false)
+    }
+
     /// Has a command carried out that only reads.
     async fn read(&self, slot: u16, command: &Cmd) -> Result<Value, Error> {
         let until = self.until();
@@ -336,7 +350,7 @@ impl Redis {
         take: impl Fn(ShardId, Value) -> Result<T, Error>,
     ) -> Result<Vec<T>, Error> {
         let asked = shards.into_iter().map(|shard| {
-            let command = call(self.shared.names.lease(shard)).command(false);
+            let command = self.reading(&call(self.shared.names.lease(shard)));
             async move { Ok::<_, Error>((shard, self.read_shard(shard, &command).await?)) }
         });
         try_join_all(asked).await?.into_iter().map(|(shard, value)| take(shard, value)).collect()
@@ -355,7 +369,7 @@ impl Redis {
         let mut call = Call::writing("acquire", self.shared.names.lease(shard));
         call.push(node.0.as_bytes()).number(self.shared.options.boot).number(self.lease_ms()).number(above.0);
         let value = self.write_shard(shard, call).await?;
-        match reply::said("acquire", shard, Epoch(0), value)? {
+        match self.said("acquire", shard, Epoch(0), value)? {
             Said::Done(Some(epoch)) => {
                 let epoch = Epoch(reply::number("acquire", epoch)?);
                 self.shared.held().insert(shard, epoch);
@@ -375,7 +389,7 @@ impl Redis {
         let mut call = Call::fenced("renew", self.shared.names.lease(grant.shard), grant.epoch.0);
         call.number(self.lease_ms());
         let value = self.write_shard(grant.shard, call).await?;
-        let renewed = reply::said("renew", grant.shard, grant.epoch, value).map(drop);
+        let renewed = self.said("renew", grant.shard, grant.epoch, value).map(drop);
         if let Err(Error::Fenced { .. }) = renewed {
             self.let_go(grant);
         }
@@ -390,6 +404,21 @@ impl Redis {
         let call = Call::fenced("release", self.shared.names.lease(grant.shard), grant.epoch.0);
         let value = self.write_shard(grant.shard, call).await?;
         reply::said("release", grant.shard, grant.epoch, value).map(drop)
+    }
+
+    /// What a function says. A store that knows only an earlier epoch of a shard held here has lost its end, whatever server it is: all
+    /// that is held is in doubt until it was looked at.
+    fn said(&self, what: &str, shard: ShardId, held: Epoch, value: Value) -> Result<Said, Error> {
+        match reply::said(what, shard, held, value) {
+            Err(Error::Fenced { current, .. })
+                if current < held && self.shared.held().get(&shard) == Some(&held) =>
+            {
+                tracing::error!(alarm = true, %shard, %held, %current, "the store has lost an epoch");
+                self.shared.changed();
+                Err(Error::Unavailable(writer::IN_DOUBT.to_owned()))
+            }
+            said => said,
+        }
     }
 
     fn let_go(&self, grant: Grant) {
@@ -458,7 +487,7 @@ impl Journal for Redis {
         let (shard, epoch) = (append.entity.shard(), append.epoch);
         self.outgrown(shard, epoch)?;
         let call = Arc::new(request::append(self.shared.names.lease(shard), &append)?);
-        match reply::said("append", shard, epoch, self.write_trusted(shard, call.clone()).await?)? {
+        match self.said("append", shard, epoch, self.write_trusted(shard, call.clone()).await?)? {
             Said::Done(_) => {
                 lock(&self.tail).keep(shard, call);
                 Ok(Appended::Written)
@@ -475,7 +504,7 @@ impl Journal for Redis {
     async fn load(&self, entity: &EntityId) -> Result<Loaded, Error> {
         let shard = entity.shard();
         let call = Call::reading("load", self.shared.names.lease(shard)).arg(names::entity(entity));
-        request::read_loaded(entity, self.read_trusted(shard, &call.command(false)).await?)
+        request::read_loaded(entity, self.read_trusted(shard, &self.reading(&call)).await?)
     }
 
     async fn records(&self, entity: &EntityId, from: u64, limit: usize) -> Result<Vec<Bytes>, Error> {
@@ -483,7 +512,7 @@ impl Journal for Redis {
         let mut call = Call::reading("records", self.shared.names.lease(shard)).arg(names::entity(entity));
         // Lua counts to 2^53.
         call.number(from.clamp(1, 1 << 52)).number(limit.min(1 << 52));
-        let frames = reply::list("records", self.read_trusted(shard, &call.command(false)).await?)?;
+        let frames = reply::list("records", self.read_trusted(shard, &self.reading(&call)).await?)?;
         frames.into_iter().map(|frame| reply::frame("records", frame)).collect()
     }
 
@@ -495,12 +524,24 @@ impl Journal for Redis {
             .arg(snapshot.seq.to_be_bytes())
             .arg(snapshot.hash.0)
             .arg(super::rows::snapshot_value(&snapshot));
-        match reply::said("save_snapshot", shard, epoch, self.write_shard(shard, call).await?)? {
+        match self.said("save_snapshot", shard, epoch, self.write_shard(shard, call).await?)? {
             Said::Done(_) => Ok(()),
             Said::Elsewhere(found) => {
                 Err(Error::Conflict { entity: entity.clone(), expected: snapshot.seq, found })
             }
             other => Err(Error::Corrupt(format!("redis answered save_snapshot with {other:?}"))),
+        }
+    }
+
+    async fn trim(&self, epoch: Epoch, entity: &EntityId, keep: u64) -> Result<u64, Error> {
+        let shard = entity.shard();
+        self.outgrown(shard, epoch)?;
+        let mut call =
+            Call::fenced("trim", self.shared.names.lease(shard), epoch.0).arg(names::entity(entity));
+        call.number(keep.min(1 << 52));
+        match self.said("trim", shard, epoch, self.write_shard(shard, call).await?)? {
+            Said::Done(Some(trimmed)) => reply::number("trim", trimmed),
+            other => Err(Error::Corrupt(format!("redis answered trim with {other:?}"))),
         }
     }
 
@@ -521,7 +562,7 @@ impl Journal for Redis {
     async fn outbox_of(&self, entity: &EntityId) -> Result<Vec<OutboxRow>, Error> {
         let shard = entity.shard();
         let call = Call::reading("outbox", self.shared.names.lease(shard)).arg(names::entity(entity));
-        request::read_outbox(self.read_trusted(shard, &call.command(false)).await?)
+        request::read_outbox(self.read_trusted(shard, &self.reading(&call)).await?)
     }
 
     async fn progress(
@@ -534,7 +575,7 @@ impl Journal for Redis {
         let shard = entity.shard();
         self.outgrown(shard, epoch)?;
         let call = request::progress(self.shared.names.lease(shard), epoch, entity, effect, &progress)?;
-        let said = reply::said("progress", shard, epoch, self.write_shard(shard, call).await?)?;
+        let said = self.said("progress", shard, epoch, self.write_shard(shard, call).await?)?;
         Ok(matches!(said, Said::Done(_)))
     }
 

@@ -101,9 +101,11 @@ fn redis_options(settings: &Settings, boot: u64, seed: u64) -> Result<redis::Opt
         cluster: settings.cluster.name.clone(),
         tier: match stated.tier {
             Tier::Single => redis::Tier::Single,
-            Tier::Replicated => {
-                redis::Tier::Replicated { replicas: stated.replicas.get(), wait: stated.replicas_wait }
-            }
+            Tier::Replicated => redis::Tier::Replicated {
+                replicas: stated.replicas.get(),
+                wait: stated.replicas_wait,
+                flushed: stated.replicas_flush,
+            },
             Tier::Relaxed => redis::Tier::Relaxed,
         },
         genesis: format!("{}-{boot:x}-{seed:x}", settings.node.name),
@@ -116,6 +118,7 @@ fn redis_options(settings: &Settings, boot: u64, seed: u64) -> Result<redis::Opt
         password: password.map_err(|error| setting("journal.redis.password", &error))?,
         ca: ca.map_err(|error| setting("journal.redis.ca", &error))?,
         trust_store_durability: stated.trust_store_durability,
+        ..redis::Options::default()
     })
 }
 

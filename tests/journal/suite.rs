@@ -495,6 +495,39 @@ pub(crate) async fn a_snapshot_of_another_history_is_refused(journal: SharedJour
     assert_eq!(journal.load(&chain.entity).await.unwrap().snapshot, None);
 }
 
+pub(crate) async fn a_long_journal_is_cut_only_where_its_snapshot_holds_it(journal: SharedJournal) {
+    take_all(&*journal).await;
+    let mut chain = Chain::new("order/a");
+    let trim = async |keep| journal.trim(Epoch(1), &id("order/a"), keep).await;
+    let left = async || journal.records(&id("order/a"), 1, 100).await.unwrap().len();
+    assert_eq!(trim(0).await.unwrap(), 0, "there is nothing");
+    let mut hashes = vec![Hash::default()];
+    for n in 1..=20 {
+        chain.write(&journal, &format!("m{n}"), n, vec![]).await;
+        hashes.push(chain.hash);
+    }
+    assert_eq!((trim(5).await.unwrap(), left().await), (0, 20), "no snapshot holds any of them");
+    let snapshot =
+        |seq: u64| Snapshot { seq, hash: hashes[usize::try_from(seq).unwrap()], frame: "s".into() };
+    journal.save_snapshot(Epoch(1), &chain.entity, snapshot(12)).await.unwrap();
+    assert_eq!((trim(5).await.unwrap(), left().await), (12, 8), "it holds the first twelve");
+    assert_eq!(trim(5).await.unwrap(), 0);
+    let Loaded { snapshot: kept, tail } = journal.load(&chain.entity).await.unwrap();
+    assert_eq!((kept, tail.len()), (Some(snapshot(12)), 8));
+    journal.save_snapshot(Epoch(1), &chain.entity, snapshot(20)).await.unwrap();
+    assert_eq!((trim(5).await.unwrap(), left().await), (3, 5), "five are kept");
+    assert_eq!(trim(100).await.unwrap(), 0);
+    assert_eq!(journal.records(&chain.entity, 17, 2).await.unwrap().len(), 2);
+    // What was thrown away is still known, and the chain goes on.
+    let again = Chain::new("order/a").next("m1", 21, vec![]);
+    assert!(matches!(journal.append(again).await.unwrap(), Appended::Duplicate(_)));
+    chain.write(&journal, "m21", 21, vec![]).await;
+    assert_eq!(left().await, 6);
+    take_all(&*journal).await;
+    assert!(fenced(&trim(0).await));
+    assert_eq!(left().await, 6);
+}
+
 pub(crate) async fn compaction_throws_away_what_is_past_its_time(journal: SharedJournal) {
     let epoch = take_all(&*journal).await[0].epoch;
     let ended = || vec![Change::Ended { ending: Ending::Completed }];

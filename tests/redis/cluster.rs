@@ -8,7 +8,7 @@ use syncline::journal::{Appended, ExceptionFilter, SharedJournal};
 use syncline_actors::decision::ExceptionClass;
 
 use crate::kit::{Chain, at, emitted, opened, take_all, timer};
-use crate::server::{Server, three_masters};
+use crate::server::{Server, three_masters, three_masters_with_replicas};
 
 fn options(servers: &[Server]) -> Options {
     Options { cluster_mode: true, patience: Duration::from_secs(5), ..servers[0].options() }
@@ -69,4 +69,54 @@ async fn slots_that_move_are_followed() {
         assert_eq!(appended, Appended::Written);
         assert_eq!(journal.load(&chain.entity).await.unwrap().tail.len(), 2);
     }
+}
+
+#[tokio::test]
+async fn what_master_and_replica_have_survives_the_end_of_the_master() {
+    let mut servers = three_masters_with_replicas();
+    let options = Options { cluster_mode: true, ..servers[0].options_replicated(1) };
+    let patience = Duration::from_secs(30);
+    let journal: SharedJournal = Redis::open(Options { patience, ..options }).await.unwrap();
+    take_all(&*journal).await;
+    let mut chains: Vec<_> = (0..60).map(|n| Chain::new(&format!("order/{n}"))).collect();
+    for chain in &mut chains {
+        chain.write(&journal, "m1", 1, vec![]).await;
+    }
+    servers[0].kill();
+    let masters = || servers[1..].iter().filter(|server| server.say(&["ROLE"]).starts_with("master"));
+    while masters().count() < 3 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // The new master has no replica yet, so that nothing is acknowledged there. All who wait do not ask it all the time.
+    let of = |server: &Server| {
+        let stats = server.say(&["INFO", "commandstats"]);
+        let info = stats.lines().find_map(|line| line.strip_prefix("cmdstat_info:calls="));
+        info.map_or(0, |rest| rest.split(',').next().unwrap().parse::<u64>().unwrap())
+    };
+    let looks = || servers[1..].iter().map(of).sum::<u64>();
+    let many = tokio::spawn({
+        let journal = journal.clone();
+        async move { journal.holdings().await }
+    });
+    let before = looks();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let each_second = (looks() - before) / 2;
+    assert!(each_second < 200, "it is looked at {each_second} times a second");
+    servers[0].restart();
+    for chain in &mut chains {
+        let append = chain.next("m2", 2, vec![]);
+        let appended = loop {
+            match journal.append(append.clone()).await {
+                // Until the former master is a replica in step, and what was acknowledged has been looked for.
+                Err(error) if error.is_transient() => tokio::time::sleep(Duration::from_millis(20)).await,
+                answer => break answer.unwrap(),
+            }
+        };
+        assert_eq!(appended, Appended::Written);
+        assert_eq!(journal.load(&chain.entity).await.unwrap().tail.len(), 2, "{}", chain.entity);
+    }
+    assert!(many.await.unwrap().is_ok(), "what waited was answered");
+    let holdings = journal.holdings().await.unwrap();
+    assert!(holdings.iter().all(|holding| holding.suspect.is_none()), "nothing was lost");
+    assert!(servers[0].say(&["ROLE"]).starts_with("slave"), "its replica took its place");
 }

@@ -112,10 +112,43 @@ async fn a_store_that_was_wiped_takes_nothing_in_until_a_person_accepts_it() {
     assert_eq!(answer(&journal, &fresh).await.unwrap(), Appended::Written);
 }
 
+/// The server goes on as the same process: only what it says tells that it has nothing left.
+#[tokio::test]
+async fn a_store_that_is_wiped_under_its_nodes_is_noticed_by_the_one_that_holds_a_shard_and_by_the_one_that_takes_it()
+ {
+    let server = Server::start();
+    let journal: SharedJournal = Redis::open(server.options()).await.unwrap();
+    let grants = take_all(&*journal).await;
+    let mut chain = Chain::new("order/a");
+    chain.write(&journal, "m1", 1, vec![]).await;
+    let shard = chain.entity.shard();
+    let suspect = async || journal.holdings().await.unwrap()[usize::from(shard.0)].suspect.clone();
+
+    server.say(&["FLUSHALL"]);
+    let renewed = journal.renew(&grants[usize::from(shard.0)..=usize::from(shard.0)]).await;
+    assert!(matches!(&renewed[0], Err(Error::Unavailable(_))), "{renewed:?}");
+    while suspect().await.is_none() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+
+    // Another node has only heard of the epoch.
+    server.say(&["FLUSHALL"]);
+    let other: SharedJournal = Redis::open(server.options()).await.unwrap();
+    other.hear(&[Grant { shard, epoch: Epoch(7) }]);
+    let mut fresh = Chain::new("order/a");
+    fresh.epoch = other.acquire(&[shard], &NodeId("n2".into())).await.unwrap()[0].epoch;
+    assert!(fresh.epoch > Epoch(7));
+    let refused = other.append(fresh.next("m2", 2, vec![])).await;
+    assert!(
+        matches!(&refused, Err(Error::Suspect { why, .. }) if why.contains("under epoch 7")),
+        "{refused:?}"
+    );
+}
+
 #[tokio::test]
 async fn what_replicas_do_not_have_is_not_acknowledged() {
     let (primary, replica) = group();
-    let tier = Tier::Replicated { replicas: 1, wait: Duration::from_millis(200) };
+    let tier = Tier::Replicated { replicas: 1, wait: Duration::from_millis(200), flushed: false };
     let journal: SharedJournal = Redis::open(Options { tier, ..options(&primary, &replica) }).await.unwrap();
     take_all(&*journal).await;
     let mut chain = Chain::new("order/a");

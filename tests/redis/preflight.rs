@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use syncline::journal::Error;
-use syncline::journal::redis::{Options, Redis, Tier, library};
+use syncline::journal::redis::{Library, Options, Redis, Tier};
+use syncline::journal::{Error, SharedJournal};
 
+use crate::kit::take_all;
 use crate::server::{SOUND, Server};
 
 async fn refusal(options: Options) -> String {
@@ -42,12 +43,21 @@ async fn a_replica_is_no_store_and_replicas_must_be_there() {
     replica.follow(&primary);
     assert!(refusal(replica.options()).await.contains("it is a `slave`"));
     let replicated = |replicas| {
-        let tier = Tier::Replicated { replicas, wait: Duration::from_millis(500) };
+        let tier = Tier::Replicated { replicas, wait: Duration::from_millis(500), flushed: false };
         Options { tier, ..primary.options() }
     };
     primary.until("INFO", |info| info.contains("state=online"));
     Redis::open(replicated(1)).await.unwrap();
     assert!(refusal(replicated(2)).await.contains("1 of 2 replicas are in step"));
+    // Whether they have flushed it: this server can tell, or says that it cannot.
+    let tier = Tier::Replicated { replicas: 1, wait: Duration::from_secs(2), flushed: true };
+    let flushed = Redis::open(Options { tier, ..primary.options() }).await;
+    if primary.say(&["COMMAND", "INFO", "WAITAOF"]).contains("waitaof") {
+        let journal: SharedJournal = flushed.unwrap();
+        take_all(&*journal).await;
+    } else {
+        assert!(flushed.is_err_and(|error| error.to_string().contains("replicas_flush")));
+    }
 }
 
 #[tokio::test]
@@ -63,7 +73,7 @@ async fn whoever_may_not_load_the_functions_is_told_who_can() {
     let text = refusal(options()).await;
     assert!(text.contains("syncline store functions"), "{text}");
     // An admin loads them; the node has all it needs then, and does not ask for the right to configure.
-    server.say(&["FUNCTION", "LOAD", &library()]);
+    server.say(&["FUNCTION", "LOAD", Library::default().text()]);
     Redis::open(options()).await.unwrap();
     // But it must be told to trust what it cannot see.
     let text = refusal(Options { trust_store_durability: false, ..options() }).await;
@@ -76,17 +86,12 @@ async fn whoever_may_not_load_the_functions_is_told_who_can() {
 #[tokio::test]
 async fn another_text_under_the_library_s_name_is_refused() {
     let server = Server::start();
-    let other = library().replace("return {'OK'}", "return {'OK' }").replacen(&hash(), &"0".repeat(64), 1);
+    let own = Library::default();
+    let other =
+        own.text().replace("return {'OK'}", "return {'OK' }").replacen(own.hash(), &"0".repeat(64), 1);
     server.say(&["FUNCTION", "LOAD", &other]);
     let text = refusal(server.options()).await;
     assert!(text.contains("are not this program's") && text.contains("one release"), "{text}");
-}
-
-/// The hash that the library tells.
-fn hash() -> String {
-    let text = library();
-    let begin = text.find("HASH = '").unwrap() + 8;
-    text[begin..begin + 64].to_owned()
 }
 
 #[tokio::test]

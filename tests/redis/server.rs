@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use syncline::journal::redis::Options;
+use syncline::journal::redis::{Options, Tier};
 use tokio::time::Instant;
 
 /// For anything that must happen at all.
@@ -80,6 +80,12 @@ impl Server {
             cluster: "test".to_owned(),
             ..Options::default()
         }
+    }
+
+    /// The same, where so many replicas must have what is acknowledged.
+    pub(crate) fn options_replicated(&self, replicas: u8) -> Options {
+        let wait = Duration::from_secs(2);
+        Options { tier: Tier::Replicated { replicas, wait, flushed: false }, ..self.options() }
     }
 
     /// Ends it as `kill -9` does.
@@ -209,13 +215,34 @@ fn spawn(before: &[String], address: (IpAddr, u16), directory: &Path, settings: 
         .expect("redis-server cannot be started: scripts/test installs it, or `apt-get install redis-server`")
 }
 
+/// A primary and its replica, in step.
+pub(crate) fn pair() -> (Server, Server) {
+    let (primary, replica) = (Server::start(), Server::start());
+    replica.follow(&primary);
+    primary.until("INFO", |info| info.contains("state=online"));
+    (primary, replica)
+}
+
 /// Three masters of a Redis Cluster that hold all slots.
 pub(crate) fn three_masters() -> Vec<Server> {
-    let servers: Vec<_> = (0..3).map(|_| Server::with(MASTER)).collect();
+    redis_cluster(0)
+}
+
+/// The same, each with a replica that is in step: the masters first.
+pub(crate) fn three_masters_with_replicas() -> Vec<Server> {
+    let servers = redis_cluster(1);
+    for master in &servers[..3] {
+        master.until("INFO", |info| info.contains("state=online"));
+    }
+    servers
+}
+
+fn redis_cluster(replicas: usize) -> Vec<Server> {
+    let servers: Vec<_> = (0..3 * (1 + replicas)).map(|_| Server::with(MASTER)).collect();
     let mut create = Command::new("redis-cli");
     create.args(["--cluster", "create"]);
     create.args(servers.iter().map(|server| format!("{}:{}", server.host, server.port)));
-    let made = create.args(["--cluster-yes"]).output().unwrap();
+    let made = create.args(["--cluster-replicas", &replicas.to_string(), "--cluster-yes"]).output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
     for server in &servers {
         server.until("CLUSTER INFO", |info| info.contains("cluster_state:ok"));

@@ -258,6 +258,16 @@ impl Store {
         Ok(())
     }
 
+    pub(super) fn trim(&mut self, epoch: Epoch, id: &EntityId, keep: u64) -> Result<u64, Error> {
+        self.check(id.shard(), epoch)?;
+        let Some(entity) = self.entities.get_mut(id) else { return Ok(0) };
+        let folded = entity.snapshot.as_ref().map_or(0, |snapshot| snapshot.seq);
+        let last = entity.position().0.saturating_sub(keep).min(folded);
+        let before = entity.records.len();
+        entity.records.retain(|seq, _| *seq > last);
+        Ok((before - entity.records.len()) as u64)
+    }
+
     pub(super) fn due_effects(&self, connector: &str, now: Timestamp, limit: usize) -> Vec<OutboxRow> {
         let due = self.effects_due.get(connector).into_iter().flatten();
         due.take_while(|(due, ..)| *due <= now)

@@ -234,6 +234,22 @@ pub(super) fn save_snapshot(
     Ok(())
 }
 
+/// Records thrown away in one write, at most: the next trim goes on.
+const TRIMMED_MAX: usize = 1_024;
+
+pub(super) fn trim(tables: &mut Tables, epoch: Epoch, entity: &EntityId, keep: u64) -> Result<u64, Failure> {
+    check(tables, entity.shard(), epoch)?;
+    let Some(head) = head(tables, &keys::entity(entity))? else { return Ok(0) };
+    let owned = keys::owned(entity, 0);
+    let last = head.seq.saturating_sub(keep).min(kept_snapshot(tables, &owned)?.unwrap_or(0));
+    let (from, to) = (keys::record(&owned, 0), keys::record(&owned, last + 1));
+    let old = tables.keys(Name::Records, &from, &to, TRIMMED_MAX)?;
+    for key in &old {
+        tables.remove(Name::Records, key)?;
+    }
+    Ok(old.len() as u64)
+}
+
 fn kept_snapshot(tables: &mut Tables, key: &[u8]) -> Result<Option<u64>, Failure> {
     let seq = tables.get(Name::Snapshots, key, |value| keys::number(value).map(|(seq, _)| seq))?;
     seq.map(|seq| seq.ok_or_else(|| rows::malformed("a snapshot").into())).transpose()

@@ -52,7 +52,8 @@ local function now_ms()
   return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 end
 
--- ARGV: node, boot, lease in ms, an epoch to be above of.
+-- The rules of acquire, renew and release stand in actors/lease.rs.
+-- ARGV: node, boot, lease in ms, an epoch to be above of: one that somebody has had. A shard that knows of none was wiped.
 local function acquire(keys, args)
   local lease = redis.call('HMGET', keys[1], 'e', 'n', 'b', 'u')
   local now = now_ms()
@@ -63,6 +64,9 @@ local function acquire(keys, args)
   local epoch = string.format('%.0f', math.max(tonumber(lease[1] or '0'), tonumber(args[4])) + 1)
   redis.call('HSET', keys[1], 'e', epoch, 'n', args[1], 'b', args[2],
     'u', string.format('%.0f', now + tonumber(args[3])))
+  if not lease[1] and tonumber(args[4]) > 0 then
+    redis.call('HSETNX', keys[1], 's', 'nothing of the shard is left, though it was held under epoch ' .. args[4])
+  end
   return {'OK', epoch}
 end
 
@@ -399,6 +403,21 @@ local function save_snapshot(keys, args)
   return {'OK'}
 end
 
+-- ARGV: epoch, entity, how many records are kept. None goes that the snapshot does not hold. How many went.
+local function trim(keys, args)
+  local refusal = fenced(keys[1], args[1])
+  if refusal then return refusal end
+  local t = tag(keys)
+  local stored = redis.call('HMGET', t .. ':e:' .. args[2], 'h', 's')
+  if not stored[1] or not stored[2] then return {'OK', '0'} end
+  local records, seq = t .. ':j:' .. args[2], number8(stored[1])
+  local gone = seq - redis.call('LLEN', records)
+  local going = math.min(seq - tonumber(args[3]), number8(stored[2])) - gone
+  if going <= 0 then return {'OK', '0'} end
+  redis.call('LTRIM', records, going, -1)
+  return {'OK', string.format('%.0f', going)}
+end
+
 -- ARGV: entity. Snapshot, head, records after the snapshot.
 local function load(keys, args)
   local t = tag(keys)
@@ -504,6 +523,7 @@ redis.register_function('syncline_v1_release', release)
 redis.register_function('syncline_v1_append', append)
 redis.register_function('syncline_v1_progress', progress)
 redis.register_function('syncline_v1_save_snapshot', save_snapshot)
+redis.register_function('syncline_v1_trim', trim)
 redis.register_function('syncline_v1_compact', compact)
 redis.register_function('syncline_v1_suspect', suspect)
 redis.register_function('syncline_v1_keep_definition', keep_definition)

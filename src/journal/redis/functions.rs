@@ -3,22 +3,65 @@
 //! Its name has a version, so that nodes of two releases may work on one store during a rolling upgrade: a release that changes
 //! what a function does raises it. What is loaded must be, letter for letter, what this program was built with.
 
-use std::sync::LazyLock;
+use std::fmt;
+use std::sync::{Arc, LazyLock};
 
 use redis::Cmd;
 use sha2::{Digest as _, Sha256};
 
 /// Name of the library, with its version.
-pub const LIBRARY: &str = "syncline_v1";
+const NAME: &str = "syncline_v1";
 
 const TEXT: &str = include_str!("functions.lua");
 
-/// Hash of the library's text, in hexadecimal.
-pub(super) static HASH: LazyLock<String> = LazyLock::new(|| hex::encode(Sha256::digest(TEXT)));
+/// The functions that a program brings to Redis.
+#[derive(Clone)]
+pub struct Library {
+    name: Arc<str>,
+    text: Arc<str>,
+    hash: Arc<str>,
+}
 
-/// The library as it is loaded: `FUNCTION LOAD` takes this text.
-pub fn library() -> String {
-    TEXT.replace("@HASH@", &HASH)
+impl Default for Library {
+    fn default() -> Self {
+        static OWN: LazyLock<Library> = LazyLock::new(|| Library::new(NAME, TEXT));
+        OWN.clone()
+    }
+}
+
+impl fmt::Debug for Library {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Library").field("name", &self.name).field("hash", &self.hash).finish_non_exhaustive()
+    }
+}
+
+impl Library {
+    /// `text` registers functions that are called `<name>_<what>`, and holds `@HASH@` where it tells its own hash. This program's is
+    /// [`Self::default`]; others are for tests of releases to come.
+    pub fn new(name: &str, text: &str) -> Self {
+        let hash = hex::encode(Sha256::digest(text));
+        Self { name: name.into(), text: text.replace("@HASH@", &hash).into(), hash: hash.into() }
+    }
+
+    /// Its name, with its version.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// As it is loaded: `FUNCTION LOAD` takes this text.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Hash of its text, in hexadecimal.
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    /// What a function is called in Redis.
+    pub(super) fn function(&self, what: &str) -> String {
+        format!("{}_{what}", self.name)
+    }
 }
 
 /// A call of one function on one shard, kept as bytes so that it can be sent again.
@@ -91,9 +134,9 @@ impl Call {
     }
 
     /// The command to send.
-    pub(super) fn command(&self, again: bool) -> Cmd {
+    pub(super) fn command(&self, library: &Library, again: bool) -> Cmd {
         let mut command = redis::cmd(if self.read_only { "FCALL_RO" } else { "FCALL" });
-        command.arg(format!("{LIBRARY}_{}", self.name)).arg(1).arg(&self.key);
+        command.arg(library.function(self.name)).arg(1).arg(&self.key);
         if let Some(epoch) = self.epoch {
             command.arg(epoch);
         }
@@ -115,20 +158,22 @@ mod tests {
 
     #[test]
     fn the_library_knows_its_own_hash_and_version() {
-        assert!(library().contains(HASH.as_str()) && !library().contains("@HASH@"));
-        assert!(TEXT.starts_with(&format!("#!lua name={LIBRARY}\n")));
+        let own = Library::default();
+        assert!(own.text().contains(own.hash()) && !own.text().contains("@HASH@"));
+        assert!(TEXT.starts_with(&format!("#!lua name={NAME}\n")));
     }
 
     #[test]
     fn a_call_can_be_sent_again_and_under_another_epoch() {
         let call = Call::fenced("append", "{c.s1}:l".to_owned(), 7).telling_again().arg("a").arg("");
+        let own = Library::default();
         let words =
             |command: &Cmd| String::from_utf8_lossy(&command.get_packed_command()).replace("\r\n", " ");
         assert!(
-            words(&call.command(false)).ends_with("$8 {c.s1}:l $1 7 $1 0 $1 a $0  "),
+            words(&call.command(&own, false)).ends_with("$8 {c.s1}:l $1 7 $1 0 $1 a $0  "),
             "{}",
-            words(&call.command(false))
+            words(&call.command(&own, false))
         );
-        assert!(words(&call.under(9).command(true)).ends_with("$8 {c.s1}:l $1 9 $1 1 $1 a $0  "));
+        assert!(words(&call.under(9).command(&own, true)).ends_with("$8 {c.s1}:l $1 9 $1 1 $1 a $0  "));
     }
 }

@@ -1,13 +1,15 @@
 //! One connection to one server, made anew when it breaks, and used only after the server was looked at.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, RedisError, Value};
+use redis::{AsyncConnectionConfig, Client, Cmd, ConnectionAddr, RedisError, Value};
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
-use super::functions::{HASH, LIBRARY, library};
 use super::preflight::{self, Facts};
 use super::shared::Shared;
 use crate::journal::Error;
@@ -20,10 +22,36 @@ pub(super) struct Place {
     pub(super) shared: Arc<Shared>,
 }
 
+/// How long the reason why there is no connection holds for all who ask: a server that cannot be used is not asked anew by each caller.
+const REFUSED_FOR: Duration = Duration::from_millis(50);
+
 /// A connection, or the next one.
 pub(super) struct Line {
     place: Arc<Place>,
-    live: Mutex<Option<Live>>,
+    state: Mutex<State>,
+}
+
+enum State {
+    /// A connection, or none yet.
+    Live(Option<Live>),
+    /// There was none at this time, and why.
+    Refused(Instant, Refusal),
+}
+
+/// An error to tell again.
+#[derive(Clone)]
+enum Refusal {
+    Open(String),
+    Unavailable(String),
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Open(why) => Self::Open(why),
+            Refusal::Unavailable(why) => Self::Unavailable(why),
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -46,7 +74,7 @@ pub(super) struct Open {
 
 impl Line {
     pub(super) fn new(place: Arc<Place>) -> Self {
-        Self { place, live: Mutex::new(None) }
+        Self { place, state: Mutex::new(State::Live(None)) }
     }
 
     /// The connection; a new one when there is none.
@@ -54,15 +82,29 @@ impl Line {
     /// # Errors
     /// [`Error::Open`] when the server would lose data, [`Error::Unavailable`] when it cannot be reached.
     pub(super) async fn open(&self) -> Result<Open, Error> {
-        let mut live = self.live.lock().await;
-        if let Some(Live { number, connection }) = &*live {
-            return Ok(Open { number: *number, connection: connection.clone() });
+        let mut state = self.state.lock().await;
+        match &*state {
+            State::Live(Some(Live { number, connection })) => {
+                return Ok(Open { number: *number, connection: connection.clone() });
+            }
+            State::Refused(at, refusal) if at.elapsed() < REFUSED_FOR => return Err(refusal.clone().into()),
+            State::Live(None) | State::Refused(..) => {}
         }
-        let mut connection = self.place.connect().await?;
-        self.place.examine(&mut connection).await?;
-        let number = self.place.shared.next_connection();
-        *live = Some(Live { number, connection: connection.clone() });
-        Ok(Open { number, connection })
+        match self.place.connect_to_sound().await {
+            Ok(connection) => {
+                let number = self.place.shared.next_connection();
+                *state = State::Live(Some(Live { number, connection: connection.clone() }));
+                Ok(Open { number, connection })
+            }
+            Err(error) => {
+                let refusal = match error {
+                    Error::Open(why) => Refusal::Open(why),
+                    other => Refusal::Unavailable(super::text_of(&other)),
+                };
+                *state = State::Refused(Instant::now(), refusal.clone());
+                Err(refusal.into())
+            }
+        }
     }
 
     /// Whether the server answers on it, now, as the primary.
@@ -82,14 +124,21 @@ impl Line {
 
     /// Gives the connection `number` up.
     pub(super) async fn broken(&self, number: u64) {
-        let mut live = self.live.lock().await;
-        if live.as_ref().is_some_and(|live| live.number == number) {
-            *live = None;
+        let mut state = self.state.lock().await;
+        if matches!(&*state, State::Live(Some(live)) if live.number == number) {
+            *state = State::Live(None);
         }
     }
 }
 
 impl Place {
+    /// A connection to a server that was looked at and is in order.
+    async fn connect_to_sound(&self) -> Result<MultiplexedConnection, Error> {
+        let mut connection = self.connect().await?;
+        self.examine(&mut connection).await?;
+        Ok(connection)
+    }
+
     async fn connect(&self) -> Result<MultiplexedConnection, Error> {
         let time = self.shared.options.response_timeout;
         let config = AsyncConnectionConfig::new()
@@ -123,7 +172,24 @@ impl Place {
             // It is forbidden: INFO tells some of it.
             Err(_forbidden) => Vec::new(),
         };
-        Ok(Facts::read(&info, &config))
+        let asked = self.shared.options.clock.now();
+        // Where it is forbidden, nothing is said of it.
+        let time: Vec<String> = redis::cmd("TIME").query_async(connection).await.unwrap_or_default();
+        let there =
+            time.first().and_then(|seconds| seconds.parse::<i64>().ok()).map(|seconds| seconds * 1_000);
+        let apart = there.map_or(0, |there| there.abs_diff(asked.0).saturating_sub(1_000));
+        Ok(Facts {
+            apart: Duration::from_millis(apart),
+            in_the_open: self.is_in_the_open(),
+            ..Facts::read(&info, &config)
+        })
+    }
+
+    /// Whether bytes leave this machine as they are.
+    fn is_in_the_open(&self) -> bool {
+        let ConnectionAddr::Tcp(host, _) = self.client.get_connection_info().addr() else { return false };
+        let here = |ip: IpAddr| ip.to_canonical().is_loopback();
+        host != "localhost" && !host.parse().is_ok_and(here)
     }
 
     async fn examine(&self, connection: &mut MultiplexedConnection) -> Result<(), Error> {
@@ -147,34 +213,35 @@ impl Place {
 
     /// The library is loaded where it is not; another text under its name is refused.
     async fn examine_library(&self, connection: &mut MultiplexedConnection) -> Result<(), Error> {
+        let library = &self.shared.options.library;
+        let (name, own) = (library.name(), library.hash());
         let mut ask = redis::cmd("FCALL_RO");
-        ask.arg(format!("{LIBRARY}_hash")).arg(0);
+        ask.arg(library.function("hash")).arg(0);
         let found: Result<String, _> = ask.query_async(connection).await;
         let found = match found {
             Ok(found) => found,
             Err(error) if error.is_io_error() => return Err(self.unavailable(&error)),
             Err(_not_there) => {
                 let mut load = redis::cmd("FUNCTION");
-                load.arg("LOAD").arg(library());
+                load.arg("LOAD").arg(library.text());
                 let loaded: Result<String, RedisError> = load.query_async(connection).await;
                 let again = ask.query_async(connection).await;
                 // Another node may have loaded it at this very moment.
                 again.map_err(|_still_not| {
                     let why = loaded.err().map_or_else(String::new, |error| format!(" ({error})"));
                     self.refused(&format!(
-                        "the functions of {LIBRARY} cannot be loaded{why}: let someone with the right do it, \
+                        "the functions of {name} cannot be loaded{why}: let someone with the right do it, \
                          `syncline store functions | redis-cli -x FUNCTION LOAD`"
                     ))
                 })?
             }
         };
-        if found == *HASH {
+        if found == own {
             return Ok(());
         }
         Err(self.refused(&format!(
-            "the functions of {LIBRARY} there are not this program's ({found} instead of {}): all nodes must be of one release, \
-             or of releases that follow each other",
-            *HASH
+            "the functions of {name} there are not this program's ({found} instead of {own}): all nodes must be of one release, \
+             or of releases that follow each other"
         )))
     }
 

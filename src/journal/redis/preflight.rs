@@ -2,7 +2,12 @@
 //!
 //! The rules are pure: facts in, refusals and warnings out. Each says what to set.
 
+use std::time::Duration;
+
 use super::{Options, Tier};
+
+/// How far apart clocks may be without a word.
+const APART_MAX: Duration = Duration::from_secs(1);
 
 /// What a server says of itself. `None`: it does not tell (a hosted Redis may forbid `CONFIG`).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,6 +27,10 @@ pub(super) struct Facts {
     pub(super) run_id: String,
     /// Its history: another one after a promotion.
     pub(super) replication_id: String,
+    /// How far its clock and this machine's are apart.
+    pub(super) apart: Duration,
+    /// Whether it is on another machine and reached without TLS.
+    pub(super) in_the_open: bool,
 }
 
 /// What is wrong with a server.
@@ -63,7 +72,16 @@ impl Facts {
             min_replicas_to_write: of_config("min-replicas-to-write").and_then(|count| count.parse().ok()),
             run_id: of_info("run_id").unwrap_or_default(),
             replication_id: of_info("master_replid").unwrap_or_default(),
+            ..Self::default()
         }
+    }
+}
+
+impl Facts {
+    /// The first two numbers of the version; zeros where there are none.
+    fn release(&self) -> (u32, u32) {
+        let mut numbers = self.version.split('.').map(|number| number.parse().unwrap_or(0));
+        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
     }
 }
 
@@ -86,15 +104,21 @@ pub(super) fn judge(facts: &Facts, options: &Options) -> Verdict {
     }
     durability(facts, options, relaxed, &mut verdict);
     eviction(facts, &mut verdict);
-    if let Tier::Replicated { replicas, .. } = options.tier {
+    surroundings(facts, &mut verdict);
+    if let Tier::Replicated { replicas, flushed, .. } = options.tier {
         replication(facts, u64::from(replicas), &mut verdict);
+        if flushed && facts.release() < (7, 2) {
+            let version = &facts.version;
+            verdict.refusals.push(format!(
+                "its version is {version}: it cannot tell what replicas have flushed before 7.2; set `journal.redis.replicas_flush` to false"
+            ));
+        }
     }
     verdict
 }
 
 fn version(facts: &Facts, verdict: &mut Verdict) {
-    let major: u32 = facts.version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0);
-    if major < 7 {
+    if facts.release() < (7, 0) {
         let version = &facts.version;
         verdict
             .refusals
@@ -156,6 +180,22 @@ fn eviction(facts: &Facts, verdict: &mut Verdict) {
     }
 }
 
+/// What lies between this machine and the server.
+fn surroundings(facts: &Facts, verdict: &mut Verdict) {
+    if facts.apart > APART_MAX {
+        verdict.warnings.push(format!(
+            "its clock and this machine's are {} s apart: timers fire by this machine's, leases run by the server's; keep both in step (NTP)",
+            facts.apart.as_secs()
+        ));
+    }
+    if facts.in_the_open {
+        verdict.warnings.push(
+            "it is reached over the network without TLS: write `rediss://`, with `journal.redis.ca` if its certificate is your own"
+                .to_owned(),
+        );
+    }
+}
+
 fn replication(facts: &Facts, wanted: u64, verdict: &mut Verdict) {
     if facts.replicas_online < wanted {
         let online = facts.replicas_online;
@@ -189,7 +229,7 @@ mod tests {
 
     fn replicated(replicas: u8) -> Options {
         Options {
-            tier: Tier::Replicated { replicas, wait: std::time::Duration::from_secs(1) },
+            tier: Tier::Replicated { replicas, wait: std::time::Duration::from_secs(1), flushed: false },
             ..Options::default()
         }
     }
@@ -225,15 +265,27 @@ mod tests {
     }
 
     #[test]
+    fn what_replicas_have_flushed_is_asked_only_of_a_server_that_can_tell() {
+        let tier = Tier::Replicated { replicas: 1, wait: std::time::Duration::from_secs(1), flushed: true };
+        let options = Options { tier, ..Options::default() };
+        let of = |version: &str| judge(&Facts { version: version.to_owned(), ..sound() }, &options).refusals;
+        assert!(of("7.2.0").is_empty() && of("8.0.1").is_empty());
+        assert!(of("7.0.15")[0].contains("replicas_flush"), "{:?}", of("7.0.15"));
+    }
+
+    #[test]
     fn what_may_hurt_one_day_is_warned_of() {
         let facts = Facts {
             maxmemory: Some(0),
             aof_load_truncated: Some(true),
             min_replicas_to_write: Some(0),
+            apart: Duration::from_secs(90),
+            in_the_open: true,
             ..sound()
         };
         let verdict = judge(&facts, &replicated(1));
-        assert!(verdict.refusals.is_empty() && verdict.warnings.len() == 3, "{verdict:?}");
+        assert!(verdict.refusals.is_empty() && verdict.warnings.len() == 5, "{verdict:?}");
+        assert!(verdict.warnings.iter().any(|warning| warning.contains("90 s apart")), "{verdict:?}");
     }
 
     #[test]

@@ -272,6 +272,6 @@ impl Redis {
 
     pub(super) async fn holding(&self, shard: ShardId) -> Result<Holding, Error> {
         let call = Call::reading("holder", self.shared.names.lease(shard));
-        request::read_holding(shard, self.read_shard(shard, &call.command(false)).await?)
+        request::read_holding(shard, self.read_shard(shard, &self.reading(&call)).await?)
     }
 }

@@ -1,6 +1,7 @@
 //! Which server holds a slot: the one there is, the primary of a group, or one of the masters of a Redis Cluster.
 
 use std::sync::{Arc, RwLock};
+use std::time::Duration;
 
 use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, TlsCertificates, Value};
 use tokio::sync::Mutex;
@@ -12,6 +13,9 @@ use super::reply;
 use super::shared::Shared;
 use super::writer::Writers;
 use crate::journal::Error;
+
+/// Between two questions who holds what.
+const ASK_PAUSE: Duration = Duration::from_millis(50);
 
 /// A server that takes writes.
 #[derive(Debug)]
@@ -27,8 +31,8 @@ pub(super) struct Server {
 pub(super) struct Servers {
     shared: Arc<Shared>,
     map: RwLock<Arc<Map>>,
-    /// Held by whoever asks the servers; when the last one was done.
-    asked: Mutex<Option<Instant>>,
+    /// Held by whoever asks the servers; when the last one was done, and why that told nothing.
+    asked: Mutex<Option<(Instant, Option<String>)>>,
 }
 
 /// Who holds which slots.
@@ -81,16 +85,21 @@ impl Servers {
     async fn refresh(&self, known: &Arc<Map>) -> Result<(), Error> {
         let wanted = Instant::now();
         let mut asked = self.asked.lock().await;
-        // Somebody was faster: their answer is as new as ours would be.
-        if !Arc::ptr_eq(known, &self.map()) || asked.is_some_and(|asked| asked >= wanted) {
+        if !Arc::ptr_eq(known, &self.map()) {
             return Ok(());
+        }
+        // Somebody was faster: their answer is as new as ours would be. And all who wait do not ask as often as each of them.
+        if let Some((at, why)) = &*asked
+            && (*at >= wanted || at.elapsed() < ASK_PAUSE)
+        {
+            return why.clone().map_or(Ok(()), |why| Err(Error::Unavailable(why)));
         }
         let found = if self.shared.options.cluster_mode {
             self.slots(known).await
         } else {
             self.primary(known).await
         };
-        *asked = Some(Instant::now());
+        *asked = Some((Instant::now(), found.as_ref().err().map(super::text_of)));
         let new = found?;
         let moved = !known.ranges.is_empty()
             && (new.ranges.len() != known.ranges.len()

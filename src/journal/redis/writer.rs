@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{RedisError, Value};
+use redis::{Cmd, RedisError, Value};
 use syncline_actors::id::ShardId;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -121,31 +121,28 @@ impl Writer {
     ) -> Result<(Vec<Result<Value, RedisError>>, Option<u64>), RedisError> {
         let mut pipe = redis::Pipeline::with_capacity(group.len() + 1);
         for job in group {
-            pipe.add_command(job.call.command(job.again));
+            pipe.add_command(job.call.command(&self.place.shared.options.library, job.again));
         }
-        let wait = match self.place.shared.options.tier {
-            Tier::Replicated { replicas, wait } => Some((replicas, wait)),
-            Tier::Single | Tier::Relaxed => None,
-        };
-        if let Some((replicas, wait)) = wait {
-            pipe.cmd("WAIT").arg(replicas).arg(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+        let wait = wait_for_replicas(self.place.shared.options.tier);
+        if let Some(wait) = &wait {
+            pipe.add_command(wait.clone());
         }
         let mut answers: Vec<Result<Value, RedisError>> =
             pipe.ignore_errors().query_async(&mut open.connection).await?;
         let replicas = match wait {
             None => None,
-            Some(_) => match answers.pop() {
-                Some(Ok(Value::Int(replicas))) => Some(replicas.unsigned_abs()),
-                _ => Some(0),
-            },
+            Some(_) => Some(replicas_that_have_it(answers.pop().and_then(Result::ok))),
         };
         Ok((answers, replicas))
     }
 
     fn settle(&self, group: &mut Vec<Job>, answers: Vec<Result<Value, RedisError>>, replicas: Option<u64>) {
         let short = match (self.place.shared.options.tier, replicas) {
-            (Tier::Replicated { replicas: wanted, .. }, Some(found)) if found < u64::from(wanted) => {
-                Some(format!("redis at {}: {found} of {wanted} replicas have it", self.place.address))
+            (Tier::Replicated { replicas: wanted, flushed, .. }, Some(found))
+                if found < u64::from(wanted) =>
+            {
+                let have = if flushed { "have flushed it (`appendonly yes`?)" } else { "have it" };
+                Some(format!("redis at {}: {found} of {wanted} replicas {have}", self.place.address))
             }
             _ => None,
         };
@@ -179,7 +176,57 @@ impl Writer {
     }
 }
 
+/// What ends a group where replicas must have it: it is answered when they do, or when the time is over.
+fn wait_for_replicas(tier: Tier) -> Option<Cmd> {
+    let Tier::Replicated { replicas, wait, flushed } = tier else { return None };
+    let mut command = redis::cmd(if flushed { "WAITAOF" } else { "WAIT" });
+    if flushed {
+        command.arg(1); // the server's own file, too
+    }
+    command.arg(replicas).arg(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+    Some(command)
+}
+
+/// How many replicas have it; none when the server's own file has not, or it did not answer as it should.
+fn replicas_that_have_it(answer: Option<Value>) -> u64 {
+    match answer {
+        Some(Value::Int(replicas)) => replicas.unsigned_abs(),
+        Some(Value::Array(parts)) => match parts[..] {
+            [Value::Int(1), Value::Int(replicas)] => replicas.unsigned_abs(),
+            _ => 0,
+        },
+        _ => 0,
+    }
+}
+
 fn answer(job: Job, outcome: Outcome) {
     // A caller that has gone away has no use for it.
     let _ = job.reply.send(outcome);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_waits_for_the_replicas_that_the_tier_asks_for() {
+        let tier = |flushed| Tier::Replicated { replicas: 2, wait: Duration::from_millis(700), flushed };
+        let words = |tier| {
+            let packed = wait_for_replicas(tier)?.get_packed_command();
+            Some(String::from_utf8_lossy(&packed).replace("\r\n", " "))
+        };
+        assert_eq!(words(tier(false)).as_deref(), Some("*3 $4 WAIT $1 2 $3 700 "));
+        assert_eq!(words(tier(true)).as_deref(), Some("*4 $7 WAITAOF $1 1 $1 2 $3 700 "));
+        assert_eq!((words(Tier::Single), words(Tier::Relaxed)), (None, None));
+    }
+
+    #[test]
+    fn what_replicas_say_counts_only_with_the_server_s_own_flush() {
+        let pair = |own, replicas| Some(Value::Array(vec![Value::Int(own), Value::Int(replicas)]));
+        assert_eq!(replicas_that_have_it(Some(Value::Int(2))), 2);
+        assert_eq!(replicas_that_have_it(pair(1, 2)), 2);
+        assert_eq!(replicas_that_have_it(pair(0, 2)), 0);
+        assert_eq!(replicas_that_have_it(Some(Value::Okay)), 0);
+        assert_eq!(replicas_that_have_it(None), 0);
+    }
 }
