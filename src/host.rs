@@ -26,9 +26,8 @@ use syncline_actors::placement::{Region, Regions};
 use syncline_actors::process::{Catalog, Process};
 use syncline_actors::record::Record;
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
-use crate::clock::SharedClock;
+use crate::clock::{Moment, SharedClock};
 use crate::codec;
 use crate::journal::{Grant, SharedJournal};
 
@@ -70,6 +69,8 @@ pub struct HostConfig {
     pub snapshot_tail: u64,
     /// Records after which an entity that does not leave keeps a snapshot.
     pub snapshot_every: u64,
+    /// Records that an entity keeps while it lives; older ones are only in its snapshot.
+    pub records_max: u64,
     /// How often the leases are renewed.
     pub renew_every: Duration,
     /// How long after the last renewal this node still answers. Above `renew_every`, below the store's lease.
@@ -102,6 +103,7 @@ impl HostConfig {
             inside_in_flight_max: 1_024,
             snapshot_tail: 16,
             snapshot_every: 256,
+            records_max: 100_000,
             renew_every: Duration::from_secs(1),
             lease: Duration::from_secs(5),
             journal_timeout: Duration::from_secs(10),
@@ -190,7 +192,7 @@ impl Host {
         }
         definitions::add_kept(&mut means.catalog, &means.journal).await.map_err(refused)?;
         let shards: Vec<_> = ShardId::all().filter(|_| config.takes_all).collect();
-        let began = Instant::now();
+        let began = Moment::now(&*means.clock);
         let grants = means.journal.acquire(&shards, &config.node).await.map_err(refused)?;
         let core = Arc::new(Core::new(config, means));
         let spawned = node::Node::spawn(None, node::Node, (core.clone(), grants, began)).await;
@@ -285,7 +287,7 @@ impl Host {
         if wanted.is_empty() || self.core.is_stopping() {
             return Ok(Vec::new());
         }
-        let began = Instant::now();
+        let began = Moment::now(&*self.core.clock);
         let acquiring = self.core.journal.acquire(&wanted, &self.core.config.node);
         let acquired = self.core.journal("acquire", acquiring).await;
         let grants = acquired.map_err(|error| Error::Unavailable(error.to_string()))?;
@@ -323,8 +325,18 @@ impl Host {
 
     /// How long ago the lease of a shard held here was renewed, the longest of all; zero when none is held.
     pub fn lease_age(&self) -> Duration {
-        let ages = self.core.routes().map(|(shard, _)| self.core.renewed_at(shard).elapsed());
+        let ages = self.core.routes().map(|(shard, _)| self.core.lease_age(shard));
         ages.max().unwrap_or_default()
+    }
+
+    /// How long this node may go on without a renewal; zero: the lease of a shard is in doubt, and nothing is answered for it.
+    pub fn lease_margin(&self) -> Duration {
+        self.core.config.lease.saturating_sub(self.lease_age())
+    }
+
+    /// The highest epoch under which a shard is held here; zero when none is.
+    pub fn highest_epoch(&self) -> Epoch {
+        self.core.routes().map(|(_, route)| route.epoch).max().unwrap_or_default()
     }
 
     /// The host in numbers.

@@ -461,6 +461,7 @@ fn host_config(settings: &Settings, regions: Arc<Regions>) -> HostConfig {
         bytes_in_flight_max: u32::try_from(limits.in_flight_bytes.bytes()).unwrap_or(u32::MAX),
         inside_in_flight_max: limits.inside_in_flight.get(),
         snapshot_every: settings.passivation.snapshot_after.get(),
+        records_max: settings.retention.records.get(),
         takes_all: takes_all(settings),
         renew_every: settings.journal.lease.renew,
         lease: settings.journal.lease.give_up,

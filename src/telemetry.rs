@@ -194,7 +194,7 @@ const JOURNAL_DURATION: Metric = Metric::histogram(
     "syncline_journal_duration_seconds",
     CALL_BUCKETS,
     &["call", "outcome"],
-    "Time of one call of the store, by what was asked and whether it went well: ok, failed",
+    "Time of one call of the store, by what was asked and what came of it: ok, fenced (another node holds the shard; nothing was written), failed",
 );
 const FENCED: Metric =
     Metric::counter("syncline_fenced_total", &[], "Shards that another node took while this one held them");
@@ -203,6 +203,21 @@ const LEASE_AGE: Metric = Metric::gauge(
     "syncline_lease_age_seconds",
     &[],
     "Time since the lease of a shard held here was renewed, the longest of all; at journal.lease.give_up nothing is answered",
+);
+const LEASE_MARGIN: Metric = Metric::gauge(
+    "syncline_lease_margin_seconds",
+    &[],
+    "Time that this node may go on without renewing its leases, the shortest of all; 0: it answers nothing for some shard",
+);
+const HIGHEST_EPOCH: Metric = Metric::gauge(
+    "syncline_shard_epoch_highest",
+    &[],
+    "Highest epoch under which a shard is held here: one more with each change of hands; falls only when the store has lost its end",
+);
+const SUSPECT: Metric = Metric::gauge(
+    "syncline_shards_suspect",
+    &[],
+    "Shards of the cluster that take nothing in because acknowledged records are lost, until an admin accepts it",
 );
 const FORWARDED: Metric = Metric::counter(
     "syncline_forwarded_total",
@@ -273,6 +288,9 @@ const METRICS: &[Metric] = &[
     FENCED,
     SHARDS,
     LEASE_AGE,
+    LEASE_MARGIN,
+    HIGHEST_EPOCH,
+    SUSPECT,
     FORWARDED,
     MOVED,
     MEMBERS,
@@ -344,9 +362,9 @@ pub fn message_answered(process: &str, took: Duration) {
     MESSAGE_DURATION.record(&[process], took);
 }
 
-/// A call of the store ended. `what` is the name of the call.
-pub fn journal_called(what: &'static str, well: bool, took: Duration) {
-    JOURNAL_DURATION.record(&[what, if well { "ok" } else { "failed" }], took);
+/// A call of the store ended. `what` is the name of the call, `outcome` one of `ok`, `fenced`, `failed`.
+pub fn journal_called(what: &'static str, outcome: &'static str, took: Duration) {
+    JOURNAL_DURATION.record(&[what, outcome], took);
 }
 
 /// Another node took a shard.
@@ -391,6 +409,8 @@ pub struct ClusterGauges {
     pub members: u64,
     /// Shards on their way from it.
     pub moving: u64,
+    /// Shards of the cluster that take nothing in until a person accepts what they have lost.
+    pub suspect: u64,
     /// Datagrams under its own name, since the start.
     pub namesakes: u64,
     /// Datagrams under no known key, since the start.
@@ -414,6 +434,10 @@ pub struct Snapshot {
     pub cluster: Option<ClusterGauges>,
     /// Since when the oldest of their leases was not renewed.
     pub lease_age: Duration,
+    /// How long the node may go on without a renewal.
+    pub lease_margin: Duration,
+    /// The highest epoch of a shard served here.
+    pub highest_epoch: u64,
     /// Entities in memory.
     pub residents: u64,
     /// Bytes of the messages being worked on.
@@ -448,9 +472,12 @@ impl Snapshot {
         if let Some(cluster) = &self.cluster {
             put(MEMBERS, &[], float(cluster.members));
             put(MOVING, &[], float(cluster.moving));
+            put(SUSPECT, &[], float(cluster.suspect));
         }
         put(SHARDS, &[], float(self.shards));
         put(LEASE_AGE, &[], self.lease_age.as_secs_f64());
+        put(LEASE_MARGIN, &[], self.lease_margin.as_secs_f64());
+        put(HIGHEST_EPOCH, &[], float(self.highest_epoch));
         put(RESIDENTS, &[], float(self.residents));
         put(IN_FLIGHT_BYTES, &[], float(self.in_flight_bytes));
         put(CONFIG, &[&self.config_hash], 1.0);
@@ -574,11 +601,14 @@ mod tests {
             shards: 85,
             cluster: Some(ClusterGauges {
                 members: 3,
+                suspect: 1,
                 namesakes: 2,
                 calls: [("answered", 5), ("unknown", 1), ("not_sent", 0), ("busy", 0), ("refused", 0)],
                 ..ClusterGauges::default()
             }),
             lease_age: Duration::from_millis(1_500),
+            lease_margin: Duration::from_secs(1),
+            highest_epoch: 7,
             residents: 12,
             in_flight_bytes: 4096,
             config_hash: "ab12".to_owned(),
@@ -653,7 +683,8 @@ mod tests {
             replayed("bulk", 5);
             message_answered("order", Duration::from_millis(2));
             actor_panicked("order");
-            journal_called("append", true, Duration::from_millis(2));
+            journal_called("append", "ok", Duration::from_millis(2));
+            journal_called("append", "fenced", Duration::from_millis(2));
             fenced();
         });
         let text = metrics.render(&snapshot());
@@ -678,7 +709,12 @@ mod tests {
             r#"syncline_journal_duration_seconds_count{call="append",outcome="ok"} 1"#,
             "syncline_fenced_total 1",
             "syncline_shards_owned 85",
+            r#"syncline_journal_duration_seconds_count{call="append",outcome="fenced"} 1"#,
             "syncline_lease_age_seconds 1.5",
+            "syncline_lease_margin_seconds 1",
+            "syncline_shard_epoch_highest 7",
+            "syncline_shards_suspect 1",
+            "syncline_cluster_members 3",
             "syncline_residents 12",
             "syncline_in_flight_bytes 4096",
             r#"syncline_config_info{hash="ab12"} 1"#,

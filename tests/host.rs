@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::join_all;
-use syncline::clock::{SharedClock, TokioClock};
+use syncline::clock::{Clock, SharedClock, TokioClock};
 use syncline::codec;
 use syncline::host::{Deaf, Decide, Error, Host, HostConfig, Lane, Means, Observer, QuarantineItem, Reply};
 use syncline::journal::memory::{Audit, FaultAction, Memory, Written};
@@ -510,6 +510,49 @@ async fn a_journal_that_keeps_failing_means_no_ack_and_no_lasting_harm() {
     down.store(0, Ordering::SeqCst);
     tokio::time::sleep(Duration::from_secs(2)).await;
     host.deliver(world.seen("P1", 1), Lane::Outside).await.expect("taken in");
+    assert_eq!(world.journaled("P1"), [1]);
+}
+
+/// A machine that can be put to sleep: what it sleeps, no `Instant` counts.
+#[derive(Debug)]
+struct Sleeper {
+    awake: TokioClock,
+    slept_ms: AtomicUsize,
+}
+
+impl Clock for Sleeper {
+    fn now(&self) -> Timestamp {
+        self.awake.now().plus(self.suspended())
+    }
+
+    fn suspended(&self) -> Duration {
+        Duration::from_millis(self.slept_ms.load(Ordering::SeqCst) as u64)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_slept_past_its_leases_answers_nothing_until_they_are_renewed() {
+    let clock = Arc::new(Sleeper { awake: TokioClock::starting_at(BEGIN), slept_ms: AtomicUsize::new(0) });
+    let world = World { clock: clock.clone(), ..World::new() };
+    let host = world.host().await;
+    host.deliver(world.begun("P1"), Lane::Outside).await.expect("taken in");
+    let shard = parcel("P1").shard();
+    assert!(host.lease_margin() > Duration::from_secs(4) && host.epoch(shard).is_some());
+
+    clock.slept_ms.store(60_000, Ordering::SeqCst);
+    let read = host.state(&parcel("P1")).await;
+    assert!(
+        matches!(read, Err(Error::InDoubt { age_ms: 60_000.., .. })),
+        "what is in memory may be old: {read:?}"
+    );
+    let taken = host.deliver(world.seen("P1", 1), Lane::Outside).await;
+    assert!(matches!(taken, Err(Error::InDoubt { .. })), "{taken:?}");
+    assert_eq!(host.epoch(shard), None, "no effect leaves");
+    assert!(host.certain().is_err() && host.ready().is_err(), "and it is not ready");
+    assert_eq!((host.lease_margin(), host.lease_age()), (Duration::ZERO, Duration::from_mins(1)));
+
+    tokio::time::sleep(Duration::from_millis(1_001)).await;
+    host.deliver(world.seen("P1", 1), Lane::Outside).await.expect("nobody took the shard meanwhile");
     assert_eq!(world.journaled("P1"), [1]);
 }
 

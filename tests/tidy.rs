@@ -39,6 +39,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("redb", &["src/journal/redb"]),
     ("redis", &["src/journal/redis"]),
     ("reqwest", &["src/delivery", "src/cli", "src/load"]),
+    ("rustix", &["src/clock"]),
     ("saphyr_parser", &["actors/document"]),
 ];
 

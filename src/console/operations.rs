@@ -15,6 +15,13 @@ use crate::problem::Problem;
 
 type Answer<T> = Result<Json<T>, Problem>;
 
+/// Says what a read promises. `strong`: it shows all that was acknowledged before it was asked. `store`: it shows what the store
+/// had when it was asked, whoever holds the shards.
+const READ: &str = "syncline-read";
+
+/// An answer that says what it promises.
+type Read<T> = Result<([(&'static str, &'static str); 1], Json<T>), Problem>;
+
 pub(super) fn routes() -> Router<Desk> {
     Router::new()
         .route("/v1/entities/{kind}", get(entities))
@@ -40,15 +47,15 @@ async fn entities(
     State(desk): State<Desk>,
     Name(kind): Name,
     mut asked: Asked,
-) -> Answer<Page<Head>> {
+) -> Read<Page<Head>> {
     let (after, limit) = (asked.text("after"), asked.limit()?);
     asked.nothing_else("after, limit")?;
-    answer(desk.operate.entities(&kind, after.as_deref(), limit).await)
+    of_store(desk.operate.entities(&kind, after.as_deref(), limit).await)
 }
 
-async fn entity(_: Viewer, State(desk): State<Desk>, Named(id): Named, asked: Asked) -> Answer<Entity> {
+async fn entity(_: Viewer, State(desk): State<Desk>, Named(id): Named, asked: Asked) -> Read<Entity> {
     asked.nothing_else("none")?;
-    answer(desk.operate.entity(&id).await)
+    Ok(([(READ, "strong")], answer(desk.operate.entity(&id).await)?))
 }
 
 async fn timeline(
@@ -56,10 +63,10 @@ async fn timeline(
     State(desk): State<Desk>,
     Named(id): Named,
     mut asked: Asked,
-) -> Answer<Page<Entry>> {
+) -> Read<Page<Entry>> {
     let (from, limit) = (asked.from()?, asked.limit()?);
     asked.nothing_else("from, limit")?;
-    answer(desk.operate.timeline(&id, from, limit).await)
+    of_store(desk.operate.timeline(&id, from, limit).await)
 }
 
 async fn records(
@@ -67,22 +74,22 @@ async fn records(
     State(desk): State<Desk>,
     Named(id): Named,
     mut asked: Asked,
-) -> Answer<Page<String>> {
+) -> Read<Page<String>> {
     let (from, limit) = (asked.from()?, asked.limit()?);
     asked.nothing_else("from, limit")?;
-    answer(desk.operate.records(&id, from, limit).await)
+    of_store(desk.operate.records(&id, from, limit).await)
 }
 
-async fn search(_: Viewer, State(desk): State<Desk>, mut asked: Asked) -> Answer<Page<String>> {
+async fn search(_: Viewer, State(desk): State<Desk>, mut asked: Asked) -> Read<Page<String>> {
     let (correlation, q, limit) = (asked.text("correlation"), asked.text("q"), asked.limit()?);
     asked.nothing_else("correlation, q, limit")?;
     let ((Some(term), None) | (None, Some(term))) = (correlation, q) else {
         return Err(Problem::malformed("send one of the parameters `correlation` and `q`"));
     };
-    answer(desk.operate.search(&term, limit).await)
+    of_store(desk.operate.search(&term, limit).await)
 }
 
-async fn exceptions(_: Viewer, State(desk): State<Desk>, mut asked: Asked) -> Answer<Page<Exception>> {
+async fn exceptions(_: Viewer, State(desk): State<Desk>, mut asked: Asked) -> Read<Page<Exception>> {
     let query = ExceptionQuery {
         kind: asked.text("kind"),
         class: asked.text("class"),
@@ -90,7 +97,7 @@ async fn exceptions(_: Viewer, State(desk): State<Desk>, mut asked: Asked) -> An
         limit: Some(asked.limit()?),
     };
     asked.nothing_else("kind, class, after, limit")?;
-    answer(desk.operate.exceptions(&query).await)
+    of_store(desk.operate.exceptions(&query).await)
 }
 
 async fn retry(
@@ -183,6 +190,10 @@ async fn accept(
 /// When the reason is blank: whoever reads the journal later must learn why.
 pub(super) fn said_why(reason: &str) -> Result<(), Problem> {
     if reason.trim().is_empty() { Err(Problem::malformed("`reason` is empty; say why")) } else { Ok(()) }
+}
+
+fn of_store<T>(said: Result<T, Refusal>) -> Read<T> {
+    Ok(([(READ, "store")], answer(said)?))
 }
 
 fn answer<T>(result: Result<T, Refusal>) -> Answer<T> {

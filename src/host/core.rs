@@ -8,6 +8,7 @@ use std::time::Duration;
 use ractor::ActorRef;
 use syncline_actors::envelope::Envelope;
 use syncline_actors::id::{EntityId, Epoch, SHARDS, ShardId};
+use syncline_actors::lease;
 use syncline_actors::process::Catalog;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -16,7 +17,7 @@ use super::delivery::Delivery;
 use super::observer::{Hints, KindCounters, Observer, Stats};
 use super::permits::{Permit, Permits};
 use super::{Error, HostConfig, Lane, Means, Reply, shard};
-use crate::clock::SharedClock;
+use crate::clock::{Moment, SharedClock};
 use crate::journal::{self, SharedJournal};
 
 /// How long an entity waits for room before the shards are asked again to make some. They need not be asked, as entities leave by
@@ -46,7 +47,7 @@ pub(super) struct Core {
     pub(super) stopping: AtomicBool,
     routes: Vec<RwLock<Option<Route>>>,
     /// When the last good renewal of each shard's lease was begun.
-    renewed_at: Vec<Mutex<Instant>>,
+    renewed_at: Vec<Mutex<Moment>>,
     kinds: BTreeMap<Arc<str>, KindCounters>,
 }
 
@@ -90,7 +91,7 @@ impl Core {
             hot: (0..SHARDS).map(|_| AtomicUsize::new(0)).collect(),
             stopping: AtomicBool::new(false),
             routes: (0..SHARDS).map(|_| RwLock::new(None)).collect(),
-            renewed_at: (0..SHARDS).map(|_| Mutex::new(Instant::now())).collect(),
+            renewed_at: (0..SHARDS).map(|_| Mutex::new(Moment::now(&*clock))).collect(),
             kinds,
             config,
             catalog,
@@ -175,20 +176,23 @@ impl Core {
     /// The route of a shard whose lease is not in doubt.
     pub(super) fn leased(&self, shard: ShardId) -> Result<Route, Error> {
         let route = self.route(shard).ok_or(Error::NotOwner { shard })?;
-        let age = self.renewed_at(shard).elapsed();
-        if age > self.config.lease {
+        let age = self.lease_age(shard);
+        if !lease::is_certain(age, self.config.lease) {
             let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
             return Err(Error::InDoubt { shard, age_ms });
         }
         Ok(route)
     }
 
-    pub(super) fn renewed_at(&self, shard: ShardId) -> Instant {
-        *self.renewed_at[usize::from(shard.0)].lock().expect("no code panics while it holds the time")
+    /// How long ago the lease of a shard was renewed, or given. The time that the machine was suspended counts.
+    pub(super) fn lease_age(&self, shard: ShardId) -> Duration {
+        let at =
+            self.renewed_at[usize::from(shard.0)].lock().expect("no code panics while it holds the time");
+        at.elapsed(&*self.clock)
     }
 
     /// The lease of a shard was renewed, or given, by a call that began at `at`.
-    pub(super) fn set_renewed_at(&self, shard: ShardId, at: Instant) {
+    pub(super) fn set_renewed_at(&self, shard: ShardId, at: Moment) {
         *self.renewed_at[usize::from(shard.0)].lock().expect("no code panics while it holds the time") = at;
     }
 
@@ -261,8 +265,18 @@ impl Core {
         let outcome = tokio::time::timeout(time, call).await.unwrap_or_else(|_elapsed| {
             Err(journal::Error::Unavailable(format!("`{what}` took more than {} ms", time.as_millis())))
         });
-        self.observer.stored(what, outcome.is_ok(), began.elapsed());
+        self.stored(what, outcome.as_ref().err(), began.elapsed());
         outcome
+    }
+
+    /// Tells that a call of the journal ended.
+    pub(super) fn stored(&self, what: &'static str, error: Option<&journal::Error>, took: Duration) {
+        let outcome = match error {
+            None => "ok",
+            Some(journal::Error::Fenced { .. }) => "fenced",
+            Some(_) => "failed",
+        };
+        self.observer.stored(what, outcome, took);
     }
 
     // ---- numbers ----

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use syncline_actors::id::{Epoch, ShardId};
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
 use super::core::{Core, Route};
 use super::shard::{self, Shard};
+use crate::clock::Moment;
 use crate::journal::{self, Grant};
 
 /// The supervisor of a node's shards.
@@ -20,7 +20,7 @@ pub(super) enum Message {
     /// Time to renew the leases.
     Renew,
     /// Begin to serve what was granted by a call of the journal that began at this time; then tell.
-    Begin(Vec<Grant>, Instant, oneshot::Sender<()>),
+    Begin(Vec<Grant>, Moment, oneshot::Sender<()>),
     /// A shard was drained and is not renewed any more; then tell.
     Forget(Grant, oneshot::Sender<()>),
 }
@@ -35,7 +35,7 @@ pub(super) struct Held {
 impl Actor for Node {
     type Msg = Message;
     type State = Held;
-    type Arguments = (Arc<Core>, Vec<Grant>, Instant);
+    type Arguments = (Arc<Core>, Vec<Grant>, Moment);
 
     async fn pre_start(
         &self,
@@ -108,7 +108,7 @@ impl Held {
         myself: &ActorRef<Message>,
         shard: ShardId,
         epoch: Epoch,
-        granted_at: Instant,
+        granted_at: Moment,
     ) -> Result<(), ActorProcessingErr> {
         self.grants.insert(shard, epoch);
         self.core.set_renewed_at(shard, granted_at);
@@ -140,12 +140,17 @@ impl Held {
         if grants.is_empty() {
             return;
         }
-        let began = Instant::now();
+        let began = Moment::now(&*self.core.clock);
         // Each lease that is not renewed in time ends by itself; the next round comes all the same.
         let time = self.core.config.lease;
-        let Ok(renewed) = tokio::time::timeout(time, self.core.journal.renew(&grants)).await else {
+        let renewed = tokio::time::timeout(time, self.core.journal.renew(&grants)).await;
+        let took = began.elapsed(&*self.core.clock);
+        let Ok(renewed) = renewed else {
+            let why = journal::Error::Unavailable("the store does not answer".to_owned());
+            self.core.stored("renew", Some(&why), took);
             return tracing::warn!("the leases could not be renewed: the store does not answer");
         };
+        self.core.stored("renew", renewed.iter().find_map(|renewed| renewed.as_ref().err()), took);
         let mut problem = None;
         for (grant, renewed) in grants.into_iter().zip(renewed) {
             match renewed {

@@ -74,9 +74,9 @@ pub trait Observer: Debug + Send + Sync + 'static {
     fn broken(&self, entity: &EntityId, problem: &str) {
         let _ = (entity, problem);
     }
-    /// A call of the journal ended, well or not.
-    fn stored(&self, what: &'static str, well: bool, took: Duration) {
-        let _ = (what, well, took);
+    /// A call of the journal ended: `ok`, `fenced` (refused, as another node holds the shard), or `failed`.
+    fn stored(&self, what: &'static str, outcome: &'static str, took: Duration) {
+        let _ = (what, outcome, took);
     }
     /// A shard was lost to another owner.
     fn fenced(&self, shard: ShardId) {

@@ -269,10 +269,24 @@ impl Resident {
             Err(error) => Err(error.to_string()),
         };
         match saved {
-            Ok(()) => self.saved = seq,
+            Ok(()) => {
+                self.saved = seq;
+                trim(core, entity, epoch, seq).await;
+            }
             // Its records tell all: the next rebuild is longer, not wrong.
             Err(problem) => tracing::warn!(%entity, seq, problem, "no snapshot was kept"),
         }
+    }
+}
+
+/// Lets go of the oldest records of an entity that has too many. The snapshot that was just kept holds them.
+async fn trim(core: &Core, entity: &EntityId, epoch: Epoch, seq: u64) {
+    let keep = core.config.records_max;
+    if seq <= keep {
+        return;
+    }
+    if let Err(error) = core.journal("trim", core.journal.trim(epoch, entity, keep)).await {
+        tracing::warn!(%entity, %error, "its oldest records were not thrown away; they will be with the next snapshot");
     }
 }
 

@@ -132,6 +132,8 @@ struct Progress {
     complete: bool,
     /// Shards on their way from here.
     moving: usize,
+    /// Shards that take nothing in until a person accepts what they have lost.
+    suspect: usize,
     /// Whether all that can go has gone, since the node drains.
     drained: bool,
     /// Shards that no node may hold, and why.
@@ -254,6 +256,11 @@ impl Cluster {
     /// Shards on their way from this node to others.
     pub fn moving(&self) -> usize {
         self.progress.borrow().moving
+    }
+
+    /// Shards that take nothing in until a person accepts what they have lost, as the store last told.
+    pub fn suspect(&self) -> usize {
+        self.progress.borrow().suspect
     }
 
     /// Why a message for `shard` cannot be placed at all, if so.

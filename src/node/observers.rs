@@ -78,8 +78,8 @@ impl host::Observer for Watch {
         tracing::error!(alarm = true, %entity, "the journal of an entity is broken, it is closed: {problem}");
     }
 
-    fn stored(&self, what: &'static str, well: bool, took: Duration) {
-        telemetry::journal_called(what, well, took);
+    fn stored(&self, what: &'static str, outcome: &'static str, took: Duration) {
+        telemetry::journal_called(what, outcome, took);
     }
 
     fn fenced(&self, _shard: ShardId) {

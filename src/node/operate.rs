@@ -445,6 +445,8 @@ impl Operator {
             shards: stats.shards as u64,
             cluster: self.cluster.as_ref().map(|cluster| view::gauges(cluster)),
             lease_age: self.host().lease_age(),
+            lease_margin: self.host().lease_margin(),
+            highest_epoch: self.host().highest_epoch().0,
             residents: stats.resident as u64,
             in_flight_bytes: stats.bytes_in_flight as u64,
             config_hash: self.config_hash.clone(),

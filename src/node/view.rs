@@ -55,6 +55,7 @@ pub(super) fn gauges(cluster: &Cluster) -> ClusterGauges {
     ClusterGauges {
         members: cluster.members().count() as u64,
         moving: cluster.moving() as u64,
+        suspect: cluster.suspect() as u64,
         namesakes: gossip.namesakes,
         unauthentic: gossip.unauthentic,
         calls: [

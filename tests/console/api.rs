@@ -29,6 +29,13 @@ async fn each_route_asks_the_node_what_it_says() {
         let answer = console.get(path).await;
         assert_eq!(answer.status(), 200, "{path}: {answer:?}");
         assert_eq!(answer.header("content-type"), "application/json", "{path}");
+        // What is decided from an entity may be decided from this; a list is what the store had.
+        let promised = match path {
+            "/v1/entities/order/SO-1001" => "strong",
+            "/v1/connectors" => continue,
+            _ => "store",
+        };
+        assert_eq!(answer.header("syncline-read"), promised, "{path}");
     }
     for (path, body) in [
         ("/v1/exceptions/retry", RETRY),

@@ -131,7 +131,17 @@ impl Driver {
             Ok(holdings) => {
                 self.means.table.read(&holdings, began);
                 self.holdings = holdings;
-                self.progress.send_modify(|progress| progress.seen = Some(began));
+                let suspect = self.holdings.iter().filter(|holding| holding.suspect.is_some()).count();
+                self.progress.send_modify(|progress| {
+                    if suspect > progress.suspect {
+                        tracing::error!(
+                            alarm = true,
+                            suspect,
+                            "acknowledged records are lost: shards take nothing in until an admin accepts it, see `syncline cluster status`"
+                        );
+                    }
+                    (progress.seen, progress.suspect) = (Some(began), suspect);
+                });
             }
             Err(error) => tracing::warn!(%error, "who holds which shards is not known now"),
         }
