@@ -51,6 +51,10 @@ const ORDERS_EACH: u64 = 12;
 /// After a fault all shards must be served again by then.
 const TAKEOVER_MAX: Duration = Duration::from_secs(10);
 
+/// After a SIGKILL, 99 of 100 times, with the leases of the defaults; measured where there are enough kills (`CLUSTER_KILLS=20`).
+const TAKEOVER_P99_MAX: Duration = Duration::from_secs(6);
+const MEASURED_FROM: usize = 20;
+
 #[derive(Debug, Clone, Copy)]
 enum What {
     /// A working node is killed, and started again.
@@ -63,6 +67,8 @@ enum What {
     KillStore,
     /// The primary is killed, and its replica takes over; then the former primary comes back as a replica.
     Promote,
+    /// The same with one of the masters of a Redis Cluster, which sees to it by itself.
+    KillMaster,
 }
 
 const ALL: [What; 4] = [What::Kill, What::Pause, What::Restart, What::KillStore];
@@ -107,6 +113,14 @@ async fn fault(world: &World, what: What, node: &Node) -> Duration {
             store.promote();
             world.balancer.until(Vec::is_empty).await;
             store.bring_back();
+            say(&format!("  a replica again after {} ms", began.elapsed().as_millis()));
+            began = Instant::now();
+        }
+        What::KillMaster => {
+            let mut store = world.store.lock().await;
+            let killed = store.kill_a_master();
+            say(&format!("  another master after {} ms", began.elapsed().as_millis()));
+            store.bring_back_to_cluster(killed);
             say(&format!("  a replica again after {} ms", began.elapsed().as_millis()));
             began = Instant::now();
         }
@@ -177,7 +191,26 @@ async fn what_primary_and_replica_have_acknowledged_survives_the_promotion_of_ei
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_masters_and_replicas_of_a_redis_cluster_have_acknowledged_survives_the_end_of_masters() {
+    let faults = [What::KillMaster, What::Kill, What::KillMaster];
+    under_load(Store::cluster_with_replicas(), Kind::Cluster, &["a", "b", "c"], &faults).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rolling_restart_of_three_nodes_fails_no_request() {
+    one_after_the_other(&[None]).await;
+}
+
+/// Nodes of two releases work together, and either may be given up for the other.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "it needs the program of the next release: scripts/upgrade builds one and runs this"]
+async fn a_rolling_upgrade_and_the_way_back_fail_no_request() {
+    let next = std::env::var("SYNCLINE_NEXT").expect("SYNCLINE_NEXT is the program of the next release");
+    one_after_the_other(&[Some(&next), Some(env!("CARGO_BIN_EXE_syncline"))]).await;
+}
+
+/// Under load, one node after the other is asked to end and started again, in each round as the program that is given for it.
+async fn one_after_the_other(programs: &[Option<&str>]) {
     let seed = knob("CLUSTER_SEED", SystemClock.now().0.unsigned_abs());
     let sandbox = sandbox(seed).await;
     let names = ["a", "b", "c"];
@@ -200,12 +233,19 @@ async fn a_rolling_restart_of_three_nodes_fails_no_request() {
         all.take_while(|sent| std::future::ready(*sent)).count().await
     };
     let restarting = async {
-        for node in &world.nodes {
-            assert_eq!(node.terminate().await, Some(0), "{}", node.log());
-            node.start().await;
-            world.balancer.until(|ready| ready.len() == names.len()).await;
+        for program in programs {
+            for node in &world.nodes {
+                assert_eq!(node.terminate().await, Some(0), "{}", node.log());
+                program.iter().for_each(|program| node.becomes(program));
+                node.start().await;
+                world.balancer.until(|ready| ready.len() == names.len()).await;
+                if program.is_some() {
+                    even(&world).await; // Both releases hold shards, and pass on to each other.
+                    say(&format!("{} is {}", node.name, release(node).await));
+                }
+            }
+            world.until_served_by(&names).await;
         }
-        world.until_served_by(&names).await;
         stop.send_replace(true);
     };
     let both = tokio::time::timeout(PATIENCE, async { tokio::join!(sending, restarting) }).await;
@@ -213,6 +253,54 @@ async fn a_rolling_restart_of_three_nodes_fails_no_request() {
     eprintln!("{sent} requests, none failed");
     assert!(sent > 50, "{sent} requests are no load");
     all_ends_well(seed, &sandbox, &world, &orders[..sent], &client.history()).await;
+}
+
+/// The release that a node tells of itself.
+async fn release(node: &Node) -> String {
+    let metrics = node.text("/metrics").await.unwrap_or_default();
+    let line = metrics.lines().find_map(|line| line.strip_prefix("syncline_build_info{version=\""));
+    line.and_then(|rest| rest.split('"').next()).unwrap_or("not known").to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_slept_past_its_lease_tells_nothing_that_is_old() {
+    let sandbox = sandbox(1).await;
+    let names = ["a", "b", "c"];
+    let world = World::start(Kind::Cluster, &names, &sandbox, &[]).await;
+    even(&world).await;
+    let [a, b, _] = &world.nodes[..] else { panic!("there are three") };
+    // Orders of shards that a holds; each has one record, of a command that was rejected.
+    let held = shards_of(&world, "a").await;
+    let order = |n: u64| EntityId::new("order", &format!("SLEPT-{n}")).unwrap();
+    let of_a = (0..).map(order).filter(|order| held.contains(&u64::from(order.shard().0)));
+    let orders: Vec<_> = of_a.take(20).collect();
+    for order in &orders {
+        assert_eq!(cancel(a, order.clone()).await, 409);
+    }
+    let seq = async |node: &Node, order: &EntityId| {
+        node.ask(&format!("/v1/entities/order/{}", order.key()))
+            .await
+            .map(|page| page["seq"].as_u64().unwrap())
+    };
+    assert_eq!(seq(a, &orders[0]).await, Some(1), "it is in the memory of a");
+
+    a.signal("-STOP").await;
+    world.until_served_by(&["b", "c"]).await;
+    for order in &orders {
+        let again =
+            json!({"entity": order.to_string(), "command": "order.cancel", "data": {"reason": "again"}});
+        assert_eq!(b.tell_as("again", "/v1/commands", &again).await, Err(409), "the second record");
+    }
+    // Questions that wait for a to wake up: what it is asked first it answers before it has heard of anything.
+    let asked = futures::future::join_all(orders.iter().map(|order| seq(a, order)));
+    let woken = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        a.signal("-CONT").await;
+    };
+    let (answers, ()) = tokio::join!(asked, woken);
+    let old = answers.iter().filter(|seq| **seq == Some(1)).count();
+    assert_eq!(old, 0, "{answers:?}\n{}", world.told());
+    eprintln!("{} of {} answered, none with what was", answers.iter().flatten().count(), answers.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -232,7 +320,8 @@ async fn a_node_that_is_killed_has_its_shards_taken_over_within_seconds_and_gets
     took.sort_unstable();
     let p99 = took[(took.len() * 99).div_ceil(100) - 1];
     eprintln!("{} kills: p50 {:?}, p99 {p99:?}, all {took:?}", took.len(), took[took.len() / 2]);
-    assert!(p99 < TAKEOVER_MAX, "{took:?}");
+    let most = if took.len() < MEASURED_FROM { TAKEOVER_MAX } else { TAKEOVER_P99_MAX };
+    assert!(p99 <= most, "{took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

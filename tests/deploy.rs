@@ -87,6 +87,7 @@ fn the_compose_file_starts_three_nodes_that_find_each_other() {
         assert!(text.contains(&format!("ipv4_address: {address}")), "{address}");
     }
     assert!(text.contains(r#"["sh", "/certificates.sh", "/keys", "syncline", "a", "b", "c"]"#));
+    assert!(text.contains(r#"["CMD", "syncline", "cluster", "status", "--ready"]"#), "healthy is ready");
     assert!(
         text.contains(r#""--appendonly", "yes", "--appendfsync", "always""#),
         "what the preflight asks for"

@@ -59,6 +59,8 @@ pub(crate) struct Node {
     settings: Vec<String>,
     environment: Vec<(String, String)>,
     child: Mutex<Option<Child>>,
+    /// The program that it is.
+    program: std::sync::Mutex<String>,
     http: reqwest::Client,
 }
 
@@ -88,6 +90,7 @@ impl Node {
             settings: own.into_iter().chain(settings.iter().cloned()).collect(),
             environment,
             child: Mutex::default(),
+            program: env!("CARGO_BIN_EXE_syncline").to_owned().into(),
             http,
         }
     }
@@ -95,7 +98,7 @@ impl Node {
     /// Starts the process. What it logs is in `node.log` of its directory.
     pub(crate) async fn start(&self) {
         let log = std::fs::File::options().create(true).append(true).open(self.log_path()).unwrap();
-        let own = env!("CARGO_BIN_EXE_syncline").to_owned();
+        let own = self.program.lock().unwrap().clone();
         let words: Vec<_> = self.before.iter().chain([&own]).collect();
         let child = Command::new(words[0])
             .args(&words[1..])
@@ -109,6 +112,11 @@ impl Node {
             .spawn()
             .unwrap();
         *self.child.lock().await = Some(child);
+    }
+
+    /// From its next start on it is that program.
+    pub(crate) fn becomes(&self, program: &str) {
+        program.clone_into(&mut self.program.lock().unwrap());
     }
 
     fn log_path(&self) -> std::path::PathBuf {
@@ -150,12 +158,23 @@ impl Node {
 
     /// What the API answers to a request with a body; its status where it is none of success.
     pub(crate) async fn tell(&self, path: &str, body: &Value) -> Result<Value, u16> {
+        self.tell_as("once", path, body).await
+    }
+
+    /// The same, as a request of this name: of commands, one of each name for each entity.
+    pub(crate) async fn tell_as(&self, name: &str, path: &str, body: &Value) -> Result<Value, u16> {
         let asked = self.http.post(self.url(path)).json(body);
-        // Of commands: one for each entity.
-        let asked = asked.header("idempotency-key", body["entity"].as_str().unwrap_or("none")).send().await;
+        let entity = body["entity"].as_str().unwrap_or("none");
+        let asked = asked.header("idempotency-key", format!("{entity}.{name}")).send().await;
         let response = asked.map_err(|_no_answer| 0_u16)?;
         let status = response.status();
         if status.is_success() { Ok(response.json().await.unwrap()) } else { Err(status.as_u16()) }
+    }
+
+    /// What the API answers, as text; none while nothing answers.
+    pub(crate) async fn text(&self, path: &str) -> Option<String> {
+        let response = self.http.get(self.url(path)).send().await.ok()?;
+        response.error_for_status().ok()?.text().await.ok()
     }
 
     /// What the API answers; none while nothing answers.

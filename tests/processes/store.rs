@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use syncline::journal::redis::Options;
 
-use crate::server::{Server, three_masters};
+use crate::server::{Server, pair, three_masters, three_masters_with_replicas};
 
 /// How long replicas may take in tests: longer than a slow machine needs.
 const WAIT: &str = "500ms";
@@ -31,9 +31,7 @@ impl Store {
 
     /// A primary and its replica, in step. `redis-replicated` acknowledges what both have, `redis` what the primary has.
     pub(crate) fn group(tier: &str) -> Self {
-        let (primary, replica) = (Server::start(), Server::start());
-        replica.follow(&primary);
-        primary.until("INFO", |info| info.contains("state=online"));
+        let (primary, replica) = pair();
         let settings =
             vec![format!("journal.redis.tier={tier}"), format!("journal.redis.replicas_wait={WAIT}")];
         Self { servers: vec![primary, replica], settings, cluster_mode: false }
@@ -43,6 +41,33 @@ impl Store {
     pub(crate) fn cluster() -> Self {
         let settings = vec!["journal.redis.cluster_mode=true".to_owned()];
         Self { servers: three_masters(), settings, cluster_mode: true }
+    }
+
+    /// Three masters, each with a replica that must have what is acknowledged.
+    pub(crate) fn cluster_with_replicas() -> Self {
+        let settings = [
+            "journal.redis.cluster_mode=true".to_owned(),
+            "journal.redis.tier=redis-replicated".to_owned(),
+            format!("journal.redis.replicas_wait={WAIT}"),
+        ];
+        Self { servers: three_masters_with_replicas(), settings: settings.into(), cluster_mode: true }
+    }
+
+    /// One of the masters of a Redis Cluster is killed, and its replica takes its place by itself.
+    pub(crate) fn kill_a_master(&mut self) -> usize {
+        let is_master = |server: &Server| server.say(&["ROLE"]).starts_with("master");
+        let masters = |servers: &[Server]| servers.iter().filter(|server| is_master(server)).count();
+        let killed = self.servers.iter().position(is_master).expect("there is one");
+        let others = if killed == 0 { 1 } else { 0 };
+        self.servers[killed].kill();
+        self.servers[others].until("CLUSTER INFO", |_| masters(&self.servers) == 3);
+        killed
+    }
+
+    /// It comes back, as the replica of the one that took its place, in step.
+    pub(crate) fn bring_back_to_cluster(&mut self, killed: usize) {
+        self.servers[killed].restart();
+        self.servers[killed].until("ROLE", |role| role.starts_with("slave") && role.contains("connected"));
     }
 
     /// What nodes on it are told.
