@@ -245,7 +245,7 @@ pub(super) fn trim(tables: &mut Tables, epoch: Epoch, entity: &EntityId, keep: u
     let (from, to) = (keys::record(&owned, 0), keys::record(&owned, last + 1));
     let old = tables.keys(Name::Records, &from, &to, TRIMMED_MAX)?;
     for key in &old {
-        tables.remove(Name::Records, key)?;
+        tables.remove(Name::Records, key);
     }
     Ok(old.len() as u64)
 }
