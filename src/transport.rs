@@ -343,6 +343,7 @@ impl Transport {
         let all = parts.clone();
         tokio::spawn(async move {
             tokio::select! {
+                biased;
                 () = shutdown => {}
                 () = reload_for_ever(&all) => {}
             }

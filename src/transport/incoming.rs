@@ -32,7 +32,9 @@ pub(super) async fn listen(parts: Arc<Parts>, mut listener: Box<dyn Listener>) {
     let places = Arc::new(Semaphore::new(parts.config.limits.connections_max));
     let mut stage = parts.stage.subscribe();
     loop {
+        // Biased, here and below, so that one seed gives one order.
         let accepted = tokio::select! {
+            biased;
             accepted = accept(&mut *listener, &places) => accepted,
             _ = stage.wait_for(|stage| *stage == Stage::Over) => return,
         };
@@ -78,6 +80,7 @@ async fn one(parts: Arc<Parts>, stream: BoxedStream, from: SocketAddr, place: Ow
         }
     };
     tokio::select! {
+        biased;
         () = whole => {}
         _ = stage.wait_for(|stage| *stage == Stage::Over) => {}
     }
@@ -222,6 +225,7 @@ impl Connection {
         let (life, mut newest) = (agreed.boot, entered.newest.clone());
         let connection = Self { parts: parts.clone(), agreed, entered, replies };
         tokio::select! {
+            biased;
             ended = connection.read(reader) => ended,
             wrote = write(waiting, write_half, 2 * limits.keep_alive, &parts.counters) => wrote.err().unwrap_or(Ended::Unused),
             _ = newest.wait_for(|newest| *newest > life) => Ended::Superseded,

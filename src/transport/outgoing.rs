@@ -227,7 +227,9 @@ impl Task {
         let (read_half, write_half) = tokio::io::split(stream);
         let reader = Reader::new(read_half, payload_max, self.counters.clone());
         let mut stage = self.stage.clone();
+        // Biased, so that one seed gives one order.
         tokio::select! {
+            biased;
             ended = self.read(reader) => ended,
             wrote = write(waiting, write_half, 2 * self.keep_alive, &self.counters) => wrote.err().unwrap_or(Ended::Unused),
             _ = stage.wait_for(|stage| *stage == Stage::Over) => Ended::Stopping,

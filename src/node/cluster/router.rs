@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Progress;
-use super::table::Table;
+use super::table::{Changes, Table};
 use super::wire::{Ask, Told, Trouble};
 use crate::gossip::Members;
 use crate::host::{Error, Host, Lane, Reply};
@@ -158,7 +158,7 @@ fn odd(peer: &Peer, told: &Told) -> Error {
 struct Search<'a> {
     others: &'a Others,
     shard: ShardId,
-    changes: watch::Receiver<u64>,
+    changes: Changes,
     until: Instant,
     pause: Duration,
 }

@@ -3,11 +3,12 @@
 //! Epochs only grow, so what is known under a higher one is newer. What is known wrongly costs a hop, never a message.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use syncline_actors::id::{Epoch, NodeId, ShardId};
 use syncline_actors::placement::planner::Owned;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::journal::Holding;
@@ -23,15 +24,47 @@ struct Entry {
 }
 
 /// Who holds which shard.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Table {
     entries: Mutex<BTreeMap<ShardId, Entry>>,
-    changes: watch::Sender<u64>,
+    bell: Arc<Bell>,
 }
 
-impl Default for Table {
-    fn default() -> Self {
-        Self { entries: Mutex::default(), changes: watch::channel(0).0 }
+/// Rings at every change. Those who wait go on in the order in which they came: a message that waits for its shard is not overtaken
+/// by one that came later, and one seed gives one order.
+#[derive(Debug, Default)]
+struct Bell {
+    changes: AtomicU64,
+    ring: Notify,
+}
+
+/// What changes in a table, seen by one who waits.
+#[derive(Debug)]
+pub(super) struct Changes {
+    bell: Arc<Bell>,
+    seen: u64,
+}
+
+impl Changes {
+    /// What has changed so far does not count.
+    pub(super) fn mark_unchanged(&mut self) {
+        self.seen = self.bell.changes.load(Ordering::Acquire);
+    }
+
+    fn has_changed(&self) -> bool {
+        self.bell.changes.load(Ordering::Acquire) != self.seen
+    }
+
+    /// Returns when something has changed.
+    pub(super) async fn changed(&mut self) {
+        while !self.has_changed() {
+            let mut rung = std::pin::pin!(self.bell.ring.notified());
+            rung.as_mut().enable();
+            if !self.has_changed() {
+                rung.await;
+            }
+        }
+        self.mark_unchanged();
     }
 }
 
@@ -44,8 +77,10 @@ impl Table {
     }
 
     /// Seen anew whenever something changes.
-    pub(super) fn changes(&self) -> watch::Receiver<u64> {
-        self.changes.subscribe()
+    pub(super) fn changes(&self) -> Changes {
+        let mut changes = Changes { bell: self.bell.clone(), seen: 0 };
+        changes.mark_unchanged();
+        changes
     }
 
     /// `owned` is told by the holder itself, or by who has let it go to it.
@@ -79,7 +114,8 @@ impl Table {
         if changed {
             entries.insert(shard, Entry { epoch, node: node.cloned(), since: Instant::now() });
             drop(entries);
-            self.changes.send_modify(|count| *count += 1);
+            self.bell.changes.fetch_add(1, Ordering::AcqRel);
+            self.bell.ring.notify_waiters();
         }
     }
 
@@ -146,14 +182,32 @@ mod tests {
         let table = Table::default();
         let mut changes = table.changes();
         table.read(&[holding(Some("a"), 5, 900)], Instant::now());
-        assert!(changes.has_changed().unwrap());
+        assert!(changes.has_changed());
         changes.mark_unchanged();
         tokio::time::advance(Duration::from_millis(1)).await;
         table.read(&[holding(Some("a"), 5, 400)], Instant::now());
-        assert!(!changes.has_changed().unwrap());
+        assert!(!changes.has_changed());
         tokio::time::advance(Duration::from_millis(1)).await;
         table.read(&[holding(Some("a"), 5, 0)], Instant::now());
-        assert!(changes.has_changed().unwrap(), "its lease ran out");
+        assert!(changes.has_changed(), "its lease ran out");
         assert_eq!(table.holder(SHARD), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_wait_go_on_in_the_order_in_which_they_came() {
+        let table = Table::default();
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let mut waiting = tokio::task::JoinSet::new();
+        for n in 0..32 {
+            let (mut changes, order) = (table.changes(), order.clone());
+            waiting.spawn(async move {
+                changes.changed().await;
+                order.lock().unwrap().push(n);
+            });
+            tokio::task::yield_now().await;
+        }
+        table.learn(SHARD, &owned("a", 1));
+        while waiting.join_next().await.is_some() {}
+        assert!(order.lock().unwrap().is_sorted(), "{order:?}");
     }
 }
