@@ -18,6 +18,7 @@ use syncline_actors::time::Timestamp;
 
 mod keys;
 pub mod memory;
+mod recovery;
 pub mod redb;
 pub mod redis;
 mod rows;

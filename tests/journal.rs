@@ -5,6 +5,8 @@
 mod compare;
 #[path = "journal/disk.rs"]
 mod disk;
+#[path = "journal/group.rs"]
+mod group;
 #[path = "journal/kit.rs"]
 mod kit;
 #[path = "journal/opening.rs"]
@@ -26,6 +28,12 @@ macro_rules! on_every_journal {
             $(#[tokio::test]
             async fn $law() {
                 super::suite::$law(std::sync::Arc::new(syncline::journal::memory::Memory::new())).await;
+            })*
+        }
+        mod shared_memory {
+            $(#[tokio::test]
+            async fn $law() {
+                super::suite::$law(super::group::open()).await;
             })*
         }
         mod redb {

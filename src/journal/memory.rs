@@ -23,9 +23,15 @@ use super::{
     Snapshot,
 };
 
+mod group;
 mod store;
 
-use store::Store;
+pub use group::{Group, Handle, Lost, Way, Witness};
+
+use store::{Shards, Store};
+
+/// One process has the store for itself: all rows are its own.
+const ALL: Shards<'static> = &|_| true;
 
 /// What happens to one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -228,11 +234,11 @@ impl Journal for Memory {
         now: Timestamp,
         limit: usize,
     ) -> Result<Vec<OutboxRow>, Error> {
-        self.run("due_effects", |store| Ok(store.due_effects(connector, now, limit))).await
+        self.run("due_effects", |store| Ok(store.due_effects(connector, now, limit, ALL))).await
     }
 
     async fn next_effect(&self, connector: &str, now: Timestamp) -> Result<Option<Timestamp>, Error> {
-        self.run("next_effect", |store| Ok(store.next_effect(connector, now))).await
+        self.run("next_effect", |store| Ok(store.next_effect(connector, now, ALL))).await
     }
 
     async fn outbox_of(&self, entity: &EntityId) -> Result<Vec<OutboxRow>, Error> {
@@ -250,15 +256,15 @@ impl Journal for Memory {
     }
 
     async fn depths(&self) -> Result<BTreeMap<String, Depth>, Error> {
-        self.run("depths", |store| Ok(store.depths())).await
+        self.run("depths", |store| Ok(store.depths(ALL))).await
     }
 
     async fn due_timers(&self, now: Timestamp, limit: usize) -> Result<Vec<TimerRow>, Error> {
-        self.run("due_timers", |store| Ok(store.due_timers(now, limit))).await
+        self.run("due_timers", |store| Ok(store.due_timers(now, limit, ALL))).await
     }
 
     async fn next_timer(&self, now: Timestamp) -> Result<Option<Timestamp>, Error> {
-        self.run("next_timer", |store| Ok(store.next_timer(now))).await
+        self.run("next_timer", |store| Ok(store.next_timer(now, ALL))).await
     }
 
     async fn exceptions(&self, filter: &ExceptionFilter) -> Result<Vec<ExceptionRow>, Error> {
@@ -299,7 +305,7 @@ impl Journal for Memory {
     }
 
     async fn compact(&self, now: Timestamp, ended_before: Timestamp) -> Result<Compacted, Error> {
-        self.run("compact", |store| Ok(store.compact(now, ended_before))).await
+        self.run("compact", |store| Ok(store.compact(now, ended_before, ALL))).await
     }
 }
 

@@ -22,6 +22,7 @@ use syncline_actors::time::Timestamp;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::recovery::{self, Recovers as _, Tail};
 use super::share::{Ask, Share};
 use super::{
     Append, Appended, Compacted, Depth, Error, ExceptionFilter, Grant, Head, Holding, Journal, Loaded,
@@ -34,7 +35,7 @@ mod line;
 mod lists;
 mod names;
 mod preflight;
-mod recovery;
+mod recovers;
 mod reply;
 mod request;
 mod servers;
@@ -45,7 +46,6 @@ pub use functions::Library;
 
 use functions::Call;
 use line::Trouble;
-use recovery::Tail;
 use reply::Said;
 use servers::Servers;
 use shared::{Shared, lock};
@@ -162,7 +162,7 @@ pub struct Redis {
     /// The node that took shards here.
     node: Mutex<Option<NodeId>>,
     /// The newest appends, to be sent again if the store loses them.
-    tail: Mutex<Tail>,
+    tail: Mutex<Tail<Arc<Call>>>,
     /// What the store is called since it was made.
     genesis: OnceLock<String>,
 }
@@ -356,7 +356,7 @@ impl Redis {
         try_join_all(asked).await?.into_iter().map(|(shard, value)| take(shard, value)).collect()
     }
 
-    fn held(&self) -> Vec<ShardId> {
+    fn held_shards(&self) -> Vec<ShardId> {
         self.shared.held().keys().copied().collect()
     }
 
@@ -391,13 +391,13 @@ impl Redis {
         let value = self.write_shard(grant.shard, call).await?;
         let renewed = self.said("renew", grant.shard, grant.epoch, value).map(drop);
         if let Err(Error::Fenced { .. }) = renewed {
-            self.let_go(grant);
+            recovery::let_go(self, grant);
         }
         renewed
     }
 
     async fn release_one(&self, grant: Grant) -> Result<(), Error> {
-        self.let_go(grant);
+        recovery::let_go(self, grant);
         if self.outgrown(grant.shard, grant.epoch).is_err() {
             return Ok(());
         }
@@ -418,13 +418,6 @@ impl Redis {
                 Err(Error::Unavailable(writer::IN_DOUBT.to_owned()))
             }
             said => said,
-        }
-    }
-
-    fn let_go(&self, grant: Grant) {
-        let mut held = self.shared.held();
-        if held.get(&grant.shard) == Some(&grant.epoch) {
-            held.remove(&grant.shard);
         }
     }
 
@@ -489,7 +482,7 @@ impl Journal for Redis {
         let call = Arc::new(request::append(self.shared.names.lease(shard), &append)?);
         match self.said("append", shard, epoch, self.write_trusted(shard, call.clone()).await?)? {
             Said::Done(_) => {
-                lock(&self.tail).keep(shard, call);
+                lock(&self.tail).keep(shard, call.weight(), call);
                 Ok(Appended::Written)
             }
             Said::Known(answer) => Ok(Appended::Duplicate(super::rows::read_answer(&answer)?)),
@@ -581,7 +574,7 @@ impl Journal for Redis {
 
     async fn depths(&self) -> Result<BTreeMap<String, Depth>, Error> {
         let shards = self.ask_each(
-            self.held(),
+            self.held_shards(),
             |lease| Call::reading("depths", lease),
             |_, value| request::read_depths(value),
         );
@@ -679,7 +672,7 @@ impl Journal for Redis {
 
     async fn compact(&self, now: Timestamp, ended_before: Timestamp) -> Result<Compacted, Error> {
         let mut compacted = Compacted::default();
-        for shard in self.held() {
+        for shard in self.held_shards() {
             self.compact_shard(shard, now, ended_before, &mut compacted).await?;
         }
         Ok(compacted)

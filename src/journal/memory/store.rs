@@ -20,6 +20,9 @@ use crate::journal::{
 /// An effect's place among those due: equal times in the order of shards, entities and effects.
 type EffectDue = (Timestamp, ShardId, EntityId, EffectId);
 
+/// Whose rows are asked for.
+pub(super) type Shards<'a> = &'a dyn Fn(ShardId) -> bool;
+
 /// Scope and id.
 type Key = (Arc<str>, Arc<str>);
 
@@ -27,7 +30,7 @@ type Key = (Arc<str>, Arc<str>);
 const NOWHERE: (u64, Hash) = (0, Hash([0; 32]));
 
 /// Everything that is kept.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Store {
     /// The last epoch of each shard, and who holds it.
     epochs: BTreeMap<ShardId, (Epoch, Option<NodeId>)>,
@@ -44,7 +47,7 @@ pub(super) struct Store {
     pub(super) audit: Audit,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct Entity {
     head: Option<EntityHead>,
     records: BTreeMap<u64, Bytes>,
@@ -104,6 +107,21 @@ impl Store {
                 Err(Error::Fenced { shard, held, current })
             }
         }
+    }
+
+    /// From now on `node` holds `shard` under `epoch`, or nobody.
+    pub(super) fn hold(&mut self, shard: ShardId, epoch: Epoch, node: Option<NodeId>) {
+        self.epochs.insert(shard, (epoch, node));
+    }
+
+    /// Place and hash of an entity's last record; zeros before the first.
+    pub(super) fn position(&self, entity: &EntityId) -> (u64, Hash) {
+        self.entities.get(entity).map_or(NOWHERE, Entity::position)
+    }
+
+    /// Where all entities stand.
+    pub(super) fn positions(&self) -> impl Iterator<Item = (&EntityId, (u64, Hash))> {
+        self.entities.iter().map(|(id, entity)| (id, entity.position()))
     }
 
     pub(super) fn release(&mut self, grants: &[Grant]) {
@@ -268,17 +286,24 @@ impl Store {
         Ok((before - entity.records.len()) as u64)
     }
 
-    pub(super) fn due_effects(&self, connector: &str, now: Timestamp, limit: usize) -> Vec<OutboxRow> {
+    pub(super) fn due_effects(
+        &self,
+        connector: &str,
+        now: Timestamp,
+        limit: usize,
+        of: Shards<'_>,
+    ) -> Vec<OutboxRow> {
         let due = self.effects_due.get(connector).into_iter().flatten();
         due.take_while(|(due, ..)| *due <= now)
+            .filter(|(_, shard, ..)| of(*shard))
             .take(limit)
             .map(|(_, _, entity, effect)| self.effect(entity, *effect).expect("the index names what waits"))
             .collect()
     }
 
-    pub(super) fn next_effect(&self, connector: &str, now: Timestamp) -> Option<Timestamp> {
-        let mut due = self.effects_due.get(connector)?.iter().map(|(due, ..)| *due);
-        due.find(|due| *due > now)
+    pub(super) fn next_effect(&self, connector: &str, now: Timestamp, of: Shards<'_>) -> Option<Timestamp> {
+        let due = self.effects_due.get(connector)?.iter().find(|(due, shard, ..)| *due > now && of(*shard));
+        due.map(|(due, ..)| *due)
     }
 
     pub(super) fn outbox_of(&self, entity: &EntityId) -> Vec<OutboxRow> {
@@ -301,23 +326,23 @@ impl Store {
         Ok(true)
     }
 
-    pub(super) fn depths(&self) -> BTreeMap<String, Depth> {
-        let waiting = self.effects_due.iter().filter(|(_, due)| !due.is_empty());
-        waiting
-            .map(|(connector, due)| {
-                let oldest = due.first().map(|(due, ..)| *due);
-                (connector.to_string(), Depth { waiting: due.len() as u64, oldest })
-            })
-            .collect()
+    pub(super) fn depths(&self, of: Shards<'_>) -> BTreeMap<String, Depth> {
+        let depth = |(connector, due): (&Arc<str>, &BTreeSet<EffectDue>)| {
+            let mut waiting = due.iter().filter(|(_, shard, ..)| of(*shard));
+            let oldest = waiting.next().map(|(due, ..)| *due)?;
+            Some((connector.to_string(), Depth { waiting: 1 + waiting.count() as u64, oldest: Some(oldest) }))
+        };
+        self.effects_due.iter().filter_map(depth).collect()
     }
 
-    pub(super) fn due_timers(&self, now: Timestamp, limit: usize) -> Vec<TimerRow> {
-        let due = self.timers_due.iter().take_while(|(due, ..)| *due <= now).take(limit);
+    pub(super) fn due_timers(&self, now: Timestamp, limit: usize, of: Shards<'_>) -> Vec<TimerRow> {
+        let due = self.timers_due.iter().take_while(|(due, ..)| *due <= now);
+        let due = due.filter(|(_, shard, ..)| of(*shard)).take(limit);
         due.map(|(_, _, entity, name)| self.entities[entity].timers[name].clone()).collect()
     }
 
-    pub(super) fn next_timer(&self, now: Timestamp) -> Option<Timestamp> {
-        self.timers_due.iter().map(|(due, ..)| *due).find(|due| *due > now)
+    pub(super) fn next_timer(&self, now: Timestamp, of: Shards<'_>) -> Option<Timestamp> {
+        self.timers_due.iter().find(|(due, shard, ..)| *due > now && of(*shard)).map(|(due, ..)| *due)
     }
 
     pub(super) fn exceptions(&self, filter: &ExceptionFilter) -> Vec<ExceptionRow> {
@@ -381,9 +406,9 @@ impl Store {
         if kept == text { Ok(()) } else { Err(changed_definition(kind, version)) }
     }
 
-    pub(super) fn compact(&mut self, now: Timestamp, ended_before: Timestamp) -> Compacted {
+    pub(super) fn compact(&mut self, now: Timestamp, ended_before: Timestamp, of: Shards<'_>) -> Compacted {
         let mut compacted = Compacted::default();
-        for entity in self.entities.values_mut() {
+        for (_, entity) in self.entities.iter_mut().filter(|(id, _)| of(id.shard())) {
             let remembered = entity.dedup.len();
             entity.dedup.retain(|_, (expires, _)| expires.is_none_or(|expires| expires >= now));
             compacted.dedup += (remembered - entity.dedup.len()) as u64;

@@ -66,7 +66,7 @@ impl Library {
 
 /// A call of one function on one shard, kept as bytes so that it can be sent again.
 #[derive(Debug, Clone)]
-pub(super) struct Call {
+pub(in crate::journal) struct Call {
     name: &'static str,
     read_only: bool,
     key: String,

@@ -43,7 +43,7 @@ pub(super) fn heads_range(kind: &str, after: Option<&str>) -> (Vec<u8>, Vec<u8>)
 impl Redis {
     /// What is due in the list `what` of the shards held, the longest due first.
     pub(super) async fn due(&self, what: &str, now: Timestamp, limit: usize) -> Result<Vec<Due>, Error> {
-        let asked = self.held().into_iter().map(|shard| async move {
+        let asked = self.held_shards().into_iter().map(|shard| async move {
             let mut command = redis::cmd("ZRANGE");
             command.arg(self.shared.names.of(shard, what)).arg("-inf").arg(now.0).arg("BYSCORE");
             command.arg("LIMIT").arg(0).arg(limit.min(1 << 31)).arg("WITHSCORES");
@@ -80,7 +80,7 @@ impl Redis {
 
     /// When the next of the list `what` is due, after `now`, in the shards held.
     pub(super) async fn next(&self, what: &str, now: Timestamp) -> Result<Option<Timestamp>, Error> {
-        let asked = self.held().into_iter().map(|shard| async move {
+        let asked = self.held_shards().into_iter().map(|shard| async move {
             let mut command = redis::cmd("ZRANGE");
             command
                 .arg(self.shared.names.of(shard, what))
@@ -172,7 +172,7 @@ impl Redis {
 
     pub(super) async fn counted(&self) -> Result<BTreeMap<(String, String), u64>, Error> {
         const WHAT: &str = "the census";
-        let asked = self.held().into_iter().map(|shard| async move {
+        let asked = self.held_shards().into_iter().map(|shard| async move {
             let mut command = redis::cmd("HGETALL");
             command.arg(self.shared.names.of(shard, "n"));
             self.read_shard(shard, &command).await
