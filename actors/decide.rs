@@ -10,7 +10,7 @@ use crate::decision::{
     Answer, BusinessKey, Change, Decision, Effect, Ending, Exception, ExceptionClass, Rejection, Verdict,
 };
 use crate::entity::{State, apply};
-use crate::envelope::{Body, Envelope, Outcome, OutcomeClass, TimerFired};
+use crate::envelope::{Body, Envelope, Outcome, OutcomeClass};
 use crate::id::EffectId;
 use crate::mapping::Mapping;
 use crate::process::{EffectDef, FailurePath, OutOfTurn, Process, StateDef, Transition, Trigger};
@@ -20,6 +20,8 @@ mod compensation;
 mod intervention;
 mod migration;
 mod scope;
+mod send;
+mod timers;
 
 pub use scope::NAMES;
 use scope::Told;
@@ -122,7 +124,7 @@ impl<'a> Draft<'a> {
         let Some((name, def)) = self.process.messages.get_key_value(name) else {
             return Err(Rejection::Unknown { process: self.process.name.clone(), message: name.into() });
         };
-        let told = Told::message(body);
+        let told = Told::message(body, &self.envelope.id);
         if let Some(expr) = &def.business_key {
             let scope = self.scope(&told);
             let key =
@@ -274,26 +276,6 @@ impl<'a> Draft<'a> {
         self.open(ExceptionClass::Mapping, Some(outcome.effect), summary, detail, "");
     }
 
-    fn timer(&mut self, timer: &TimerFired) -> Result<Verdict, Rejection> {
-        if self.state.timers.get(&timer.name).is_none_or(|(token, _)| *token != timer.token) {
-            return Err(Rejection::Stale);
-        }
-        self.change(Change::TimerCleared { name: timer.name.clone() });
-        if let Some(milestone) = timer.name.strip_prefix(MILESTONE) {
-            self.miss(milestone)?;
-            return Ok(Verdict::Applied);
-        }
-        let process = self.process;
-        let after = process
-            .states
-            .get(&self.state.status)
-            .and_then(|s| s.after.iter().find(|a| a.name == timer.name));
-        if let Some(after) = after {
-            self.take_first(&after.then, &Told::nothing())?;
-        }
-        Ok(Verdict::Applied)
-    }
-
     // ---- what follows ----
 
     fn begin(&mut self) -> Result<(), Rejection> {
@@ -384,9 +366,9 @@ impl<'a> Draft<'a> {
     fn leave(&mut self) {
         let process = self.process;
         let Some(left) = process.states.get(&self.state.status) else { return };
-        for after in &left.after {
-            if self.state.timers.contains_key(&after.name) {
-                self.change(Change::TimerCleared { name: after.name.clone() });
+        for timer in &left.timers {
+            if self.state.timers.contains_key(&timer.name) {
+                self.change(Change::TimerCleared { name: timer.name.clone() });
             }
         }
         self.close_all(|exception| exception.class == ExceptionClass::Hold, "the hold is over");
@@ -399,10 +381,7 @@ impl<'a> Draft<'a> {
             process.states.get(&self.state.status).expect("the checker has seen that every target exists");
         self.reach();
         self.assign(&state.set, told)?;
-        for after in &state.after {
-            let due = self.envelope.at.plus(after.within);
-            self.change(Change::TimerSet { name: after.name.clone(), due });
-        }
+        self.arm(state)?;
         for effect in &state.call {
             self.emit(effect, told)?;
         }
@@ -476,10 +455,14 @@ impl<'a> Draft<'a> {
             .input
             .eval(&self.scope(told).borrowed())
             .map_err(|problem| Rejection::Expression(format!("effect `{name}`: {problem}").into()))?;
-        let id = EffectId { seq: self.seq, n: self.effects };
-        self.effects += 1;
+        let input = match &def.send {
+            None => input,
+            Some(send) => self
+                .letter(send, input, told)
+                .map_err(|problem| Rejection::Expression(format!("effect `{name}`: {problem}").into()))?,
+        };
         Ok(Effect {
-            id,
+            id: self.next_effect(),
             name: name.clone(),
             connector: def.connector.clone(),
             operation: def.operation.clone(),
@@ -487,6 +470,12 @@ impl<'a> Draft<'a> {
             undoes: None,
             due: self.envelope.at,
         })
+    }
+
+    fn next_effect(&mut self) -> EffectId {
+        let id = EffectId { seq: self.seq, n: self.effects };
+        self.effects += 1;
+        id
     }
 
     /// After an effect ended: undoing goes on, or the state that waited for all of them moves.
@@ -511,9 +500,11 @@ impl<'a> Draft<'a> {
                     continue;
                 }
                 let name: Arc<str> = waiting.body.name().into();
-                match self.try_message(&name, &Told::message(&waiting.body)) {
+                match self.try_message(&name, &Told::message(&waiting.body, &waiting.id)) {
                     Ok(Taken::Yes) => {
                         self.change(Change::Resumed { id: waiting.id.clone() });
+                        // It may have made way for one that came before it, in this state or the next.
+                        tried_in = None;
                         break;
                     }
                     Ok(Taken::None | Taken::Guarded) => {}

@@ -203,6 +203,18 @@ impl Expr {
         val::take(found.as_ref()).map_err(|error| self.failed(&error, scope))
     }
 
+    /// Its value in `scope`, or none when what it looks at is not there, or when it gives null.
+    ///
+    /// # Errors
+    /// As [`Expr::eval`], save for an absent path.
+    pub fn eval_optional(&self, scope: &Scope<'_>) -> Result<Option<Value>, ExprError> {
+        match self.eval(scope) {
+            Ok(value) => Ok(Some(value).filter(|value| !value.is_null())),
+            Err(_) if self.0.references.iter().any(|path| is_absent(path, scope)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Its value in `scope`, which must be true or false.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ pub mod envelope;
 pub mod expr;
 pub mod id;
 pub mod lease;
+pub mod letter;
 pub mod mapping;
 pub mod migration;
 pub mod outbox;

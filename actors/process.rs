@@ -119,6 +119,8 @@ pub struct EffectDef {
     pub operation: Arc<str>,
     /// What is sent.
     pub input: Mapping,
+    /// Set when it is a message to another entity: then the connector is [`ENTITY`], and the operation the message's name.
+    pub send: Option<Box<SendDef>>,
     /// Fields assigned when it is done, in whatever state the entity is then.
     pub keep: Vec<(Arc<str>, Mapping)>,
     /// The effect that undoes it.
@@ -127,6 +129,60 @@ pub struct EffectDef {
     pub failure: FailurePath,
     /// Where it is defined.
     pub place: Place,
+}
+
+/// The connector of messages to other entities: the program itself.
+pub const ENTITY: &str = "entity";
+
+/// A message to another entity.
+#[derive(Debug, Clone)]
+pub struct SendDef {
+    /// To whom.
+    pub to: Target,
+    /// What it asks or tells.
+    pub message: Telling,
+    /// Where it is defined.
+    pub place: Place,
+}
+
+/// Whom a message is for.
+#[derive(Debug, Clone)]
+pub enum Target {
+    /// The entity of this kind whose key an expression gives. Without a region of its own the key stays in the sender's.
+    Key {
+        /// The kind.
+        process: Arc<str>,
+        /// The key.
+        key: Expr,
+    },
+    /// The entity whose whole id an expression gives: `order/SO-1001`.
+    Id(Expr),
+}
+
+impl SendDef {
+    /// The expressions in it.
+    pub fn exprs(&self) -> impl Iterator<Item = &Expr> {
+        let (Target::Id(to) | Target::Key { key: to, .. }) = &self.to;
+        let forward = match &self.message {
+            Telling::Named { .. } => None,
+            Telling::Forward(message) => Some(message),
+        };
+        std::iter::once(to).chain(forward)
+    }
+}
+
+/// What a message to another entity asks or tells.
+#[derive(Debug, Clone)]
+pub enum Telling {
+    /// This, with the effect's input as its data.
+    Named {
+        /// Its type.
+        name: Arc<str>,
+        /// Whether it asks.
+        is_command: bool,
+    },
+    /// What an expression gives: a message that came for another, passed on.
+    Forward(Expr),
 }
 
 /// What becomes of a failure that no transition of the state takes.
@@ -152,7 +208,7 @@ pub struct StateDef {
     /// Ways out, by what triggers them; the first whose guard holds is taken.
     pub on: BTreeMap<Trigger, Vec<Transition>>,
     /// Timers that run while it lasts.
-    pub after: Vec<After>,
+    pub timers: Vec<Timer>,
     /// Set when a person must look while it lasts.
     pub hold: Option<Hold>,
     /// Set when the instance ends with it.
@@ -197,13 +253,42 @@ pub struct Transition {
 
 /// A timer that runs while a state lasts.
 #[derive(Debug, Clone)]
-pub struct After {
-    /// Its name: `<state>.<duration>`.
+pub struct Timer {
+    /// Its name: `<state>.<duration>`, `<state>.every.<duration>` or `<state>.at.<place in the list>`.
     pub name: Arc<str>,
-    /// How long after entry.
-    pub within: Duration,
+    /// When it is due.
+    pub due: Due,
     /// What it does.
     pub then: Vec<Transition>,
+    /// Where it is defined.
+    pub place: Place,
+}
+
+/// When a timer is due.
+#[derive(Debug, Clone)]
+pub enum Due {
+    /// So long after entry, once.
+    After(Duration),
+    /// So long after entry, and again and again as long as the state lasts.
+    Every(Duration),
+    /// At a date or a time that an expression gives on entry, less a while.
+    At {
+        /// The expression; none, as long as what it looks at is not there.
+        time: Expr,
+        /// So long before that time.
+        before: Duration,
+    },
+}
+
+impl Due {
+    /// The key it is written under.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::After(_) => "after",
+            Self::Every(_) => "every",
+            Self::At { .. } => "at",
+        }
+    }
 }
 
 /// Why a state waits for a person.

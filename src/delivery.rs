@@ -8,6 +8,7 @@
 
 pub mod contract;
 pub mod limits;
+pub mod post;
 pub mod wire;
 
 mod attempt;
@@ -30,6 +31,7 @@ use rand::rngs::StdRng;
 use syncline_actors::envelope::{Envelope, OutcomeClass};
 use syncline_actors::id::{EffectId, EntityId, Epoch, ShardId};
 use syncline_actors::outbox::OutboxRow;
+use syncline_actors::process::ENTITY;
 use syncline_actors::time::Timestamp;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -39,6 +41,7 @@ use crate::journal::SharedJournal;
 use attempt::Site;
 use contract::Connector;
 use lane::{Door, Lane};
+use post::{Letters, Post};
 use wire::Wire;
 
 pub use resolve::surroundings;
@@ -107,6 +110,8 @@ pub struct Outside {
     pub mailbox: Arc<dyn Mailbox>,
     /// Makes the calls.
     pub wire: Arc<dyn Wire>,
+    /// Takes messages to other entities.
+    pub post: Arc<dyn Post>,
     /// Tells the time.
     pub clock: SharedClock,
     /// Tells which shards are ours.
@@ -308,12 +313,16 @@ impl Delivery {
         let ownership = Arc::new(Ownership::new(outside.epochs.clone(), outside.clock.clone()));
         let mut tasks = JoinSet::new();
         let mut lanes = BTreeMap::new();
-        for (place, (name, (contract, found))) in (0_u64..).zip(resolved) {
+        let between = (post::contract(), resolve::Resolved::nowhere());
+        for (place, (contract, found)) in (0_u64..).zip(resolved.into_values().chain([between])) {
+            let name = contract.name.clone();
             let authority =
                 auth::Authority::new(name.clone(), found.scheme, contract.timeout, contract.allow_private);
+            let letters = (*name == *ENTITY).then(|| Letters::new(outside.post.clone()));
             let site = Arc::new(Site {
                 base: found.base,
                 authority,
+                letters,
                 outside: outside.clone(),
                 ownership: ownership.clone(),
                 rng: Mutex::new(StdRng::seed_from_u64(outside.seed.wrapping_add(place))),

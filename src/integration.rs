@@ -16,7 +16,7 @@ use include_dir::{Dir, include_dir};
 use sha2::{Digest as _, Sha256};
 use syncline_actors::document::{Item, Node, Place, Problem, Problems, Reader, suggest};
 use syncline_actors::migration::Plan;
-use syncline_actors::process::{Catalog, Process, check, parse};
+use syncline_actors::process::{Catalog, MessageDef, Process, Target, Telling, check, parse};
 
 use crate::delivery::contract::{self, Connector};
 use crate::ingress::gate::Schemas;
@@ -181,6 +181,7 @@ impl<'l> Loader<'l> {
         let schemas = self.schemas();
         let connectors = self.connectors();
         let catalog = self.processes(&connectors);
+        catalog.iter().for_each(|process| self.check_sends(process, &catalog));
         let presets = self.presets();
         let sources = self.sources(&presets);
         let migrations = self.migrations(&catalog);
@@ -253,6 +254,53 @@ impl<'l> Loader<'l> {
             }
         }
         catalog
+    }
+
+    /// What a process sends to other entities must be understood where it arrives.
+    fn check_sends(&self, process: &Process, catalog: &Catalog) {
+        for send in check::sends(process) {
+            let Telling::Named { name, is_command } = &send.message else { continue };
+            let about = |what: &str| format!("effects.send.{what}");
+            let Target::Key { process: target, .. } = &send.to else {
+                let known = |process: &&Arc<Process>| process.messages.contains_key(name);
+                if !catalog.iter().any(|process| known(&process)) && self.unread.is_empty() {
+                    let names = catalog.iter().flat_map(|p| p.messages.keys()).map(|name| &**name);
+                    let names: BTreeSet<&str> = names.collect();
+                    let names: Vec<&str> = names.into_iter().collect();
+                    self.unknown(&send.place, &about("event"), "message of any process", name, &names);
+                }
+                continue;
+            };
+            let Some(receiver) = catalog.newest(target) else {
+                let names: Vec<_> = catalog.iter().map(|process| &*process.name).collect();
+                self.unknown(&send.place, &about("to"), "process", target, &names);
+                continue;
+            };
+            let Some(message) = receiver.messages.get(name) else {
+                let what = format!("message of process `{target}`");
+                let names: Vec<_> = receiver.messages.keys().map(|name| &**name).collect();
+                self.unknown(&send.place, &about("event"), &what, name, &names);
+                continue;
+            };
+            self.check_kind_of_message(&send.place, &about("event"), (target, name), message, *is_command);
+        }
+    }
+
+    /// What asks is no event, and what tells is no command.
+    fn check_kind_of_message(
+        &self,
+        place: &Place,
+        path: &str,
+        (process, name): (&str, &str),
+        message: &MessageDef,
+        is_command: bool,
+    ) {
+        if message.is_command == is_command {
+            return;
+        }
+        let (is, right) = if message.is_command { ("a command", "command") } else { ("an event", "event") };
+        let said = format!("`{name}` is {is} of process `{process}`");
+        self.reader.note(Problem::error(place.clone(), path, said).fix(format!("write `{right}: {name}`")));
     }
 
     fn check_calls(&self, process: &Process, connectors: &BTreeMap<Arc<str>, Connector>) {
@@ -334,19 +382,9 @@ impl<'l> Loader<'l> {
                     self.unknown(&send.name.place, &send.name.path, &what, &send.name.value, &names);
                     continue;
                 };
-                if message.is_command != send.is_command {
-                    let (is, says) =
-                        if message.is_command { ("a command", "event") } else { ("an event", "command") };
-                    let message = format!("`{}` is {is} of process `{}`", send.name.value, process.name);
-                    let fix = format!(
-                        "write `{}: {}`",
-                        if says == "event" { "command" } else { "event" },
-                        send.name.value
-                    );
-                    self.reader.note(
-                        Problem::error(send.name.place.clone(), send.name.path.clone(), message).fix(fix),
-                    );
-                }
+                let at = (&send.name.place, &*send.name.path);
+                let names = (&*process.name, &*send.name.value);
+                self.check_kind_of_message(at.0, at.1, names, message, send.is_command);
             }
         }
     }
@@ -507,6 +545,48 @@ mod tests {
         );
         let seen = second("", |new| new["properties"]["data"]["oneOf"] = serde_json::json!([{}]));
         assert!(seen.contains("a change of `oneOf` cannot be judged"), "{seen}");
+    }
+
+    #[test]
+    fn what_processes_send_to_one_another_is_checked() {
+        const SEND: &str = "send: {to: {process: order, key: \"'SO-1'\"}, event: order.amended}";
+        let with = |send: &str| {
+            problems(|files| {
+                let text = files.get_mut("processes/order.yaml").expect("it is shipped");
+                *text = text.replacen("call: notify.send", send, 1);
+            })
+        };
+        assert_eq!(with(SEND), "");
+        for (from, to, told) in [
+            ("process: order", "process: ordr", "there is no process `ordr`\n    fix: did you mean `order`?"),
+            (
+                "order.amended",
+                "order.amnded",
+                "message of process `order` `order.amnded`\n    fix: did you mean",
+            ),
+            (
+                "event:",
+                "command:",
+                "`order.amended` is an event of process `order`\n    fix: write `event: order.amended`",
+            ),
+            ("{process: order, key: \"'SO-1'\"}", "{entity: order.currency}", ""),
+            (
+                "{process: order, key: \"'SO-1'\"}, event: order.amended",
+                "{entity: order.currency}, event: order.amnded",
+                "there is no message of any process `order.amnded`\n    fix: did you mean `order.amended`?",
+            ),
+        ] {
+            let seen = with(&SEND.replacen(from, to, 1));
+            assert!(
+                if told.is_empty() { seen.is_empty() } else { seen.contains(told) },
+                "{told}\n---\n{seen}"
+            );
+        }
+        let taken = problems(|files| {
+            let text = files.get_mut("connectors/erp.yaml").expect("it is shipped");
+            *text = text.replacen("connector: erp", "connector: entity", 1);
+        });
+        assert!(taken.contains("`entity` is the way to other entities, which needs no connector"), "{taken}");
     }
 
     #[test]

@@ -389,6 +389,7 @@ fn outside(
     let held = host.clone();
     Outside {
         journal: journal.clone(),
+        post: mailbox.clone(),
         mailbox,
         wire,
         clock: clock.clone(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Draft, Taken, Told};
 use crate::decision::{Change, Effect, Exception, ExceptionClass, Rejection, Verdict};
 use crate::envelope::{Action, Body, Intervention, Outcome, OutcomeClass};
-use crate::process::Trigger;
+use crate::process::{ENTITY, Trigger};
 use crate::value::Value;
 
 impl Draft<'_> {
@@ -37,6 +37,11 @@ impl Draft<'_> {
                 self.close(by, exception);
                 self.emit(&effect.name, &Told::nothing())
             }
+            (ExceptionClass::Failure, Some(effect)) if *effect.connector == *ENTITY => {
+                self.close(by, exception);
+                self.send_anew(effect);
+                Ok(())
+            }
             (_, Some(effect)) => {
                 self.close(by, exception);
                 self.change(Change::Reissued(Effect { due: self.envelope.at, ..effect }));
@@ -59,6 +64,11 @@ impl Draft<'_> {
         self.close(by, exception);
         let outcome = match &waiting.body {
             Body::Outcome(outcome) => outcome.clone(),
+            Body::Timer(timer) => {
+                let name = timer.name.clone();
+                self.change(Change::Resumed { id: waiting.id });
+                return self.ring(&name);
+            }
             _ => return Ok(()), // `take_turns` gives it its turn, and opens a new exception if it fails again.
         };
         let name = self.state.steps.iter().find(|s| s.effect == outcome.effect).map(|s| s.name.clone());

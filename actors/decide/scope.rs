@@ -1,9 +1,12 @@
 //! What expressions can see: the entity's fields under its kind's name, what the message tells, and a few words more.
 
+use std::sync::OnceLock;
+
 use super::Draft;
 use crate::entity::Step;
 use crate::envelope::{Body, Outcome};
-use crate::expr::{Made, Scope};
+use crate::expr::{Later, Made, Scope};
+use crate::letter;
 use crate::value::Value;
 
 /// What the message at hand tells an expression.
@@ -13,6 +16,8 @@ pub(super) struct Told {
     result: Value,
     error: Value,
     step: Value,
+    /// The entity that sent it; null if none did.
+    sender: Value,
 }
 
 impl Told {
@@ -20,8 +25,10 @@ impl Told {
         Self::default()
     }
 
-    pub(super) fn message(body: &Body) -> Self {
-        Self { data: body.data().cloned().unwrap_or_default(), ..Self::default() }
+    /// What the message of this id tells: the one at hand, or one that has waited for its turn.
+    pub(super) fn message(body: &Body, id: &str) -> Self {
+        let sender = letter::sender(id).map_or(Value::Null, Value::from);
+        Self { data: body.data().cloned().unwrap_or_default(), sender, ..Self::default() }
     }
 
     pub(super) fn outcome(outcome: &Outcome) -> Self {
@@ -46,7 +53,7 @@ pub(super) struct Seen<'a, 'd> {
     fields: &'a Value,
     told: &'a Told,
     entity: Made<'a, Draft<'d>>,
-    message: Made<'a, Draft<'d>>,
+    message: Spoken<'a, 'd>,
     steps: Made<'a, Draft<'d>>,
     now: Made<'a, Draft<'d>>,
 }
@@ -66,6 +73,19 @@ impl Seen<'_, '_> {
     }
 }
 
+/// What is known of the message, when an expression looks at it.
+struct Spoken<'a, 'd> {
+    draft: &'a Draft<'d>,
+    told: &'a Told,
+    value: OnceLock<Value>,
+}
+
+impl Later for Spoken<'_, '_> {
+    fn get(&self) -> &Value {
+        self.value.get_or_init(|| self.draft.message_seen(self.told))
+    }
+}
+
 /// Names an expression of a process may use, besides the kind's own.
 pub const NAMES: [&str; 8] = ["data", "result", "error", "step", "steps", "entity", "message", "now"];
 
@@ -76,7 +96,7 @@ impl<'d> Draft<'d> {
             fields: &self.state.fields,
             told,
             entity: Made::new(self, Self::entity),
-            message: Made::new(self, Self::message_seen),
+            message: Spoken { draft: self, told, value: OnceLock::new() },
             steps: Made::new(self, Self::steps),
             now: Made::new(self, |draft| Value::from(draft.envelope.at.to_string())),
         }
@@ -93,12 +113,13 @@ impl<'d> Draft<'d> {
         ])
     }
 
-    fn message_seen(&self) -> Value {
+    fn message_seen(&self, told: &Told) -> Value {
         Value::map([
             ("id", Value::from(&*self.envelope.id)),
             ("source", Value::from(&*self.envelope.source)),
             ("type", Value::from(self.envelope.body.name())),
             ("correlation_id", Value::from(&*self.envelope.correlation_id)),
+            ("sender", told.sender.clone()),
         ])
     }
 

@@ -27,3 +27,6 @@ fn order_to_cash_does_what_its_cases_say() {
     assert!(failed.is_empty(), "{failed:#?}");
     assert_eq!(test::unvisited(&process, &results), Vec::<&str>::new(), "states that no case visits");
 }
+
+mod send;
+mod timers;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{EffectDef, FailurePath, FieldKind, Process, StateDef, Transition, Trigger};
+use super::{Due, EffectDef, FailurePath, FieldKind, Process, SendDef, StateDef, Transition, Trigger};
 use crate::document::{Place, Problem, Severity, path_of_key, suggest};
 use crate::envelope::OutcomeClass;
 use crate::expr::Expr;
@@ -66,9 +66,9 @@ impl<'p> Checker<'p> {
             all.extend(
                 state.always.iter().map(|t| (Some(name), FIELDS_ONLY, format!("states.{name}.always"), t)),
             );
-            for after in &state.after {
-                let path = format!("states.{name}.after");
-                all.extend(after.then.iter().map(|t| (Some(name), FIELDS_ONLY, path.clone(), t)));
+            for timer in &state.timers {
+                let path = format!("states.{name}.{}", timer.due.word());
+                all.extend(timer.then.iter().map(|t| (Some(name), FIELDS_ONLY, path.clone(), t)));
             }
         }
         for (trigger, transitions) in &self.process.anywhere {
@@ -382,6 +382,11 @@ impl<'p> Checker<'p> {
     fn effect_expressions(&mut self, name: &str, def: &EffectDef, undoes: bool) {
         let words = Words { step: undoes, ..FIELDS_ONLY };
         self.mapping(&def.place, &format!("effects.{name}.with"), &def.input, words);
+        if let Some(send) = &def.send {
+            for expr in send.exprs() {
+                self.expression(&send.place, &format!("effects.{name}.send"), expr, words);
+            }
+        }
         let words = Words { result: true, ..FIELDS_ONLY };
         self.assignments(&def.place, &format!("effects.{name}.keep"), &def.keep, words);
     }
@@ -389,6 +394,11 @@ impl<'p> Checker<'p> {
     fn state_expressions(&mut self, name: &str, state: &StateDef) {
         let path = format!("states.{name}");
         self.assignments(&state.place, &path, &state.set, FIELDS_ONLY);
+        for timer in &state.timers {
+            if let Due::At { time, .. } = &timer.due {
+                self.expression(&timer.place, &format!("{path}.at"), time, FIELDS_ONLY);
+            }
+        }
         if let Some(hold) = &state.hold {
             for expr in [Some(&hold.reason), hold.missing.as_ref()].into_iter().flatten() {
                 self.expression(&state.place, &format!("{path}.hold"), expr, FIELDS_ONLY);
@@ -512,8 +522,8 @@ impl Trigger {
 }
 
 fn ways_out(state: &StateDef) -> impl Iterator<Item = &Transition> {
-    let after = state.after.iter().flat_map(|after| &after.then);
-    state.on.values().flatten().chain(&state.always).chain(after)
+    let timers = state.timers.iter().flat_map(|timer| &timer.then);
+    state.on.values().flatten().chain(&state.always).chain(timers)
 }
 
 /// The connector operations a process calls, with where: for checks across files.
@@ -521,7 +531,12 @@ pub fn calls(process: &Process) -> BTreeMap<(Arc<str>, Arc<str>), Place> {
     process
         .effects
         .values()
-        .filter(|def| !def.operation.is_empty()) // which has been told
+        .filter(|def| def.send.is_none() && !def.operation.is_empty()) // which has been told
         .map(|def| ((def.connector.clone(), def.operation.clone()), def.place.clone()))
         .collect()
+}
+
+/// The messages a process sends to other entities: for checks across files.
+pub fn sends(process: &Process) -> impl Iterator<Item = &SendDef> {
+    process.effects.values().filter_map(|def| def.send.as_deref())
 }

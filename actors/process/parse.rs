@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::{
-    After, EffectDef, FailurePath, Field, FieldKind, Hold, MessageDef, Milestone, OutOfTurn, Owner, Process,
+    EffectDef, FailurePath, Field, FieldKind, Hold, MessageDef, Milestone, OutOfTurn, Owner, Process,
     StateDef, Transition, Trigger,
 };
 use crate::decide::NAMES;
@@ -17,6 +16,11 @@ use crate::id::check_kind;
 use crate::mapping::Mapping;
 use crate::reading;
 use crate::value::Value;
+
+mod send;
+mod timers;
+
+pub(crate) use timers::read as read_time;
 
 /// Compiles the definition in `node`, read from `text`. What is wrong goes to `reader`; `None` when so much is wrong that
 /// checking what is left makes no sense. Call [`check`](super::check::check) on what comes back.
@@ -103,7 +107,11 @@ impl Parser {
     #[expect(clippy::unnecessary_wraps, reason = "it is one of the readers that `each` is given")]
     fn effect(&self, fields: &mut Fields<'_>) -> Option<EffectDef> {
         let place = fields.item().place().clone();
-        let call = fields.text("call");
+        let send = fields.optional("send").map(|item| self.send(&item));
+        let call = match send {
+            None => fields.text("call"),
+            Some(_) => fields.optional_text("call"),
+        };
         let input = match fields.optional("with") {
             Some(with) => self.input(&with),
             None => Some(Mapping::map(Vec::<(String, Mapping)>::new())),
@@ -113,16 +121,27 @@ impl Parser {
         let ways = [("exception", FailurePath::Exception), ("ignore", FailurePath::Ignore)];
         let failure =
             fields.optional_choice("failure", &ways).map_or(FailurePath::Transition, |way| way.value);
-        // What does not read stands for something all the same, or every state that calls it would be told of.
+        let (connector, operation) = match &send {
+            Some(send) => {
+                Self::refuse_call(fields, call);
+                send::names(send.as_ref())
+            }
+            None => Self::operation(fields, call),
+        };
+        let input = input.unwrap_or_else(|| Mapping::literal(Value::Null));
+        let send = send.flatten().map(Box::new);
+        Some(EffectDef { connector, operation, input, send, keep, undo, failure, place })
+    }
+
+    /// What does not read stands for something all the same, or every state that calls it would be told of.
+    fn operation(fields: &Fields<'_>, call: Option<Spanned<String>>) -> (Arc<str>, Arc<str>) {
         let call = call.unwrap_or_else(|| fields.item().spanned(".".to_owned()));
         let (connector, operation) = call.value.split_once('.').unwrap_or_else(|| {
             let message = format!("`{}` names no operation", call.value);
             reading::refuse(fields.item().reader(), &call, message, "write `call: connector.operation`");
             (".", "")
         });
-        let (connector, operation) = (connector.into(), operation.into());
-        let input = input.unwrap_or_else(|| Mapping::literal(Value::Null));
-        Some(EffectDef { connector, operation, input, keep, undo, failure, place })
+        (connector.into(), operation.into())
     }
 
     /// A map of what the operation asks for, or one expression that gives it.
@@ -153,7 +172,7 @@ impl Parser {
             call: names(fields, "call"),
             always: fields.optional("always").map(|item| self.transitions(&item)).unwrap_or_default(),
             on: self.triggers(fields.optional_entries("on")),
-            after: self.timers(fields.optional_entries("after"), name),
+            timers: self.timers(fields, name),
             hold: fields.optional_map("hold").and_then(|hold| self.hold(hold)),
             // What is there and does not read stands for something: its absence would be reported as a mistake nobody made.
             end: fields
@@ -165,27 +184,6 @@ impl Parser {
 
     fn triggers(&self, entries: Entries<'_>) -> BTreeMap<Trigger, Vec<Transition>> {
         entries.into_iter().map(|(name, item)| (trigger(&name.value), self.transitions(&item))).collect()
-    }
-
-    fn timers(&self, entries: Entries<'_>, state: &str) -> Vec<After> {
-        let mut timers = Vec::new();
-        for (within, item) in entries {
-            match crate::document::parse_duration(&within.value) {
-                Ok(Duration::ZERO) => {
-                    let fix = "write a longer one, or use `always` for what needs no time";
-                    reading::refuse(item.reader(), &within, "a timer of no time", fix);
-                }
-                Ok(duration) => timers.push(After {
-                    name: format!("{state}.{}", within.value).into(),
-                    within: duration,
-                    then: self.transitions(&item),
-                }),
-                Err(error) => {
-                    reading::refuse(item.reader(), &within, error, "write e.g. `after: {4h: {to: …}}`");
-                }
-            }
-        }
-        timers
     }
 
     /// One transition, or a list of them to be tried in order.
@@ -200,17 +198,21 @@ impl Parser {
 
     fn transition(&self, item: &Item<'_>) -> Option<Transition> {
         let mut fields = item.fields()?;
-        let transition = Transition {
-            when: fields.optional("when").and_then(|item| self.guard(&item)),
-            set: self.assignments(fields.optional_entries("set")),
-            call: names(&mut fields, "call"),
-            undo: self.optional_expr(&mut fields, "undo"),
-            to: fields.optional_text("to").map(|to| to.value.into()),
-            except: names(&mut fields, "except"),
-            place: item.place().clone(),
-        };
+        let transition = self.transition_of(&mut fields);
         fields.finish();
         Some(transition)
+    }
+
+    fn transition_of(&self, fields: &mut Fields<'_>) -> Transition {
+        Transition {
+            when: fields.optional("when").and_then(|item| self.guard(&item)),
+            set: self.assignments(fields.optional_entries("set")),
+            call: names(fields, "call"),
+            undo: self.optional_expr(fields, "undo"),
+            to: fields.optional_text("to").map(|to| to.value.into()),
+            except: names(fields, "except"),
+            place: fields.item().place().clone(),
+        }
     }
 
     /// A guard; one that does not read never holds.

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Process;
+use super::{ENTITY, Process};
 use crate::decide::{decide, refusal};
 use crate::decision::{Change, ExceptionClass, Rejection, Verdict};
 use crate::document::{Kind, Node, Place, Problem};
@@ -16,6 +16,7 @@ use crate::envelope::{
     Action, Body, Command, Envelope, Event, Intervention, Outcome, OutcomeClass, TimerFired,
 };
 use crate::id::{EffectId, EntityId, Epoch};
+use crate::letter;
 use crate::record::{Hash, Record};
 use crate::time::Timestamp;
 use crate::value::Value;
@@ -28,6 +29,8 @@ pub use form::check;
 const BEGIN: Timestamp = Timestamp(1_764_000_000_000);
 /// Answers given by one `run`: more than that and the process goes round in circles.
 const ANSWERS_MAX: usize = 1_000;
+/// Timers that fire while one step waits: more than that and one of them fires far too often.
+const TIMERS_MAX: usize = 10_000;
 
 /// A case that did what it should, or the first step that did not.
 #[derive(Debug, Clone)]
@@ -161,10 +164,12 @@ impl<'a> World<'a> {
     fn step(&mut self, step: &Node) -> Result<(), String> {
         (self.calls, self.called_off, self.verdict) = (Vec::new(), Vec::new(), None);
         if let Some(what) = get(step, "when").and_then(text) {
-            return self.when(what, step);
+            self.when(what, step)?;
+            return self.fire_overdue();
         }
         if get(step, "run").is_some() {
-            return self.run();
+            self.run()?;
+            return self.fire_overdue();
         }
         if let Some(wait) = get(step, "wait").and_then(text) {
             let wait = crate::document::parse_duration(wait).map_err(|problem| format!("wait: {problem}"))?;
@@ -184,7 +189,8 @@ impl<'a> World<'a> {
             } else {
                 Body::Event(Event { name, data })
             };
-            return self.take(body);
+            let from = get(step, "from").and_then(text).map(ToOwned::to_owned);
+            return self.take_from(body, from.as_deref());
         }
         if let Some((effect, class)) = what.rsplit_once('.').and_then(|(e, c)| Some((e, class_of(c)?))) {
             return self.answer(effect, class, step);
@@ -230,6 +236,12 @@ impl<'a> World<'a> {
 
     fn default_answer(&self, name: &str) -> Result<Value, String> {
         let answer = get(self.file, "answers").and_then(|answers| get(answers, name));
+        let is_send = self.process.effects.get(name).is_some_and(|def| def.send.is_some());
+        if answer.is_none() && is_send {
+            return Ok(Value::map(
+                [("verdict", Verdict::Applied.word()), ("status", "")].map(|(k, v)| (k, Value::from(v))),
+            ));
+        }
         answer.map(data).ok_or_else(|| format!("nothing answers effect `{name}`: add it under `answers`"))
     }
 
@@ -261,9 +273,20 @@ impl<'a> World<'a> {
         ))
     }
 
+    /// A date that is past fires at once.
+    fn fire_overdue(&mut self) -> Result<(), String> {
+        let verdict = self.verdict.clone();
+        self.wait(Duration::ZERO)?;
+        self.verdict = verdict;
+        Ok(())
+    }
+
     fn wait(&mut self, wait: Duration) -> Result<(), String> {
         let until = self.now.plus(wait);
-        loop {
+        for fired in 0.. {
+            if fired == TIMERS_MAX {
+                return Err(format!("{TIMERS_MAX} timers fired in this time, and there are more: wait less"));
+            }
             let due = self.state.timers.iter().map(|(name, (token, due))| (*due, name.clone(), *token)).min();
             let Some((due, name, token)) = due.filter(|(due, ..)| *due <= until) else { break };
             self.now = self.now.max(due);
@@ -290,10 +313,18 @@ impl<'a> World<'a> {
 
     /// What the host does with a message, less the store.
     fn take(&mut self, body: Body) -> Result<(), String> {
+        self.take_from(body, None)
+    }
+
+    fn take_from(&mut self, body: Body, sender: Option<&str>) -> Result<(), String> {
         self.messages += 1;
+        let id = match sender {
+            Some(sender) => format!("{}{sender}#{}.0", letter::PREFIX, self.messages),
+            None => format!("m-{}", self.messages),
+        };
         let envelope = Envelope {
-            id: format!("m-{}", self.messages).into(),
-            source: "test".into(),
+            id: id.into(),
+            source: if sender.is_some() { ENTITY.into() } else { "test".into() },
             subject: self.subject.clone(),
             correlation_id: "test".into(),
             causation_id: None,

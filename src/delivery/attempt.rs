@@ -18,6 +18,7 @@ use syncline_actors::value::Value;
 use super::auth::{Authority, TokenNumber};
 use super::classify::{About, Again, Probed, Shown, classify, clip, probed};
 use super::contract::{Connector, Operation, Template, Uncertain};
+use super::post::Letters;
 use super::wire::{Request, Response, WireError};
 use super::{Outside, Ownership};
 use crate::journal;
@@ -32,6 +33,8 @@ pub(super) struct Site {
     /// Without a slash at its end.
     pub(super) base: String,
     pub(super) authority: Authority,
+    /// Set when it is the way to other entities.
+    pub(super) letters: Option<Letters>,
     pub(super) outside: Arc<Outside>,
     pub(super) ownership: Arc<Ownership>,
     pub(super) rng: Mutex<StdRng>,
@@ -110,14 +113,17 @@ pub(super) struct Throttle {
 }
 
 impl Report {
-    fn unasked(work: Work, ended: Ended) -> Self {
+    pub(super) fn unasked(work: Work, ended: Ended) -> Self {
         Self { work, ended, sound: None, throttled: None }
     }
 }
 
 impl Site {
     pub(super) fn operation(&self, row: &OutboxRow) -> Option<&Arc<Operation>> {
-        self.contract.operations.get(&row.effect.operation)
+        match &self.letters {
+            Some(letters) => Some(&letters.operation),
+            None => self.contract.operations.get(&row.effect.operation),
+        }
     }
 
     /// What comes next for `row`.
@@ -152,7 +158,7 @@ impl Site {
     }
 
     /// Whether a node that owned the effect before us may have tried it without a trace, were it the second time.
-    fn perhaps_tried(&self, operation: &Operation, row: &OutboxRow) -> bool {
+    pub(super) fn perhaps_tried(&self, operation: &Operation, row: &OutboxRow) -> bool {
         !operation.claims() && self.ownership.before_us(row)
     }
 
@@ -166,6 +172,9 @@ impl Site {
 
     /// Tries the effect once.
     pub(super) async fn send(&self, mut work: Work) -> Report {
+        if let Some(letters) = &self.letters {
+            return self.post(letters, work).await;
+        }
         let Some(operation) = self.operation(&work.row).cloned() else {
             return Report::unasked(work, Ended::Gone);
         };
@@ -373,7 +382,7 @@ impl Site {
     }
 
     /// Puts off the next step, or gives up.
-    async fn later(
+    pub(super) async fn later(
         &self,
         row: &OutboxRow,
         operation: &Operation,
@@ -472,7 +481,7 @@ impl Site {
         (answer.unwrap_or_else(|_| Err(WireError::Lost("timed out".to_owned()))), began)
     }
 
-    fn observe(&self, operation: &str, word: &'static str, began: Timestamp) {
+    pub(super) fn observe(&self, operation: &str, word: &'static str, began: Timestamp) {
         let took = self.outside.clock.now().since(began);
         self.outside.observer.attempt(&self.contract.name, operation, word, took);
     }

@@ -17,6 +17,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use super::attempt::{Ended, Key, Report, Site, Step, Work};
 use super::budget::{Budget, Closed};
+use super::post::goes_before;
 use super::{Breakers, Busy, MailboxError, Outside};
 use crate::journal::share::Share;
 
@@ -161,8 +162,10 @@ impl Lane {
     pub(super) fn new(site: Arc<Site>, door: Arc<Door>) -> Self {
         let now = site.outside.clock.now();
         let contract = &site.contract;
+        let shared_as = site.outside.shared_as.clone().filter(|_| site.letters.is_none());
         Self {
-            budget: Budget::new(contract, site.outside.shared_as.clone(), now),
+            // What goes on between entities is each node's own.
+            budget: Budget::new(contract, shared_as, now),
             asking: JoinSet::new(),
             site,
             door,
@@ -411,8 +414,7 @@ impl Lane {
             return Ok(false);
         }
         let waiting = self.site.outside.journal.outbox_of(&work.row.entity).await?;
-        let effect = &work.row.effect;
-        Ok(waiting.iter().any(|row| row.effect.connector == effect.connector && row.effect.id < effect.id))
+        Ok(waiting.iter().any(|row| goes_before(row, &work.row)))
     }
 
     fn launch(&mut self, work: Work, step: &Step, now: Timestamp) {

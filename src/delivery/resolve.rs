@@ -15,6 +15,13 @@ pub(super) struct Resolved {
     pub(super) scheme: Scheme,
 }
 
+impl Resolved {
+    /// Of what is not called over the network.
+    pub(super) fn nowhere() -> Self {
+        Self { base: String::new(), scheme: Scheme::None }
+    }
+}
+
 /// The value of a reference: `env:NAME` from the environment, `file:/path` from a file, without white space at its end. `None` when
 /// there is none, or nothing in it.
 pub fn surroundings(reference: &str) -> Option<String> {

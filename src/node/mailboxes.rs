@@ -4,10 +4,13 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use syncline_actors::decision::Answer;
 use syncline_actors::envelope::Envelope;
 use syncline_actors::id::EntityId;
+use syncline_actors::letter;
 
 use super::cluster::Router;
+use crate::delivery::post::{Post, PostError};
 use crate::host::{self, Lane, QuarantineItem, Reply};
 use crate::ingress::{Aside, Taken};
 use crate::{delivery, ingress, timer};
@@ -28,6 +31,24 @@ impl delivery::Mailbox for Mailbox {
     }
 }
 
+/// Messages between entities have the same way, and the same bounds, as what comes from outside.
+#[async_trait]
+impl Post for Mailbox {
+    async fn post(&self, envelope: Envelope) -> Result<Answer, PostError> {
+        let error = match self.0.deliver(envelope, Lane::Outside).await {
+            Ok(reply) => return Ok(reply.answer),
+            Err(error) => error,
+        };
+        let why = error.to_string();
+        Err(match error {
+            host::Error::Busy { retry_after, .. } => PostError::Busy { why, after: retry_after },
+            host::Error::Region(_) | host::Error::Unstorable(_) | host::Error::Id(_) => PostError::Never(why),
+            // A process that is not there may come with the next deploy, and what is broken may be mended.
+            _ => PostError::Away(why),
+        })
+    }
+}
+
 #[async_trait]
 impl timer::Mailbox for Mailbox {
     async fn deliver(&self, envelope: Envelope) -> Result<(), Box<dyn Display + Send>> {
@@ -41,6 +62,10 @@ impl timer::Mailbox for Mailbox {
 #[async_trait]
 impl ingress::Mailbox for Mailbox {
     async fn deliver(&self, envelope: Envelope) -> Result<Taken, ingress::MailboxError> {
+        if envelope.id.starts_with(letter::PREFIX) {
+            let why = format!("a message's id may not begin with `{}`: entities send so", letter::PREFIX);
+            return Err(ingress::MailboxError::Never(why));
+        }
         let entity = envelope.subject.clone();
         self.0.deliver(envelope, Lane::Outside).await.map(|reply| taken(entity, reply)).map_err(not_taken)
     }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use syncline::clock::{Clock as _, TokioClock};
 use syncline::delivery::contract::Connector;
+use syncline::delivery::post::{Post, PostError};
 use syncline::delivery::wire::{Request, Response, Wire, WireError};
 use syncline::delivery::{Delivery, Epochs, Mailbox, MailboxError, Outside, Unobserved, contract};
 use syncline::journal::memory::Memory;
@@ -176,6 +177,13 @@ impl Mail {
 }
 
 #[async_trait]
+impl Post for Mail {
+    async fn post(&self, envelope: Envelope) -> Result<Answer, PostError> {
+        panic!("nobody sends to entities here: {envelope:?}");
+    }
+}
+
+#[async_trait]
 impl Mailbox for Mail {
     async fn settle(&self, envelope: Envelope) -> Result<(), MailboxError> {
         if let Some(trouble) = self.troubles.lock().unwrap().pop() {
@@ -263,6 +271,7 @@ impl World {
         let outside = Outside {
             journal: Arc::new(self.journal.clone()),
             mailbox: self.mail.clone(),
+            post: self.mail.clone(),
             wire: self.vendor.clone(),
             clock: Arc::new(self.clock),
             epochs,

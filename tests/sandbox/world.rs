@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::Method;
 use syncline::clock::{Clock as _, SystemClock};
 use syncline::delivery::contract::{self, Connector};
+use syncline::delivery::post::{Post, PostError};
 use syncline::delivery::wire::{HttpWire, Request, Response, Wire as _, WireError};
 use syncline::delivery::{Delivery, Mailbox, MailboxError, Outside, Unobserved};
 use syncline::journal::memory::Memory;
@@ -90,6 +91,13 @@ impl Mail {
 }
 
 #[async_trait]
+impl Post for Mail {
+    async fn post(&self, envelope: Envelope) -> Result<Answer, PostError> {
+        panic!("nobody sends to entities here: {envelope:?}");
+    }
+}
+
+#[async_trait]
 impl Mailbox for Mail {
     async fn settle(&self, envelope: Envelope) -> Result<(), MailboxError> {
         let Body::Outcome(outcome) = &envelope.body else { panic!("{envelope:?}") };
@@ -145,6 +153,7 @@ impl World {
         let outside = Outside {
             journal: Arc::new(journal.clone()),
             mailbox: mail.clone(),
+            post: mail.clone(),
             wire: Arc::new(HttpWire::new().unwrap()),
             clock: Arc::new(SystemClock),
             epochs: Arc::new(move |_| Some(epoch)),

@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use syncline::delivery::contract::{self, Connector};
+use syncline::delivery::post::{Post, PostError};
 use syncline::delivery::wire::Wire;
 use syncline::delivery::{self, Delivery, MailboxError, Outside, Unobserved};
 use syncline::host::{self, Decide, Hints, Host, HostConfig, Lane, Means, Observer, Reply};
 use syncline::journal::{Compacted, Journal as _, SharedJournal};
 use syncline::timer::{self, Timers, Waker};
 use syncline_actors::decide::decide;
+use syncline_actors::decision::Answer;
 use syncline_actors::document::Reader;
 use syncline_actors::envelope::Envelope;
 use syncline_actors::id::{EffectId, EntityId, NodeId, ShardId};
@@ -166,6 +168,16 @@ impl delivery::Mailbox for Mailbox {
 }
 
 #[async_trait]
+impl Post for Mailbox {
+    async fn post(&self, envelope: Envelope) -> Result<Answer, PostError> {
+        self.take(envelope)
+            .await
+            .map(|reply| reply.answer)
+            .map_err(|error| PostError::Away(error.to_string()))
+    }
+}
+
+#[async_trait]
 impl timer::Mailbox for Mailbox {
     async fn deliver(&self, envelope: Envelope) -> Result<(), Box<dyn Display + Send>> {
         self.take(envelope).await.map(drop).map_err(|error| Box::new(error) as Box<dyn Display + Send>)
@@ -267,6 +279,7 @@ impl Running {
         let outside = Outside {
             journal: store(false),
             mailbox: mailbox.clone(),
+            post: mailbox.clone(),
             wire: wire(Line { ground: ground.clone(), life: life.clone() }),
             clock: Arc::new(ground.clock),
             epochs: Arc::new(move |shard| epochs.epoch(shard)),

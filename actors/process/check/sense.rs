@@ -9,7 +9,7 @@ use crate::document::path_of_key;
 use crate::envelope::OutcomeClass;
 use crate::expr::{Expr, Scope};
 use crate::mapping::Mapping;
-use crate::process::{FailurePath, FieldKind, StateDef, Transition, Trigger};
+use crate::process::{Due, FailurePath, FieldKind, StateDef, Timer, Transition, Trigger};
 
 impl<'p> Checker<'p> {
     pub(super) fn sense(&mut self) {
@@ -52,7 +52,8 @@ impl<'p> Checker<'p> {
                 all.push((path, Some(trigger), transitions.as_slice()));
             }
             all.push((format!("states.{name}.always"), None, state.always.as_slice()));
-            all.extend(state.after.iter().map(|a| (format!("states.{name}.after"), None, a.then.as_slice())));
+            let timer = |t: &'p Timer| (format!("states.{name}.{}", t.due.word()), None, t.then.as_slice());
+            all.extend(state.timers.iter().map(timer));
         }
         for (trigger, transitions) in &self.process.anywhere {
             all.push((format!("anywhere.{}", trigger.word()), Some(trigger), transitions));
@@ -170,13 +171,18 @@ impl<'p> Checker<'p> {
         };
         for (name, def) in &process.effects {
             let kept = def.keep.iter().any(|(_, mapping)| reads(mapping.references()));
-            if kept || reads(def.input.references()) {
+            let sent = def.send.iter().flat_map(|send| send.exprs()).any(|expr| reads(expr.references()));
+            if kept || sent || reads(def.input.references()) {
                 return Some((def.place.clone(), format!("effects.{name}")));
             }
         }
         for (name, state) in &process.states {
             let held = state.hold.iter().flat_map(|hold| [Some(&hold.reason), hold.missing.as_ref()]);
-            if held.flatten().any(|expr| reads(expr.references()))
+            let dates = state.timers.iter().filter_map(|timer| match &timer.due {
+                Due::At { time, .. } => Some(time),
+                Due::After(_) | Due::Every(_) => None,
+            });
+            if held.flatten().chain(dates).any(|expr| reads(expr.references()))
                 || state.set.iter().any(|(_, mapping)| reads(mapping.references()))
             {
                 return Some((state.place.clone(), format!("states.{name}")));
@@ -202,7 +208,7 @@ fn only_failures_leave(state: &StateDef) -> bool {
     out.peek().is_some()
         && out.all(|(trigger, _)| fails(trigger))
         && !leaves(&state.always)
-        && !state.after.iter().any(|after| leaves(&after.then))
+        && !state.timers.iter().any(|timer| leaves(&timer.then))
 }
 
 /// What a field of `kind` is given that can only be something else; none where that shows when it runs.

@@ -102,6 +102,7 @@ impl Form<'_> {
             step.optional_choice("class", &CLASSES.map(|class| (class.word(), ())));
         } else if self.process.messages.contains_key(&*when.value) {
             step.optional("data").iter().for_each(map);
+            step.optional("from").iter().for_each(sender);
         } else if let Some((effect, class)) = when.value.rsplit_once('.')
             && class_of(class).is_some()
         {
@@ -112,7 +113,7 @@ impl Form<'_> {
         } else {
             let names = keys(&self.process.messages).chain(["retry", "resolve"]);
             known(&item, when, "message, or effect with .ok, .failed, .dead or .cancelled,", names);
-            for key in ["data", "result", "detail", "set", "class"] {
+            for key in ["data", "from", "result", "detail", "set", "class"] {
                 step.optional(key); // what it would need is not known
             }
         }
@@ -177,6 +178,13 @@ fn exception(mut fields: Fields<'_>) {
     fields.optional_text("owner");
     fields.optional_text("summary");
     fields.finish();
+}
+
+/// The entity that sends the message.
+fn sender(item: &Item<'_>) {
+    if let Some(Err(error)) = item.text().map(|id| EntityId::parse(&id.value)) {
+        item.refuse(error.to_string(), "write the sender's kind and key, e.g. `order/SO-1001`");
+    }
 }
 
 /// Data that is a map, as what a message brings is.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::{HeaderName, Method};
 use syncline_actors::document::{Fields, Item, Kind, Problems, Reader, Spanned};
+use syncline_actors::process::ENTITY;
 use syncline_actors::retry::Retry;
 
 use super::{
@@ -91,6 +92,11 @@ struct Switches {
 }
 
 fn check_name(root: &Item<'_>, name: Spanned<String>) -> Option<String> {
+    if name.value == *ENTITY {
+        let message = format!("`{ENTITY}` is the way to other entities, which needs no connector");
+        name.refuse(root.reader(), message, "give the connector another name");
+        return None;
+    }
     if is_name(&name.value) {
         return Some(name.value);
     }
