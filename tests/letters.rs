@@ -15,7 +15,7 @@ use syncline::clock::{Clock as _, TokioClock};
 use syncline::delivery::post::{Post, PostError};
 use syncline::delivery::wire::{Request, Response, Wire, WireError};
 use syncline::delivery::{self, Delivery, MailboxError, Outside, Unobserved};
-use syncline::host::{self, Deaf, Host, HostConfig, Lane, Means};
+use syncline::host::{self, Deaf, Hints, Host, HostConfig, Lane, Means};
 use syncline::journal::memory::{FaultAction, Memory};
 use syncline::journal::{Grant, Journal as _};
 use syncline_actors::decision::{Answer, Verdict};
@@ -23,6 +23,7 @@ use syncline_actors::document::Reader;
 use syncline_actors::entity::State;
 use syncline_actors::envelope::{Body, Envelope, Event};
 use syncline_actors::id::{EntityId, NodeId, ShardId};
+use syncline_actors::outbox::OutboxRow;
 use syncline_actors::placement::{Region, Regions};
 use syncline_actors::process::{Catalog, check, parse};
 use syncline_actors::record::Record;
@@ -79,6 +80,7 @@ states:
     on:
       customer.seen: {}
       customer.synced: {to: active}
+      customer.close: {to: gone}
   active:
     on:
       customer.wanted:
@@ -170,11 +172,23 @@ impl delivery::Mailbox for Own {
     }
 }
 
+/// Tells deliveries of new work.
+#[derive(Debug, Default)]
+struct Bell(Mutex<Option<Arc<Delivery>>>);
+
+impl Hints for Bell {
+    fn effects(&self, rows: &[OutboxRow]) {
+        if let Some(delivery) = &*self.0.lock().unwrap() {
+            delivery.hint(rows);
+        }
+    }
+}
+
 struct World {
     memory: Memory,
     clock: TokioClock,
     way: Arc<Way>,
-    deliveries: Vec<Delivery>,
+    bells: Vec<Arc<Bell>>,
     regions: Arc<Regions>,
 }
 
@@ -185,7 +199,7 @@ impl World {
             memory: Memory::new(),
             clock,
             way: Arc::default(),
-            deliveries: Vec::new(),
+            bells: Vec::new(),
             regions: Arc::default(),
         }
     }
@@ -196,15 +210,19 @@ impl World {
         let name = NodeId(format!("n{n}").into());
         let config = HostConfig {
             takes_all: false,
+            // A day passes here.
+            renew_every: Duration::from_hours(1),
+            lease: Duration::from_hours(100),
             regions: self.regions.clone(),
             region: Some(Region("eu".into())).filter(|_| !self.regions.is_empty()),
             ..HostConfig::new(name)
         };
+        let bell = Arc::new(Bell::default());
         let means = Means {
             catalog: catalog(),
             journal: journal.clone(),
             clock: Arc::new(self.clock),
-            hints: Arc::new(Deaf),
+            hints: bell.clone(),
             observer: Arc::new(Deaf),
         };
         let host = Host::start(config, means).await.unwrap();
@@ -223,7 +241,9 @@ impl World {
             paused: BTreeSet::new(),
             seed: 7,
         };
-        self.deliveries.push(Delivery::start(Vec::new(), &|_| None, outside).unwrap());
+        let delivery = Delivery::start(Vec::new(), &|_| None, outside).unwrap();
+        *bell.0.lock().unwrap() = Some(Arc::new(delivery));
+        self.bells.push(bell);
         self.way.hosts.lock().unwrap().push(host);
     }
 
@@ -235,7 +255,7 @@ impl World {
 
     /// Everything ends on the spot, and its leases are as good as run out.
     async fn crash(&mut self) {
-        self.deliveries.clear();
+        self.bells.drain(..).for_each(|bell| drop(bell.0.lock().unwrap().take()));
         let hosts = std::mem::take(&mut *self.way.hosts.lock().unwrap());
         for host in hosts {
             let grants: Vec<Grant> = host.owned();
@@ -277,12 +297,14 @@ impl World {
 
     /// Lets time pass until the entity is in `status`.
     async fn until(&self, entity: &str, status: &str) -> State {
-        for _ in 0..2_000 {
+        let mut pause = Duration::from_millis(100);
+        for _ in 0..200 {
             let state = self.state(entity).await;
             if &*state.status == status {
                 return state;
             }
-            tokio::time::sleep(Duration::from_secs(60)).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_mins(30));
         }
         panic!("{entity} is in `{}`, not in `{status}`", self.state(entity).await.status);
     }
@@ -353,7 +375,7 @@ async fn crash_at(step: usize, after: bool, nodes: u16) -> bool {
     let told = async {
         for message in &story {
             world.way.deliver(message.clone()).await.unwrap();
-            tokio::time::sleep(Duration::from_secs(40)).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
         }
         for order in ["order/SO-1", "order/SO-2", "order/SO-3"] {
             world.until(order, "done").await;
@@ -433,7 +455,7 @@ async fn a_lost_answer_and_a_busy_receiver_are_tried_again_under_one_id() {
 async fn a_receiver_that_stays_away_makes_a_dead_letter_and_refusal_a_failure() {
     let world = World::one().await;
     let away = || (false, PostError::Away("no answer".to_owned()));
-    *world.way.troubles.lock().unwrap() = std::iter::repeat_with(away).take(200_000).collect();
+    *world.way.troubles.lock().unwrap() = std::iter::repeat_with(away).take(20_000).collect();
     world.tell(world.placed("order/SO-1", "C-1")).await;
     let order = world.until("order/SO-1", "stuck").await;
     let why = order.field("why").and_then(Value::as_text).unwrap();
