@@ -195,13 +195,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let clock = TokioClock::starting_at(Timestamp(1_764_000_000_000));
-        Self {
-            memory: Memory::new(),
-            clock,
-            way: Arc::default(),
-            bells: Vec::new(),
-            regions: Arc::default(),
-        }
+        Self { memory: Memory::new(), clock, way: Arc::default(), bells: Vec::new(), regions: Arc::default() }
     }
 
     /// Starts a node that takes every `count`th shard, over a handle on the one store.

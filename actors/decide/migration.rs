@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{Draft, MILESTONE, Told};
 use crate::decision::{Change, ExceptionClass, Rejection, Verdict};
 use crate::envelope::{Body, Migration};
+use crate::process::{Due, Timer};
 use crate::time::Timestamp;
 
 impl Draft<'_> {
@@ -101,8 +102,17 @@ impl Draft<'_> {
         let now = self.envelope.at;
         let base = if migration.restart_timers { now } else { self.state.since };
         let state = self.process.states.get(&migration.state);
-        let after = state.into_iter().flat_map(|state| &state.after);
-        after.map(|after| (after.name.clone(), base.plus(after.within).max(now))).collect()
+        let timers = state.into_iter().flat_map(|state| &state.timers);
+        let due = |timer: &Timer| {
+            let running = self.state.timers.get(&timer.name).map(|(_, due)| *due);
+            match timer.due {
+                // It keeps its rhythm.
+                Due::Every(_) if running.is_some() && !migration.restart_timers => running,
+                // A date that cannot be read has been told of when the state was entered.
+                _ => self.due(timer, base).ok().flatten(),
+            }
+        };
+        timers.filter_map(|timer| Some((timer.name.clone(), due(timer)?.max(now)))).collect()
     }
 
     fn rearm(&mut self, migration: &Migration) {

@@ -14,17 +14,19 @@ impl<'a> Draft<'a> {
     /// Starts the timers of a state that is entered.
     pub(super) fn arm(&mut self, state: &StateDef) -> Result<(), Rejection> {
         for timer in &state.timers {
-            if let Some(due) = self.due(timer)? {
+            if let Some(due) = self.due(timer, self.envelope.at)?
+                && (due > self.envelope.at || !self.is_firing(&timer.name))
+            {
                 self.change(Change::TimerSet { name: timer.name.clone(), due });
             }
         }
         Ok(())
     }
 
-    fn due(&self, timer: &Timer) -> Result<Option<Timestamp>, Rejection> {
-        let now = self.envelope.at;
+    /// When a timer of a state is due that was entered at `since`; none as long as its date is not known.
+    pub(super) fn due(&self, timer: &Timer, since: Timestamp) -> Result<Option<Timestamp>, Rejection> {
         let (time, before) = match &timer.due {
-            Due::After(span) | Due::Every(span) => return Ok(Some(now.plus(*span))),
+            Due::After(span) | Due::Every(span) => return Ok(Some(since.plus(*span))),
             Due::At { time, before } => (time, *before),
         };
         let problem =
@@ -33,8 +35,7 @@ impl<'a> Draft<'a> {
         let value =
             time.eval_optional(&self.scope(&nothing).borrowed()).map_err(|e| problem(e.to_string()))?;
         let Some(value) = value else { return Ok(None) };
-        let due = read_time(&value).map_err(problem)?.minus(before);
-        Ok(Some(due).filter(|due| *due > now || !self.is_firing(&timer.name)))
+        Ok(Some(read_time(&value).map_err(problem)?.minus(before)))
     }
 
     /// Whether it is this timer that led here: a date that is past fires once, not round and round.
