@@ -1,4 +1,4 @@
-//! The sandbox: six simulated systems over real HTTP, in the shapes of the vendors they stand for, with faults on demand and a
+//! The sandbox: simulated systems over real HTTP, in the shapes of the vendors they stand for, with faults on demand and a
 //! ledger of everything that they applied.
 //!
 //! | path | system | like |
@@ -9,32 +9,49 @@
 //! | `/warehouse` | warehouse, tells by webhook what has left | none |
 //! | `/support` | support desk | Zendesk |
 //! | `/notify` | notifications | Slack |
+//! | `/cpq` | quotes | Salesforce CPQ |
+//! | `/billing` | billing | Zuora |
+//! | `/revenue` | revenue recognition, by jobs | none |
+//! | `/success` | customer success | Gainsight |
+//! | `/hr` | HR | Workday |
+//! | `/payroll` | payroll, which knows no keys | none |
+//! | `/directory` | directory | SCIM 2.0 |
 //!
 //! Every system answers a repeated key with its first answer and applies it once; what is applied twice all the same, under two
 //! keys, stands under `violations`. User and secret are the same everywhere: [`USER`] and [`SECRET`].
 //!
 //! What a system does with a business case is told by names, so that a demo needs no set-up: account ids that end in `-INACTIVE`,
 //! `-MISSING`, `-CHILD` or `-ORPHAN`; skus that begin with `BACK-` (not there at first) or `NEVER-`; the tax class `REFUSED`;
-//! addresses at `bounce.example`. [`opportunity`] builds the webhooks that lead there.
+//! addresses at `bounce.example`; the other systems say theirs in their own files. [`opportunity`], [`contract`] and [`worker`] build
+//! the webhooks that lead there.
 //!
 //! `GET /ledger`, `GET /ledger/summary`, `POST /reset`; `GET /faults`, `PUT /faults/{system}` with a plan or a list of them,
 //! `DELETE /faults`. Numbers are exact; time and chance come from outside.
 
 mod access;
+mod billing;
 mod call;
+pub mod contract;
+mod cpq;
 mod crm;
 mod cut;
 mod desk;
+mod directory;
 pub mod emit;
 mod erp;
 pub mod faults;
+mod hr;
 pub mod ledger;
 mod notify;
 pub mod opportunity;
+mod payroll;
+mod revenue;
+mod success;
 mod support;
 mod tax;
 mod warehouse;
 mod web;
+pub mod worker;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -42,6 +59,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use secrecy::SecretString;
+use syncline_actors::value::Value;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -172,6 +190,11 @@ impl Sandbox {
         self.desk.state().ledger.snapshot()
     }
 
+    /// What a system holds: fields by kind of record and external id. Empty for a system that is not there.
+    pub fn held(&self, system: &str) -> BTreeMap<&'static str, BTreeMap<String, Value>> {
+        self.desk.state().held(system)
+    }
+
     /// Everything applied so far, in numbers.
     pub fn summary(&self) -> Summary {
         self.desk.state().ledger.summary()
@@ -183,6 +206,12 @@ impl Sandbox {
     /// There is no such system, or a plan does not fit it.
     pub fn set_faults(&self, system: &str, plans: Vec<Plan>) -> Result<(), Error> {
         self.desk.set_faults(system, plans).map_err(|why| Error::Plan { system: system.to_owned(), why })
+    }
+
+    /// How often the plans that stand have dealt a fault.
+    pub fn faults_dealt(&self) -> u64 {
+        let standing = self.desk.state().faults.standing();
+        standing.values().flatten().map(|standing| standing.dealt).sum()
     }
 
     /// Ends all faults.

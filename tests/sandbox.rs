@@ -15,5 +15,7 @@ mod ledger;
 mod life;
 #[path = "sandbox/operations.rs"]
 mod operations;
+#[path = "sandbox/subscribe.rs"]
+mod subscribe;
 #[path = "sandbox/webhooks.rs"]
 mod webhooks;

@@ -8,11 +8,13 @@ use syncline_actors::time::Timestamp;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::call::{Call, Change, Done, Kind, Operation, Reply, System};
+use super::call::{Call, Change, Done, Held, Kind, Operation, Reply, System};
 use super::emit::Emitter;
 use super::faults::{Fault, Faults, RetryAfter};
 use super::ledger::{Asked, Before, Ledger, Webhook, digest};
-use super::{crm, erp, notify, support, tax, warehouse};
+use super::{
+    billing, cpq, crm, directory, erp, hr, notify, payroll, revenue, success, support, tax, warehouse,
+};
 use crate::clock::SharedClock;
 
 /// How a system begins.
@@ -26,6 +28,13 @@ const SYSTEMS: &[(&str, Begin)] = &[
     ("warehouse", || Box::new(warehouse::Warehouse::default())),
     ("support", || Box::new(support::Support::default())),
     ("notify", || Box::new(notify::Notify::default())),
+    ("cpq", || Box::new(cpq::Cpq::new())),
+    ("billing", || Box::new(billing::Billing::new())),
+    ("revenue", || Box::new(revenue::Revenue::default())),
+    ("success", || Box::new(success::Success::default())),
+    ("hr", || Box::new(hr::Hr::new())),
+    ("payroll", || Box::new(payroll::Payroll::default())),
+    ("directory", || Box::new(directory::Directory::default())),
 ];
 
 /// The names of all systems.
@@ -58,6 +67,8 @@ pub(super) struct State {
     pub(super) ledger: Ledger,
     pub(super) faults: Faults,
     systems: BTreeMap<&'static str, Box<dyn System>>,
+    /// Keys whose requests are under way, and until when.
+    busy: BTreeMap<(&'static str, String), Timestamp>,
     /// How often everything was forgotten; what was begun before is left.
     age: u64,
 }
@@ -66,7 +77,7 @@ impl State {
     fn new(seed: u64, age: u64) -> Self {
         let systems = SYSTEMS.iter().map(|(name, begin)| (*name, begin())).collect();
         let (ledger, faults) = (Ledger::default(), Faults::new(seed));
-        Self { ledger, faults, systems, age }
+        Self { ledger, faults, systems, busy: BTreeMap::new(), age }
     }
 }
 
@@ -126,6 +137,9 @@ impl Desk {
             Ok(found) => found,
             Err(reply) => return Answer::Reply(reply),
         };
+        if let Some(busy) = self.state().occupy(system, operation, fault, &call) {
+            return Answer::Reply(busy);
+        }
         match fault {
             Some(Fault::Latency { ms }) => tokio::time::sleep(Duration::from_millis(ms)).await,
             Some(Fault::CutBefore) => return Answer::Cut,
@@ -238,6 +252,32 @@ impl State {
         Ok((operation, self.faults.for_request(system, operation.name, call.at)))
     }
 
+    /// Refuses a key whose request is under way, where the system does so; else this one is, for as long as its fault makes it.
+    fn occupy(
+        &mut self,
+        system: &'static str,
+        operation: Operation,
+        fault: Option<Fault>,
+        call: &Call,
+    ) -> Option<Reply> {
+        if operation.kind != Kind::Keyed || !self.system(system).memory().busy {
+            return None;
+        }
+        let key = (system, call.key()?);
+        if self.busy.get(&key).is_some_and(|until| *until > call.at) {
+            return Some(self.system(system).refuse(409, "a request under this key is under way"));
+        }
+        if let Some(Fault::Latency { ms } | Fault::LateAnswer { ms }) = fault {
+            self.busy.insert(key, call.at.plus(Duration::from_millis(ms)));
+        }
+        None
+    }
+
+    /// What a system holds.
+    pub(super) fn held(&self, system: &str) -> Held {
+        self.systems.get(system).map(|system| system.held()).unwrap_or_default()
+    }
+
     fn refusal(&mut self, system: &'static str, code: u16, retry_after: RetryAfter, now: Timestamp) -> Reply {
         let reply = self.system(system).refuse(code, "the sandbox was told to fail");
         match retry_after.header(now) {
@@ -272,18 +312,26 @@ impl State {
             payload: digest(&call.raw),
             at: call.at,
         };
-        let before = self.ledger.before(&asked);
+        let memory = self.system(system).memory();
+        let before = self.ledger.before(&asked, memory.kept);
         match before {
             Before::Reused => {
                 let why = "the key was used for another request";
                 return (self.system(system).refuse(422, why), None);
             }
-            Before::Applied(first) if operation.kind == Kind::Keyed => return (again(first), None),
-            Before::Applied(_) | Before::New => {}
+            Before::Applied(first) | Before::Refused(first) if operation.kind == Kind::Keyed => {
+                return (again(first), None);
+            }
+            Before::Applied(_) | Before::Refused(_) | Before::New => {}
         }
         let repeated = matches!(before, Before::Applied(_));
         let Done { reply, change } = self.system(system).perform(operation.name, call);
-        let Some(Change { reference, altered, violation, later }) = change else { return (reply, None) };
+        let Some(Change { reference, altered, violation, later }) = change else {
+            if memory.refusals && operation.kind == Kind::Keyed {
+                self.ledger.refuse(asked, reply.clone());
+            }
+            return (reply, None);
+        };
         if let Some(what) = violation {
             self.ledger.violate(&asked, reference.clone(), what);
         }

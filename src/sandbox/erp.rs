@@ -2,9 +2,11 @@
 //!
 //! It does not stop a second sales order with the same external id, as many an ERP does not: it makes one, and the ledger tells.
 //! Differences from NetSuite: the key is honoured without `respond-async`, and a new record comes back in the answer
-//! (`Prefer: return=representation`). A total above 1,000,000,000 is refused.
+//! (`Prefer: return=representation`). An invoice profile, by external id, needs a customer. A total above 1,000,000,000 is refused.
 
-use std::collections::BTreeMap;
+mod profile;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use http::Method;
 use rust_decimal::Decimal;
@@ -12,7 +14,9 @@ use serde_json::json;
 use syncline_actors::value::Value;
 
 use super::access::Tokens;
-use super::call::{Call, Done, Kind, Operation, Reply, System};
+use super::call::{Call, Done, Held, Kind, Operation, Reply, System};
+
+use profile::Profiles;
 
 const BASE: &str = "/services/rest/record/v1";
 
@@ -22,6 +26,8 @@ struct Record {
     id: String,
     number: String,
     external: String,
+    /// As it was sent.
+    fields: Value,
     closed: bool,
 }
 
@@ -43,12 +49,13 @@ impl Records {
     }
 
     /// Makes one, and answers it; a second one for an external id is made too, and told.
-    fn create(&mut self, external: &str) -> Done {
+    fn create(&mut self, external: &str, fields: &Value) -> Done {
         let number = self.first + self.by_id.len();
         let record = Record {
             id: number.to_string(),
             number: format!("{}{number}", self.prefix),
             external: external.to_owned(),
+            fields: fields.clone(),
             closed: false,
         };
         let body = json!({"id": record.id, "tranId": record.number, "externalId": external});
@@ -70,6 +77,9 @@ pub(super) struct Erp {
     tokens: Tokens,
     /// Fields of customers, by external id.
     customers: BTreeMap<String, Value>,
+    /// Customers that were asked for.
+    asked: BTreeSet<String>,
+    profiles: Profiles,
     sales_orders: Records,
     invoices: Records,
 }
@@ -79,6 +89,8 @@ impl Erp {
         Self {
             tokens: Tokens::new("erp"),
             customers: BTreeMap::new(),
+            asked: BTreeSet::new(),
+            profiles: Profiles::default(),
             sales_orders: Records::new("salesOrder", "SO", 10_001),
             invoices: Records::new("invoice", "INV", 70_001),
         }
@@ -92,6 +104,29 @@ impl Erp {
         let altered = before.as_ref() != Some(&call.body);
         let location = format!("{BASE}/customer/{}", customer_id(external));
         Done::applied(Reply::empty(204).with("Location", location), external).altered(altered)
+    }
+
+    /// One whose id ends in `-BLOCKED` is not active when first asked for.
+    fn customer(&mut self, external: &str) -> Reply {
+        let Some(found) = self.customers.get(external) else {
+            return self.refuse(404, &format!("The record instance does not exist: customer eid:{external}"));
+        };
+        let name = found.get("companyName").map(Value::to_plain_text);
+        let inactive = self.asked.insert(external.to_owned()) && external.ends_with("-BLOCKED");
+        let id = customer_id(external);
+        Reply::json(
+            200,
+            json!({"id": id, "externalId": external, "companyName": name, "isInactive": inactive}),
+        )
+    }
+
+    fn profile(&mut self, operation: &str, external: &str, call: &Call) -> Done {
+        let of = call.text("customer.id").unwrap_or_default();
+        let known = of.strip_prefix("CUST-").is_some_and(|customer| self.customers.contains_key(customer));
+        match self.profiles.perform(operation, external, known, call) {
+            Ok(done) => done,
+            Err((status, why)) => Done::only(self.refuse(status, &why)),
+        }
     }
 
     fn create_sales_order(&mut self, call: &Call) -> Done {
@@ -110,7 +145,7 @@ impl Erp {
         if let Some(why) = bad_total(call) {
             return Done::only(self.refuse(400, &why));
         }
-        self.sales_orders.create(&external)
+        self.sales_orders.create(&external, &call.body)
     }
 
     fn close(&mut self, id: &str) -> Done {
@@ -135,7 +170,7 @@ impl Erp {
         let Some(external) = call.text("externalId") else {
             return Done::only(self.refuse(400, "Please enter value(s) for: External ID"));
         };
-        self.invoices.create(&external)
+        self.invoices.create(&external, &call.body)
     }
 
     fn find(&self, records: &Records, external: &str) -> Reply {
@@ -187,7 +222,8 @@ impl System for Erp {
                 of("find_sales_order", Kind::Read)
             }
             (&Method::GET, ["invoice", id]) if id.starts_with("eid:") => of("find_invoice", Kind::Read),
-            _ => None,
+            (&Method::GET, ["customer", id]) if id.starts_with("eid:") => of("get_customer", Kind::Read),
+            _ => profile::operation(call, rest),
         }
     }
 
@@ -205,7 +241,9 @@ impl System for Erp {
             "close_sales_order" => self.close(&id),
             "create_invoice" => self.create_invoice(&id, call),
             "find_sales_order" => Done::only(self.find(&self.sales_orders, external)),
-            _ => Done::only(self.find(&self.invoices, external)),
+            "find_invoice" => Done::only(self.find(&self.invoices, external)),
+            "get_customer" => Done::only(self.customer(external)),
+            _ => self.profile(operation, external, call),
         }
     }
 
@@ -226,6 +264,27 @@ impl System for Erp {
             status,
             json!({"type": kind, "title": title, "status": status, "o:errorDetails": details}),
         )
+    }
+
+    fn held(&self) -> Held {
+        let shown = |records: &Records| {
+            let record = |found: &Record| {
+                let fields = [
+                    ("id", Value::from(&*found.id)),
+                    ("number", Value::from(&*found.number)),
+                    ("closed", Value::Bool(found.closed)),
+                    ("fields", found.fields.clone()),
+                ];
+                (found.external.clone(), Value::map(fields))
+            };
+            records.by_id.values().map(record).collect()
+        };
+        Held::from([
+            ("customer", self.customers.clone()),
+            ("invoice_profile", self.profiles.held()),
+            ("sales_order", shown(&self.sales_orders)),
+            ("invoice", shown(&self.invoices)),
+        ])
     }
 
     fn expire(&mut self, call: &Call) {

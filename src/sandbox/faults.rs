@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use syncline_actors::time::Timestamp;
 
 /// Systems whose tokens can expire.
-const WITH_TOKENS: [&str; 2] = ["crm", "erp"];
+const WITH_TOKENS: [&str; 5] = ["billing", "cpq", "crm", "erp", "hr"];
 
 /// Which requests of a system go wrong, and how.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -305,7 +305,7 @@ fn check(system: &str, plan: &Plan) -> Result<(), String> {
             Fault::ExpiredToken if !WITH_TOKENS.contains(&system) => {
                 return Err(format!(
                     "{system} has no tokens that expire; those of {} do",
-                    WITH_TOKENS.join(" and ")
+                    WITH_TOKENS.join(", ")
                 ));
             }
             Fault::Duplicates | Fault::Reorder { .. } if system != "warehouse" => {
