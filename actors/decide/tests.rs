@@ -64,3 +64,11 @@ fn an_item_does_what_its_cases_say() {
         include_str!("../../config/processes/item.test.yaml"),
     );
 }
+
+#[test]
+fn a_shop_order_does_what_its_cases_say() {
+    does_what_its_cases_say(
+        include_str!("../../config/processes/shop_order.yaml"),
+        include_str!("../../config/processes/shop_order.test.yaml"),
+    );
+}
