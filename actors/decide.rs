@@ -9,16 +9,20 @@ use std::sync::Arc;
 use crate::decision::{
     Answer, BusinessKey, Change, Decision, Effect, Ending, Exception, ExceptionClass, Rejection, Verdict,
 };
-use crate::entity::{State, apply};
+use crate::entity::{State, Step, apply};
 use crate::envelope::{Body, Envelope, Outcome, OutcomeClass};
 use crate::id::EffectId;
 use crate::mapping::Mapping;
+use crate::ownership::PROCESS;
 use crate::process::{EffectDef, FailurePath, OutOfTurn, Process, StateDef, Transition, Trigger};
 use crate::value::Value;
 
 mod compensation;
+mod fan_out;
 mod intervention;
 mod migration;
+mod owned;
+mod revision;
 mod scope;
 mod send;
 mod timers;
@@ -49,6 +53,7 @@ pub fn decide(process: &Process, state: &State, envelope: &Envelope) -> Result<D
         Body::Intervention(intervention) => draft.intervention(intervention)?,
     };
     draft.take_turns();
+    draft.fan_out()?;
     Ok(draft.into_decision(verdict))
 }
 
@@ -73,6 +78,12 @@ struct Draft<'a> {
     effects: u16,
     exceptions: u64,
     hops: usize,
+    /// Whose word is being followed: what a field's owner is compared with.
+    writer: Arc<str>,
+    /// The revision at its source.
+    revision: Option<Value>,
+    /// The fields that were written, each with its writer; only of a record.
+    wrote: Vec<(Arc<str>, Arc<str>)>,
 }
 
 /// Whether a trigger found a transition.
@@ -103,6 +114,9 @@ impl<'a> Draft<'a> {
             effects: 0,
             exceptions: 0,
             hops: 0,
+            writer: envelope.source.clone(),
+            revision: None,
+            wrote: Vec::new(),
         }
     }
 
@@ -149,24 +163,38 @@ impl<'a> Draft<'a> {
             Err(Rejection::Expression(problem)) if !def.is_command => {
                 return self.park_message(body, &problem);
             }
+            Err(known @ (Rejection::Outdated { .. } | Rejection::Repeated { .. })) => {
+                return Ok(self.ignore(known));
+            }
             Err(rejection) => return Err(rejection),
         };
         match def.out_of_turn {
             OutOfTurn::Defer if self.state.ending.is_none() => self.defer(body),
             OutOfTurn::Reject => Err(unusable),
-            OutOfTurn::Defer | OutOfTurn::Ignore => {
-                // It did nothing: its business key stays free for a message that will.
-                self.business_keys.clear();
-                self.change(Change::Refused(unusable));
-                Ok(Verdict::Ignored)
-            }
+            OutOfTurn::Defer | OutOfTurn::Ignore => Ok(self.ignore(unusable)),
         }
+    }
+
+    fn ignore(&mut self, why: Rejection) -> Verdict {
+        // It did nothing: its business key stays free for a message that will.
+        self.business_keys.clear();
+        self.change(Change::Refused(why));
+        Verdict::Ignored
     }
 
     /// Tries a message on a copy: a transition that fails half-way leaves nothing behind.
     fn try_message(&mut self, name: &Arc<str>, told: &Told) -> Result<Taken, Rejection> {
         let before = (self.state.clone(), self.changes.len(), self.effects, self.exceptions, self.hops);
-        let taken = self.trigger(&Trigger::Message(name.clone()), told);
+        let taken = self.current(name, told).and_then(|revised| {
+            let taken = self.trigger(&Trigger::Message(name.clone()), told)?;
+            if taken == Taken::Yes {
+                if let Some(change) = revised {
+                    self.change(change);
+                }
+            }
+            Ok(taken)
+        });
+        self.revision = None;
         if taken.is_err() {
             self.state = before.0;
             self.changes.truncate(before.1);
@@ -182,7 +210,11 @@ impl<'a> Draft<'a> {
                 limit: DEFERRED_MAX as u64,
             });
         }
-        self.change(Change::Deferred { id: self.envelope.id.clone(), body: body.clone() });
+        let id = self.envelope.id.clone();
+        self.change(Change::Deferred { id: id.clone(), body: body.clone() });
+        if self.process.has_owners || self.is_revised(body.name()) {
+            self.change(Change::WaitsFrom { id, source: self.writer.clone() });
+        }
         Ok(Verdict::Deferred)
     }
 
@@ -198,11 +230,16 @@ impl<'a> Draft<'a> {
         let Some(effect) = self.state.pending.get(&outcome.effect).cloned() else {
             return Err(Rejection::Stale);
         };
+        self.writer = effect.connector.clone();
+        if let Some(system) = self.state.synced_by(outcome.effect).cloned() {
+            return self.told_system(&system, &effect, outcome);
+        }
         self.change(Change::Settled {
             effect: outcome.effect,
             class: outcome.class,
             result: outcome.result.clone(),
         });
+        self.supersede(&effect);
         if effect.undoes.is_some() {
             self.undone(&effect, outcome);
         } else {
@@ -214,6 +251,21 @@ impl<'a> Draft<'a> {
         }
         self.settled()?;
         Ok(Verdict::Applied)
+    }
+
+    /// A record lives on and does the same again and again: of what nothing undoes only the newest answer is of use.
+    fn supersede(&mut self, effect: &Effect) {
+        let undone = self.process.effects.get(&effect.name).is_some_and(|def| def.undo.is_some());
+        if !self.process.record || undone {
+            return;
+        }
+        let of_name = |step: &&Step| step.name == effect.name && step.effect != effect.id;
+        let older: Vec<_> = self.state.steps.iter().filter(of_name).map(|step| step.effect).collect();
+        if self.state.steps.last().is_some_and(|step| step.effect == effect.id) {
+            for effect in older {
+                self.change(Change::Superseded { effect });
+            }
+        }
     }
 
     /// Assigns what the process keeps of a good answer.
@@ -250,11 +302,11 @@ impl<'a> Draft<'a> {
             (OutcomeClass::Failed, _) => ExceptionClass::Failure,
             (OutcomeClass::Dead, _) => ExceptionClass::DeadLetter,
         };
-        self.open_about(effect, outcome, class);
+        self.open_about(effect, outcome, class, "");
     }
 
     /// Opens an exception about an effect, and keeps the effect for another try.
-    fn open_about(&mut self, effect: &Effect, outcome: &Outcome, class: ExceptionClass) {
+    fn open_about(&mut self, effect: &Effect, outcome: &Outcome, class: ExceptionClass, owner: &str) -> u64 {
         let summary =
             format!("{}.{} ({}): {}", effect.connector, effect.operation, effect.name, outcome.detail);
         let detail = Value::map([
@@ -263,8 +315,9 @@ impl<'a> Draft<'a> {
             ("status", outcome.status.map_or(Value::Null, |status| Value::Int(i64::from(status)))),
             ("attempts", Value::Int(i64::from(outcome.attempts))),
         ]);
-        let exception = self.open(class, Some(effect.id), summary, detail, "");
+        let exception = self.open(class, Some(effect.id), summary, detail, owner);
         self.change(Change::Parked { exception, effect: effect.clone() });
+        exception
     }
 
     /// An outcome that an expression of ours cannot digest waits, as a message does.
@@ -423,7 +476,8 @@ impl<'a> Draft<'a> {
             self.change(Change::Resumed { id });
         }
         let moot = |e: &Exception| {
-            matches!(e.class, ExceptionClass::Hold | ExceptionClass::Mapping | ExceptionClass::Late)
+            use ExceptionClass::{Conflict, Hold, Late, Mapping};
+            matches!(e.class, Hold | Mapping | Late | Conflict)
         };
         self.close_all(moot, "the instance has ended");
         self.change(Change::Ended { ending });
@@ -432,9 +486,13 @@ impl<'a> Draft<'a> {
     fn assign(&mut self, set: &[(Arc<str>, Mapping)], told: &Told) -> Result<(), Rejection> {
         for (field, mapping) in set {
             let value = mapping
-                .eval(&self.scope(told).borrowed())
+                .given(&self.scope(told).borrowed())
                 .map_err(|problem| Rejection::Expression(format!("field `{field}`: {problem}").into()))?;
-            self.change(Change::Assigned { field: field.clone(), value });
+            let Some(value) = value else { continue };
+            match field.strip_suffix(".*") {
+                None => self.write(field, value)?,
+                Some(field) => self.write_each(field, &value)?,
+            }
         }
         Ok(())
     }
@@ -487,6 +545,7 @@ impl<'a> Draft<'a> {
             return self.compensate_next();
         }
         if self.state.pending.is_empty() {
+            self.writer = PROCESS.into();
             self.trigger(&Trigger::Settled, &Told::nothing())?;
         }
         Ok(())
@@ -503,6 +562,7 @@ impl<'a> Draft<'a> {
                     continue;
                 }
                 let name: Arc<str> = waiting.body.name().into();
+                self.writer = self.sender(&waiting.id);
                 match self.try_message(&name, &Told::message(&waiting.body, &waiting.id)) {
                     Ok(Taken::Yes) => {
                         self.change(Change::Resumed { id: waiting.id.clone() });
@@ -511,6 +571,10 @@ impl<'a> Draft<'a> {
                         break;
                     }
                     Ok(Taken::None | Taken::Guarded) => {}
+                    Err(refused) if is_final(&refused) => {
+                        self.change(Change::Refused(refused));
+                        self.change(Change::Resumed { id: waiting.id.clone() });
+                    }
                     Err(problem) => {
                         let summary = format!("`{name}` waits: {problem}");
                         let detail = Value::map([("message", Value::from(&*waiting.id))]);
@@ -519,6 +583,12 @@ impl<'a> Draft<'a> {
                 }
             }
         }
+    }
+
+    /// Who sent a message that waits; whoever sent the one at hand where it was not kept.
+    fn sender(&self, id: &str) -> Arc<str> {
+        let known = self.state.origins.as_ref().and_then(|origins| origins.waiting.get(id));
+        known.unwrap_or(&self.envelope.source).clone()
     }
 
     /// Whether a waiting message waits for a person.
@@ -594,6 +664,11 @@ impl<'a> Draft<'a> {
             self.change(Change::Closed { exception, by: "process".into(), reason: reason.into() });
         }
     }
+}
+
+/// Whether a message that waited will never take effect, whatever a person does.
+fn is_final(rejection: &Rejection) -> bool {
+    matches!(rejection, Rejection::NotOwner { .. } | Rejection::Outdated { .. } | Rejection::Repeated { .. })
 }
 
 #[cfg(test)]

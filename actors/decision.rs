@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::envelope::{Body, OutcomeClass};
 use crate::id::EffectId;
+use crate::ownership::{Policy, Stand};
+use crate::record::Hash;
 use crate::time::Timestamp;
 use crate::value::Value;
 
@@ -117,6 +119,34 @@ pub enum Rejection {
     /// A timer or an outcome that the entity no longer waits for: the only rejection that is not journaled.
     #[error("it is no longer waited for")]
     Stale,
+    /// It would write a field that another system owns, and nobody else may.
+    #[error("`{by}` may not write `{field}`: `{owner}` owns it; change it there")]
+    NotOwner {
+        /// The field.
+        field: Arc<str>,
+        /// The system of record.
+        owner: Arc<str>,
+        /// Who wanted to write it.
+        by: Arc<str>,
+    },
+    /// Its source has said something newer of the entity already.
+    #[error("revision {revision} of `{source_name}` is older than {newest}, which is known already")]
+    Outdated {
+        /// The source.
+        source_name: Arc<str>,
+        /// The message's revision.
+        revision: Arc<str>,
+        /// The newest from that source.
+        newest: Arc<str>,
+    },
+    /// Its source has said the same under the same revision already.
+    #[error("revision {revision} of `{source_name}` is known already")]
+    Repeated {
+        /// The source.
+        source_name: Arc<str>,
+        /// The message's revision.
+        revision: Arc<str>,
+    },
 }
 
 /// One fact about an entity. Never renamed or reordered: stored records hold them (see `codec`).
@@ -241,6 +271,62 @@ pub enum Change {
     },
     /// What was done so far stands: nothing will undo it any more.
     Committed,
+    /// A field that has an owner got a value.
+    Written {
+        /// Path from the entity's root, dotted.
+        field: Arc<str>,
+        /// The new value.
+        value: Value,
+        /// The system that wrote it.
+        by: Arc<str>,
+        /// The revision at its source, where the message has one.
+        revision: Option<Value>,
+        /// Whether its owner wrote it, now or ever.
+        owned: bool,
+    },
+    /// A system wanted to write a field that another owns.
+    Disputed {
+        /// Path from the entity's root, dotted.
+        field: Arc<str>,
+        /// What it wanted to write.
+        value: Value,
+        /// The system.
+        by: Arc<str>,
+        /// The system that owns the field.
+        owner: Arc<str>,
+        /// What became of it.
+        policy: Policy,
+    },
+    /// A message with a revision took effect.
+    Revised {
+        /// Its source.
+        source: Arc<str>,
+        /// The revision.
+        revision: Value,
+        /// Hash of what it said.
+        digest: Hash,
+    },
+    /// Who sent a message that waits for its turn.
+    WaitsFrom {
+        /// The message's id.
+        id: Arc<str>,
+        /// Its source.
+        source: Arc<str>,
+    },
+    /// How a system stands that wants the changes of this record.
+    Synced {
+        /// The system.
+        system: Arc<str>,
+        /// Whether it has the newest.
+        stand: Stand,
+        /// Hash of what it was sent last, or is known to have.
+        digest: Hash,
+    },
+    /// An effect that was done before counts no longer: it was done again, and nothing undoes it.
+    Superseded {
+        /// Which.
+        effect: EffectId,
+    },
 }
 
 /// A message that must leave: a call of an operation of a connector.
@@ -298,6 +384,8 @@ pub enum ExceptionClass {
     Quarantine,
     /// A message made its actor panic twice.
     Poison,
+    /// A system wants to write a field that another owns.
+    Conflict,
 }
 
 impl ExceptionClass {
@@ -312,6 +400,7 @@ impl ExceptionClass {
             Self::Compensation => "compensation",
             Self::Quarantine => "quarantine",
             Self::Poison => "poison",
+            Self::Conflict => "conflict",
         }
     }
 }

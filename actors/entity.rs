@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::decision::{Change, Effect, Ending, Exception};
 use crate::envelope::{Body, OutcomeClass};
 use crate::id::EffectId;
+use crate::ownership::{Origins, Provenance, Revision, Stand, Synced};
 use crate::record::Record;
 use crate::time::Timestamp;
 use crate::value::Value;
@@ -52,6 +53,8 @@ pub struct State {
     pub ending: Option<Ending>,
     /// The business flow it began in.
     pub correlation_id: Arc<str>,
+    /// Where what it knows came from, if its process has owners of fields, revisions or subscribers.
+    pub origins: Option<Box<Origins>>,
 }
 
 /// An effect that succeeded.
@@ -114,7 +117,18 @@ impl State {
             self.pending.values().chain(self.parked.values()).map(|e| 128 + e.input.weight()).sum();
         let steps: usize = self.steps.iter().map(|s| 96 + s.input.weight() + s.result.weight()).sum();
         let waiting: usize = self.deferred.iter().map(|w| 96 + w.body.data().map_or(0, Value::weight)).sum();
-        512 + self.fields.weight() + effects + steps + waiting + 256 * self.exceptions.len()
+        let origins = self.origins.as_ref().map_or(0, |origins| origins.weight());
+        512 + self.fields.weight() + effects + steps + waiting + 256 * self.exceptions.len() + origins
+    }
+
+    /// The system that an effect of this id is to bring up to date, if it is one of those.
+    pub fn synced_by(&self, effect: EffectId) -> Option<&Arc<str>> {
+        let systems = &self.origins.as_ref()?.systems;
+        systems.iter().find(|(_, synced)| synced.stand == Stand::Pending { effect }).map(|(name, _)| name)
+    }
+
+    fn origins(&mut self) -> &mut Origins {
+        self.origins.get_or_insert_default()
     }
 }
 
@@ -156,7 +170,12 @@ pub fn apply(state: &mut State, change: &Change, seq: u64, at: Timestamp) {
         Change::Deferred { id, body } => {
             state.deferred.push(Waiting { id: id.clone(), seq, body: body.clone() });
         }
-        Change::Resumed { id } => state.deferred.retain(|waiting| waiting.id != *id),
+        Change::Resumed { id } => {
+            state.deferred.retain(|waiting| waiting.id != *id);
+            if let Some(origins) = &mut state.origins {
+                origins.waiting.remove(id);
+            }
+        }
         Change::Opened(exception) => {
             state.exceptions.insert(exception.number, exception.clone());
         }
@@ -176,13 +195,43 @@ pub fn apply(state: &mut State, change: &Change, seq: u64, at: Timestamp) {
             state.fields = fields.clone();
         }
         Change::Committed => commit(state),
+        Change::Superseded { effect } => state.steps.retain(|step| step.effect != *effect),
+        Change::Written { .. }
+        | Change::Disputed { .. }
+        | Change::Revised { .. }
+        | Change::WaitsFrom { .. }
+        | Change::Synced { .. } => trace(state, change, at),
+    }
+}
+
+/// Folds a fact about where something came from, or where it went.
+fn trace(state: &mut State, change: &Change, at: Timestamp) {
+    match change {
+        Change::Written { field, value, by, revision, owned } => {
+            state.fields.set_path(field, value.clone());
+            let known = Provenance { by: by.clone(), at, revision: revision.clone(), owned: *owned };
+            state.origins().fields.insert(field.clone(), known);
+        }
+        Change::Revised { source, revision, digest } => {
+            let newest = Revision { revision: revision.clone(), digest: *digest };
+            state.origins().revisions.insert(source.clone(), newest);
+        }
+        Change::WaitsFrom { id, source } => {
+            state.origins().waiting.insert(id.clone(), source.clone());
+        }
+        Change::Synced { system, stand, digest } => {
+            let synced = Synced { stand: *stand, digest: *digest, since: at };
+            state.origins().systems.insert(system.clone(), synced);
+        }
+        _ => {}
     }
 }
 
 /// An effect has ended.
 fn settle(state: &mut State, id: EffectId, class: OutcomeClass, result: &Value) {
     let Some(effect) = state.pending.remove(&id) else { return };
-    if class == OutcomeClass::Ok {
+    // What a system was told of a record is told again at each change: it is no step that could be undone.
+    if class == OutcomeClass::Ok && state.synced_by(id).is_none() {
         done(state, effect, result);
     }
 }

@@ -16,12 +16,14 @@ pub mod letter;
 pub mod mapping;
 pub mod migration;
 pub mod outbox;
+pub mod ownership;
 pub mod placement;
 pub mod process;
 pub mod reading;
 pub mod record;
 pub mod retry;
 pub mod schema;
+pub mod subscription;
 #[cfg(test)]
 mod testing;
 pub mod time;

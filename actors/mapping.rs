@@ -76,13 +76,18 @@ impl Mapping {
             Kind::Literal(value) => Some(value.kind_name()),
             Kind::List(_) | Kind::Each(_) => Some("list"),
             Kind::Map(_) => Some("map"),
-            Kind::Expr(_) | Kind::Optional(_) => None,
+            Kind::Optional(inner) => inner.kind_name(),
+            Kind::Expr(_) => None,
         }
     }
 
-    /// The expression, if it is nothing else.
+    /// The expression, if it is nothing else, optional or not.
     pub fn as_expr(&self) -> Option<&Expr> {
-        if let Kind::Expr(expr) = &self.0 { Some(expr) } else { None }
+        match &self.0 {
+            Kind::Expr(expr) => Some(expr),
+            Kind::Optional(inner) => inner.as_expr(),
+            _ => None,
+        }
     }
 
     /// What it gives in `scope`.
@@ -114,6 +119,14 @@ impl Mapping {
         }
     }
 
+    /// What it gives in `scope`: none where it is optional and something that it looks at is absent or null.
+    ///
+    /// # Errors
+    /// As [`Mapping::eval`].
+    pub fn given(&self, scope: &Scope<'_>) -> Result<Option<Value>, MappingError> {
+        self.entry(scope)
+    }
+
     /// An optional entry is none when all it looks at is absent or null; any other error stands.
     fn entry(&self, scope: &Scope<'_>) -> Result<Option<Value>, MappingError> {
         let Kind::Optional(inner) = &self.0 else { return self.eval(scope).map(Some) };
@@ -128,10 +141,11 @@ impl Mapping {
         inner.eval(scope).map(|value| (!value.is_null()).then_some(value))
     }
 
-    /// What decides whether it is there: for a loop, its list.
+    /// What decides whether it is there: for a loop, its list; for a map, what must be there for it.
     fn sources(&self) -> Vec<Vec<String>> {
         match &self.0 {
             Kind::Expr(expr) => expr.references(),
+            Kind::Map(entries) => entries.iter().flat_map(|(_, inner)| inner.sources()).collect(),
             Kind::Each(each) => each.list.references(),
             _ => Vec::new(),
         }

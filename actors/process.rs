@@ -13,6 +13,8 @@ use crate::document::Place;
 use crate::envelope::OutcomeClass;
 use crate::expr::Expr;
 use crate::mapping::Mapping;
+use crate::ownership::{Ownership, root};
+use crate::subscription::Subscription;
 
 pub mod check;
 pub mod parse;
@@ -45,10 +47,28 @@ pub struct Process {
     pub anywhere: BTreeMap<Trigger, Vec<Transition>>,
     /// What should be reached by when.
     pub milestones: BTreeMap<Arc<str>, Milestone>,
+    /// Whether it is a record: it lives on, and tells its changes to whoever subscribes.
+    pub record: bool,
+    /// Whether a record is told to anybody yet; always when there is none.
+    pub told_when: Option<Expr>,
+    /// The systems that want the changes of its records: from the files of their connectors.
+    pub subscribers: Vec<Arc<Subscription>>,
+    /// Whether any field has an owner: a process without one does not look for it.
+    pub has_owners: bool,
     /// The YAML it was compiled from: kept in the store, so that instances outlive the file.
     pub text: Arc<str>,
     /// Where it was read from.
     pub place: Place,
+}
+
+impl Process {
+    /// Who owns the field at a dotted path, if anybody does.
+    pub fn ownership(&self, path: &str) -> Option<&Ownership> {
+        if !self.has_owners {
+            return None;
+        }
+        self.fields.get(root(path))?.ownership.as_ref()
+    }
 }
 
 /// Who answers for something, and where they are reached.
@@ -65,6 +85,10 @@ pub struct Owner {
 pub struct Field {
     /// What it holds.
     pub kind: FieldKind,
+    /// The system whose word counts, if one's does.
+    pub ownership: Option<Ownership>,
+    /// Where it is declared.
+    pub place: Place,
 }
 
 /// What a field holds.
@@ -93,6 +117,8 @@ pub struct MessageDef {
     pub starts: bool,
     /// The key of the business that makes it a duplicate whatever its id.
     pub business_key: Option<Expr>,
+    /// Which revision of its source it tells; an older one than is known has no effect.
+    pub revision: Option<Expr>,
     /// What becomes of it when the state has no use for it.
     pub out_of_turn: OutOfTurn,
     /// Where it is defined.
@@ -232,6 +258,10 @@ pub enum Trigger {
     Compensated,
     /// A person says: try again.
     Retry,
+    /// Every system that must have the record has the newest of it.
+    InSync,
+    /// One of them does not.
+    OutOfSync,
 }
 
 /// A way from one state to another, or an answer within one.
@@ -323,24 +353,37 @@ pub struct Catalog {
     processes: BTreeMap<Arc<str>, BTreeMap<u32, Arc<Process>>>,
     /// Those that are in use and in no file any more: nothing begins under them.
     kept: BTreeMap<Arc<str>, BTreeMap<u32, Arc<Process>>>,
+    /// Who wants the records of a kind, whatever version they live by.
+    subscribers: BTreeMap<Arc<str>, Vec<Arc<Subscription>>>,
 }
 
 impl Catalog {
     /// Adds a definition. Returns the one of the same name and version that was there, which it does not replace.
-    pub fn add(&mut self, process: Process) -> Option<Arc<Process>> {
+    pub fn add(&mut self, mut process: Process) -> Option<Arc<Process>> {
         let versions = self.processes.entry(process.name.clone()).or_default();
         if let Some(there) = versions.get(&process.version) {
             return Some(there.clone());
         }
+        process.subscribers = self.subscribers.get(&process.name).cloned().unwrap_or_default();
         versions.insert(process.version, Arc::new(process));
         None
     }
 
     /// Adds a definition for the instances that live under it. New ones begin under it only if there is no other of its name.
-    pub fn keep(&mut self, process: Process) {
+    pub fn keep(&mut self, mut process: Process) {
+        process.subscribers = self.subscribers.get(&process.name).cloned().unwrap_or_default();
         if self.version(&process.name, process.version).is_none() {
             let versions = self.kept.entry(process.name.clone()).or_default();
             versions.insert(process.version, Arc::new(process));
+        }
+    }
+
+    /// Adds a system that wants the changes of every record of a kind.
+    pub fn subscribe(&mut self, kind: &str, subscription: &Arc<Subscription>) {
+        self.subscribers.entry(kind.into()).or_default().push(subscription.clone());
+        let versions = [self.processes.get_mut(kind), self.kept.get_mut(kind)];
+        for process in versions.into_iter().flatten().flat_map(BTreeMap::values_mut) {
+            Arc::make_mut(process).subscribers.push(subscription.clone());
         }
     }
 

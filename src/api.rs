@@ -75,6 +75,12 @@ pub struct Entity {
     pub correlation_id: String,
     /// Its fields.
     pub fields: Box<RawValue>,
+    /// Who owns the fields that a system owns, by field.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub owners: BTreeMap<String, Owned>,
+    /// How the systems stand that are told of the record, by system.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub systems: BTreeMap<String, Synced>,
     /// Effects that have not come back yet.
     pub pending: Vec<Pending>,
     /// What was done, in order.
@@ -89,6 +95,33 @@ pub struct Entity {
     pub waiting: Vec<String>,
     /// What a person must look at.
     pub exceptions: Vec<Exception>,
+}
+
+/// A field that a system owns.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Owned {
+    /// The system of record.
+    pub owner: String,
+    /// What becomes of a write by another: `reject`, `hold` or `accept`.
+    pub conflict: String,
+    /// The system that wrote what stands there; none while nothing does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// When.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
+    /// The revision at its source, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+}
+
+/// How a system stands that is told of a record.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Synced {
+    /// `in_sync`, `pending`, `failed` or `stale`.
+    pub stand: String,
+    /// Since when.
+    pub since: String,
 }
 
 /// An effect that has not come back yet.
@@ -169,7 +202,7 @@ pub struct Exception {
     pub id: String,
     /// The entity.
     pub entity: String,
-    /// `hold`, `dead_letter`, `failure`, `late`, `mapping`, `compensation`, `quarantine` or `poison`.
+    /// `hold`, `dead_letter`, `failure`, `late`, `mapping`, `compensation`, `conflict`, `quarantine` or `poison`.
     pub class: String,
     /// One sentence.
     pub summary: String,

@@ -18,6 +18,7 @@ mod classify;
 mod formula;
 mod lane;
 mod resolve;
+mod session;
 mod template;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -317,7 +318,8 @@ impl Delivery {
         for (place, (contract, found)) in (0_u64..).zip(resolved.into_values().chain([between])) {
             let name = contract.name.clone();
             let authority =
-                auth::Authority::new(name.clone(), found.scheme, contract.timeout, contract.allow_private);
+                auth::Authority::new(name.clone(), found.scheme, contract.timeout, contract.allow_private)
+                    .with_session(&found.base, contract.session.clone());
             let letters = (*name == *ENTITY).then(|| Letters::new(outside.post.clone()));
             let site = Arc::new(Site {
                 base: found.base,

@@ -16,6 +16,7 @@ use include_dir::{Dir, include_dir};
 use sha2::{Digest as _, Sha256};
 use syncline_actors::document::{Item, Node, Place, Problem, Problems, Reader, suggest};
 use syncline_actors::migration::Plan;
+use syncline_actors::ownership::{OPERATOR, PROCESS};
 use syncline_actors::process::{Catalog, MessageDef, Process, Target, Telling, check, parse};
 
 use crate::delivery::contract::{self, Connector};
@@ -180,7 +181,8 @@ impl<'l> Loader<'l> {
     fn all(&mut self) -> Integration {
         let schemas = self.schemas();
         let connectors = self.connectors();
-        let catalog = self.processes(&connectors);
+        let mut catalog = self.processes(&connectors);
+        self.subscribe(&mut catalog, &connectors);
         catalog.iter().for_each(|process| self.check_sends(process, &catalog));
         let presets = self.presets();
         let sources = self.sources(&presets);
@@ -189,6 +191,9 @@ impl<'l> Loader<'l> {
         for source in sources.values() {
             self.check_source(source, &catalog, &schemas);
             self.check_versions(source, &schemas);
+        }
+        for process in catalog.iter() {
+            self.check_owners(process, &sources, &connectors);
         }
         Integration { catalog, sources, connectors, schemas, migrations, hash: hash(self.files) }
     }
@@ -329,6 +334,42 @@ impl<'l> Loader<'l> {
         }
     }
 
+    /// Whoever wants the changes of a record is told them.
+    fn subscribe(&self, catalog: &mut Catalog, connectors: &BTreeMap<Arc<str>, Connector>) {
+        let all = connectors.values().flat_map(|connector| &connector.subscribes);
+        for (kind, subscription) in all {
+            let Some(process) = catalog.newest(kind).cloned() else {
+                let path = format!("subscribes.{kind}");
+                let names: Vec<_> = catalog.iter().filter(|p| p.record).map(|p| p.name.clone()).collect();
+                let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+                self.unknown(&subscription.place, &path, "process", kind, &names);
+                continue;
+            };
+            for problem in check::subscription(&process, subscription) {
+                self.reader.note(problem);
+            }
+            catalog.subscribe(kind, subscription);
+        }
+    }
+
+    /// Who owns a field must be somebody who can write it.
+    fn check_owners(
+        &self,
+        process: &Process,
+        sources: &BTreeMap<Arc<str>, Source>,
+        connectors: &BTreeMap<Arc<str>, Connector>,
+    ) {
+        let names: BTreeSet<&str> =
+            sources.keys().chain(connectors.keys()).map(|name| &**name).chain([OPERATOR, PROCESS]).collect();
+        let unread = ["source", "connector"].iter().any(|part| self.unread.contains(part));
+        for (owner, (place, path)) in check::owners(process) {
+            if !unread && !names.contains(&*owner) {
+                let names: Vec<&str> = names.iter().copied().collect();
+                self.unknown(&place, &path, "source or connector", &owner, &names);
+            }
+        }
+    }
+
     fn presets(&self) -> Presets {
         let mut presets = Presets::builtin();
         for (name, text) in self.files.iter().filter(|(name, _)| name.starts_with("sources/presets/")) {
@@ -337,11 +378,17 @@ impl<'l> Loader<'l> {
         presets
     }
 
-    fn sources(&self, presets: &Presets) -> BTreeMap<Arc<str>, Source> {
+    fn sources(&mut self, presets: &Presets) -> BTreeMap<Arc<str>, Source> {
         let mut sources = BTreeMap::new();
         for (file, text) in self.part("sources/") {
-            let Some(node) = self.reader.read(&file, text) else { continue };
-            let Some(source) = source::parse(&Item::root(&node, self.reader), presets) else { continue };
+            let Some(node) = self.reader.read(&file, text) else {
+                self.unread.insert("source");
+                continue;
+            };
+            let Some(source) = source::parse(&Item::root(&node, self.reader), presets) else {
+                self.unread.insert("source");
+                continue;
+            };
             if sources.contains_key(&source.name) {
                 let message = format!("source `{}` is defined twice", source.name);
                 self.refuse(&node, "source", message, "give one of them another name, or delete it");

@@ -16,6 +16,8 @@
 //! | `/hr` | HR | Workday |
 //! | `/payroll` | payroll, which knows no keys | none |
 //! | `/directory` | directory | SCIM 2.0 |
+//! | `/shop` | web shop | Shopify |
+//! | `/s4` | ERP of a second company | SAP S/4HANA |
 //!
 //! Every system answers a repeated key with its first answer and applies it once; what is applied twice all the same, under two
 //! keys, stands under `violations`. User and secret are the same everywhere: [`USER`] and [`SECRET`].
@@ -46,6 +48,8 @@ mod notify;
 pub mod opportunity;
 mod payroll;
 mod revenue;
+mod s4;
+mod shop;
 mod success;
 mod support;
 mod tax;

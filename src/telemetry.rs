@@ -126,6 +126,16 @@ const PROCESS_DURATION: Metric = Metric::histogram(
     &["process"],
     "Time from the beginning of a process instance to its end",
 );
+const CONFLICTS: Metric = Metric::counter(
+    "syncline_ownership_conflicts_total",
+    &["process", "owner", "policy"],
+    "Writes of fields by systems that do not own them, by process, owner of the field, and what became of them: reject, hold, accept",
+);
+const OUTDATED: Metric = Metric::counter(
+    "syncline_outdated_total",
+    &["process", "source", "reason"],
+    "Messages without effect because their source had said something newer (older) or just that (same) already",
+);
 const EFFECT_ATTEMPTS: Metric = Metric::counter(
     "syncline_effect_attempts_total",
     &["connector", "operation", "outcome"],
@@ -277,6 +287,8 @@ const METRICS: &[Metric] = &[
     REPLAYS,
     MESSAGE_DURATION,
     PANICS,
+    CONFLICTS,
+    OUTDATED,
     INSTANCES,
     EXCEPTIONS,
     QUEUE_DEPTH,
@@ -327,6 +339,16 @@ pub fn http_request(route: &str, method: &str, status: u16, took: Duration) {
 /// An entity journaled a message. `verdict` is the word of its `Verdict`.
 pub fn message_journaled(process: &str, verdict: &'static str) {
     MESSAGES.add(&[process, verdict], 1);
+}
+
+/// A system wanted to write a field that another owns. `policy` is the word of its `Policy`.
+pub fn ownership_disputed(process: &str, owner: &str, policy: &'static str) {
+    CONFLICTS.add(&[process, owner, policy], 1);
+}
+
+/// A message told nothing new. `reason`: older, same.
+pub fn message_outdated(process: &str, source: &str, reason: &'static str) {
+    OUTDATED.add(&[process, source, reason], 1);
 }
 
 /// A process instance began.
@@ -659,6 +681,9 @@ mod tests {
             "hash",
             "version",
             "call",
+            "owner",
+            "policy",
+            "reason",
         ];
         for metric in METRICS {
             for label in metric.labels {

@@ -15,6 +15,8 @@ mod ledger;
 mod life;
 #[path = "sandbox/operations.rs"]
 mod operations;
+#[path = "sandbox/records.rs"]
+mod records;
 #[path = "sandbox/subscribe.rs"]
 mod subscribe;
 #[path = "sandbox/webhooks.rs"]

@@ -75,7 +75,7 @@ impl Draft<'_> {
     /// A step's undoing has ended: anything but success needs a person.
     pub(super) fn undone(&mut self, effect: &Effect, outcome: &Outcome) {
         if outcome.class != OutcomeClass::Ok {
-            self.open_about(effect, outcome, ExceptionClass::Compensation);
+            self.open_about(effect, outcome, ExceptionClass::Compensation, "");
         }
     }
 }

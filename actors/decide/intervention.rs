@@ -5,11 +5,13 @@ use std::sync::Arc;
 use super::{Draft, Taken, Told};
 use crate::decision::{Change, Effect, Exception, ExceptionClass, Rejection, Verdict};
 use crate::envelope::{Action, Body, Intervention, Outcome, OutcomeClass};
+use crate::ownership::OPERATOR;
 use crate::process::{ENTITY, Trigger};
 use crate::value::Value;
 
 impl Draft<'_> {
     pub(super) fn intervention(&mut self, intervention: &Intervention) -> Result<Verdict, Rejection> {
+        self.writer = OPERATOR.into();
         match &intervention.action {
             Action::Retry { exception, set } => {
                 self.retry(intervention, &self.open_exception(*exception)?, set)?
@@ -27,6 +29,12 @@ impl Draft<'_> {
     }
 
     fn retry(&mut self, by: &Intervention, exception: &Exception, set: &Value) -> Result<(), Rejection> {
+        if exception.class == ExceptionClass::Conflict {
+            return self.overrule(by, exception, set);
+        }
+        if let Some(system) = self.untold(exception.number) {
+            return self.tell_again(by, exception, set, &system);
+        }
         let parked = self.state.parked.get(&exception.number).cloned();
         self.set_by_hand(set)?;
         match (exception.class, parked) {
@@ -76,6 +84,9 @@ impl Draft<'_> {
         let told = Told::outcome(&outcome);
         if let Some(name) = name {
             if let Some(def) = self.process.effects.get(&name) {
+                self.writer = def.connector.clone();
+            }
+            if let Some(def) = self.process.effects.get(&name) {
                 self.assign(&def.keep, &told)?;
             }
             self.trigger(&Trigger::Effect(name, outcome.class), &told)?;
@@ -86,7 +97,14 @@ impl Draft<'_> {
     fn resolve(&mut self, by: &Intervention, exception: &Exception, result: &Value) -> Result<(), Rejection> {
         let parked = self.state.parked.get(&exception.number).cloned();
         let waiting = (exception.class == ExceptionClass::Mapping).then(|| self.waiting(exception)).flatten();
+        let untold = self.untold(exception.number);
         self.close(by, exception);
+        if exception.class == ExceptionClass::Conflict {
+            self.remind(exception);
+        }
+        if let Some(system) = untold {
+            return self.told_by_hand(&system, result);
+        }
         if let Some(waiting) = waiting {
             self.change(Change::Resumed { id: waiting.id });
         }
@@ -96,6 +114,7 @@ impl Draft<'_> {
         }
         self.change(Change::Resolved { effect: effect.clone(), result: result.clone() });
         if effect.undoes.is_none() {
+            self.writer = effect.connector.clone(); // the person speaks for the system
             let outcome = by_hand(by, &effect, result);
             let told = Told::outcome(&outcome);
             self.keep(&effect, &outcome, &told)?;
@@ -104,7 +123,7 @@ impl Draft<'_> {
         self.settled()
     }
 
-    fn set_by_hand(&mut self, set: &Value) -> Result<(), Rejection> {
+    pub(super) fn set_by_hand(&mut self, set: &Value) -> Result<(), Rejection> {
         let Some(fields) = set.as_map() else {
             return if set.is_null() {
                 Ok(())
@@ -119,7 +138,7 @@ impl Draft<'_> {
                     format!("process `{}` has no field `{root}`", self.process.name).into(),
                 ));
             }
-            self.change(Change::Assigned { field: Arc::from(field.as_str()), value: value.clone() });
+            self.write(&Arc::from(field.as_str()), value.clone())?;
         }
         Ok(())
     }
@@ -129,7 +148,7 @@ impl Draft<'_> {
         self.state.deferred.iter().find(|waiting| &*waiting.id == id).cloned()
     }
 
-    fn close(&mut self, by: &Intervention, exception: &Exception) {
+    pub(super) fn close(&mut self, by: &Intervention, exception: &Exception) {
         self.change(Change::Closed {
             exception: exception.number,
             by: by.by.clone(),
@@ -137,7 +156,7 @@ impl Draft<'_> {
         });
     }
 
-    fn nothing_to(&self, what: &str, exception: &Exception) -> Rejection {
+    pub(super) fn nothing_to(&self, what: &str, exception: &Exception) -> Rejection {
         Rejection::Expression(
             format!(
                 "there is nothing to {what} about exception {} ({}) in state `{}`",

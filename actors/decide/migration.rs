@@ -6,6 +6,7 @@ use super::{Draft, MILESTONE, Told};
 use crate::decision::{Change, ExceptionClass, Rejection, Verdict};
 use crate::envelope::{Body, Migration};
 use crate::process::{Due, Timer};
+use crate::subscription::EFFECT;
 use crate::time::Timestamp;
 
 impl Draft<'_> {
@@ -64,7 +65,10 @@ impl Draft<'_> {
             return Err(format!("effects are under way: {}", names.join(", ")));
         }
         let mut effects = state.pending.values().chain(state.parked.values());
-        if let Some(effect) = effects.find(|effect| !process.effects.contains_key(&effect.name)) {
+        // What tells a system of a record is its subscriber's, whatever the version.
+        let is_told = |name: &str| process.record && name.starts_with(EFFECT);
+        let is_unknown = |name: &Arc<str>| !process.effects.contains_key(name) && !is_told(name);
+        if let Some(effect) = effects.find(|effect| is_unknown(&effect.name)) {
             return Err(format!(
                 "effect `{}` is not over and version {} has none",
                 effect.name, process.version

@@ -7,6 +7,7 @@ use crate::entity::Step;
 use crate::envelope::{Body, Outcome};
 use crate::expr::{Later, Made, Scope};
 use crate::letter;
+use crate::record::Hash;
 use crate::value::Value;
 
 /// What the message at hand tells an expression.
@@ -39,6 +40,11 @@ impl Told {
             ("attempts", Value::Int(i64::from(outcome.attempts))),
         ]);
         Self { result: outcome.result.clone(), error, ..Self::default() }
+    }
+
+    /// Hash of what the message says.
+    pub(super) fn digest(&self) -> Hash {
+        Hash::of(self.data.to_json().as_bytes())
     }
 
     pub(super) fn step(step: &Step) -> Self {

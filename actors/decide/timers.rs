@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{Draft, MILESTONE, Told};
 use crate::decision::{Change, Exception, ExceptionClass, Rejection, Verdict};
 use crate::envelope::{Body, TimerFired};
+use crate::ownership::PROCESS;
 use crate::process::parse::read_time;
 use crate::process::{Due, StateDef, Timer};
 use crate::time::Timestamp;
@@ -49,6 +50,7 @@ impl<'a> Draft<'a> {
             return Err(Rejection::Stale);
         };
         let due = *due;
+        self.writer = PROCESS.into();
         self.change(Change::TimerCleared { name: fired.name.clone() });
         self.wind_again(&fired.name, due);
         let before = (self.state.clone(), self.changes.len(), self.effects, self.exceptions, self.hops);

@@ -4,12 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Due, EffectDef, FailurePath, FieldKind, Process, SendDef, StateDef, Transition, Trigger};
+use super::{
+    Due, EffectDef, FailurePath, FieldKind, OutOfTurn, Process, SendDef, StateDef, Transition, Trigger,
+};
 use crate::document::{Place, Problem, Severity, path_of_key, suggest};
 use crate::envelope::OutcomeClass;
 use crate::expr::Expr;
 use crate::mapping::Mapping;
 
+mod owners;
 mod sense;
 
 /// Everything wrong with `process`, errors and warnings. O(size of the definition).
@@ -24,6 +27,7 @@ pub fn check(process: &Process) -> Vec<Problem> {
     checker.unused();
     checker.expressions();
     checker.sense();
+    checker.owners();
     checker.problems
 }
 
@@ -135,7 +139,7 @@ impl<'p> Checker<'p> {
         match trigger {
             Trigger::Message(name) => {
                 let names = self.process.messages.keys().map(|k| &**k);
-                let names = names.chain(["settled", "compensated", "retry"]);
+                let names = names.chain(["settled", "compensated", "retry", "in_sync", "out_of_sync"]);
                 let effect = name.rsplit_once('.').map_or("", |(effect, _)| effect);
                 let outcomes = ["ok", "failed", "dead", "cancelled"].map(|class| format!("{effect}.{class}"));
                 let of_effect = self.process.effects.contains_key(effect);
@@ -144,7 +148,15 @@ impl<'p> Checker<'p> {
                 self.known(place, path, "message", name, &all);
             }
             Trigger::Effect(name, _) => self.known_effect(place, path, name),
-            Trigger::Settled | Trigger::Compensated | Trigger::Retry => {}
+            Trigger::InSync | Trigger::OutOfSync if !self.process.record => {
+                let message = format!("`{}` is never so: the process is no record", trigger.word());
+                self.error(place, path, message, "add `record: true` at the top, or delete the transition");
+            }
+            Trigger::Settled
+            | Trigger::Compensated
+            | Trigger::Retry
+            | Trigger::InSync
+            | Trigger::OutOfSync => {}
         }
     }
 
@@ -188,14 +200,17 @@ impl<'p> Checker<'p> {
 
     fn beginnings(&mut self) {
         let process = self.process;
-        let starting: Vec<_> =
-            process.messages.iter().filter(|(_, def)| def.starts).map(|(name, _)| name).collect();
+        let starting: Vec<_> = process.messages.iter().filter(|(_, def)| def.starts).collect();
         if starting.is_empty() {
             let fix = "mark the message that begins an instance with `starts: true`";
             self.error(&process.place, "messages", "no message starts an instance".to_owned(), fix);
         }
         let Some(initial) = process.states.get(&process.initial) else { return };
-        for name in starting {
+        for (name, def) in starting {
+            // Who wants a record begins it by that, and waits until it is there.
+            if process.record && def.out_of_turn == OutOfTurn::Defer {
+                continue;
+            }
             let trigger = Trigger::Message(name.clone());
             if !initial.on.contains_key(&trigger) && !process.anywhere.contains_key(&trigger) {
                 let message = format!(
@@ -372,6 +387,13 @@ impl<'p> Checker<'p> {
                 let words = Words { data: true, ..FIELDS_ONLY };
                 self.expression(&def.place, &format!("messages.{name}.business_key"), key, words);
             }
+            if let Some(revision) = &def.revision {
+                let words = Words { data: true, ..FIELDS_ONLY };
+                self.expression(&def.place, &format!("messages.{name}.revision"), revision, words);
+            }
+        }
+        if let Some(when) = &process.told_when {
+            self.expression(&process.place, "record.when", when, FIELDS_ONLY);
         }
         for (name, state) in &process.states {
             self.state_expressions(name, state);
@@ -418,7 +440,9 @@ impl<'p> Checker<'p> {
             self.known_field(place, &path, root);
             self.mapping(place, &path, mapping, words);
             let declared = self.process.fields.get(&**field);
-            if let Some(given) = declared.and_then(|declared| sense::misfit(declared.kind, mapping)) {
+            let each = field.ends_with(".*").then_some(FieldKind::Map);
+            let kind = each.or_else(|| declared.map(|declared| declared.kind));
+            if let Some(given) = kind.and_then(|kind| sense::misfit(kind, mapping)) {
                 let message = format!("field `{field}` is declared as something else than {given}");
                 self.error(place, path, message, format!("give it what it holds, or declare `{field}: any`"));
             }
@@ -514,6 +538,8 @@ impl Trigger {
             Self::Settled => "settled".to_owned(),
             Self::Compensated => "compensated".to_owned(),
             Self::Retry => "retry".to_owned(),
+            Self::InSync => "in_sync".to_owned(),
+            Self::OutOfSync => "out_of_sync".to_owned(),
         }
     }
 
@@ -521,7 +547,7 @@ impl Trigger {
         match self {
             Self::Message(_) => Words { data: true, ..FIELDS_ONLY },
             Self::Effect(..) => Words { result: true, ..FIELDS_ONLY },
-            Self::Settled | Self::Compensated | Self::Retry => FIELDS_ONLY,
+            Self::Settled | Self::Compensated | Self::Retry | Self::InSync | Self::OutOfSync => FIELDS_ONLY,
         }
     }
 }
@@ -530,6 +556,8 @@ fn ways_out(state: &StateDef) -> impl Iterator<Item = &Transition> {
     let timers = state.timers.iter().flat_map(|timer| &timer.then);
     state.on.values().flatten().chain(&state.always).chain(timers)
 }
+
+pub use owners::{named as owners, subscription};
 
 /// The connector operations a process calls, with where: for checks across files.
 pub fn calls(process: &Process) -> BTreeMap<(Arc<str>, Arc<str>), Place> {

@@ -14,6 +14,7 @@ use crate::envelope::OutcomeClass;
 use crate::expr::{Expr, Names};
 use crate::id::check_kind;
 use crate::mapping::Mapping;
+use crate::ownership::{Ownership, Policy};
 use crate::reading;
 use crate::value::Value;
 
@@ -39,13 +40,19 @@ pub fn parse(node: &Node, text: &str, reader: &Reader) -> Option<Process> {
     let version = top.required("version").and_then(|item| item.number_within(1_u32..=1_000_000));
     let parser = Parser { names: Names::new(NAMES.into_iter().chain([name.value.as_str()])) };
     let initial = top.text("initial");
+    let fields = fields(top.optional_entries("fields"));
+    let record = top.optional("record").and_then(|item| parser.record(&item));
     let process = Process {
         version: version.map_or(1, |version| version.value),
         title: top.optional_text("title").map_or_else(|| name.value.clone(), |title| title.value),
         owner: top.map("owner").map_or_else(Owner::default, reading::owner),
         initial: initial.as_ref().map(|initial| initial.value.as_str().into()).unwrap_or_default(),
         initial_place: initial.map_or_else(|| node.place.clone(), |initial| initial.place),
-        fields: fields(top.optional_entries("fields")),
+        record: record.is_some(),
+        told_when: record.flatten(),
+        subscribers: Vec::new(),
+        has_owners: fields.values().any(|field| field.ownership.is_some()),
+        fields,
         messages: parser.each(top.entries("messages"), Parser::message),
         effects: parser.each(top.entries("effects"), Parser::effect),
         states: parser.states(top.entries("states")),
@@ -67,6 +74,18 @@ struct Parser {
 }
 
 impl Parser {
+    /// `record: true`, or `record: {when: …}`: nobody is told before that holds. None: it is no record.
+    #[expect(clippy::option_option, reason = "whether it is one, and under which condition it is told")]
+    fn record(&self, item: &Item<'_>) -> Option<Option<Expr>> {
+        if item.node().as_map().is_none() {
+            return item.boolean().filter(|record| record.value).map(|_| None);
+        }
+        let mut fields = item.fields()?;
+        let when = fields.required("when").and_then(|item| self.guard(&item));
+        fields.finish();
+        Some(when)
+    }
+
     /// Reads named definitions, each of them a map.
     fn each<T>(
         &self,
@@ -91,6 +110,7 @@ impl Parser {
             [("defer", OutOfTurn::Defer), ("ignore", OutOfTurn::Ignore), ("reject", OutOfTurn::Reject)];
         let starts = fields.boolean("starts", false);
         let business_key = self.optional_expr(fields, "business_key");
+        let revision = self.optional_expr(fields, "revision");
         let out_of_turn = fields.optional_choice("out_of_turn", &ways);
         let is_command = is_command?.value;
         // What asks is told no; what tells has happened and may only have come too soon.
@@ -99,6 +119,7 @@ impl Parser {
             is_command,
             starts,
             business_key,
+            revision,
             out_of_turn: out_of_turn.map_or(usual, |way| way.value),
             place,
         })
@@ -252,7 +273,11 @@ impl Parser {
     fn assignments(&self, entries: Entries<'_>) -> Assignments {
         let read = |(name, item): (Spanned<String>, Item<'_>)| {
             let mapping = reading::mapping(&item, &self.names);
-            (Arc::from(name.value), mapping.unwrap_or_else(|| Mapping::literal(Value::Null)))
+            let mapping = mapping.unwrap_or_else(|| Mapping::literal(Value::Null));
+            match name.value.strip_suffix('?') {
+                Some(name) => (Arc::from(name), Mapping::optional(mapping)),
+                None => (Arc::from(name.value), mapping),
+            }
         };
         entries.into_iter().map(read).collect()
     }
@@ -262,20 +287,46 @@ impl Parser {
     }
 }
 
+const KINDS: [(&str, FieldKind); 6] = [
+    ("text", FieldKind::Text),
+    ("number", FieldKind::Number),
+    ("bool", FieldKind::Bool),
+    ("list", FieldKind::List),
+    ("map", FieldKind::Map),
+    ("any", FieldKind::Any),
+];
+
+/// `name: text`, or `name: {type: text, owner: crm, conflict: hold}`.
 fn fields(entries: Entries<'_>) -> BTreeMap<String, Field> {
-    let kinds = [
-        ("text", FieldKind::Text),
-        ("number", FieldKind::Number),
-        ("bool", FieldKind::Bool),
-        ("list", FieldKind::List),
-        ("map", FieldKind::Map),
-        ("any", FieldKind::Any),
-    ];
-    let read = |(name, item): (Spanned<String>, Item<'_>)| {
-        let kind = item.choice(&kinds).map_or(FieldKind::Any, |kind| kind.value);
-        (name.value, Field { kind })
+    entries.into_iter().map(|(name, item)| (name.value, field(&item))).collect()
+}
+
+fn field(item: &Item<'_>) -> Field {
+    let place = item.place().clone();
+    if item.node().as_map().is_none() {
+        let kind = item.choice(&KINDS).map_or(FieldKind::Any, |kind| kind.value);
+        return Field { kind, ownership: None, place };
+    }
+    let Some(mut fields) = item.fields() else {
+        return Field { kind: FieldKind::Any, ownership: None, place };
     };
-    entries.into_iter().map(read).collect()
+    let kind = fields.choice("type", &KINDS).map_or(FieldKind::Any, |kind| kind.value);
+    let owner = fields.optional_text("owner");
+    let policies = [Policy::Reject, Policy::Hold, Policy::Accept].map(|policy| (policy.word(), policy));
+    let policy = fields.optional_choice("conflict", &policies);
+    fields.finish();
+    let Some(owner) = owner else {
+        if let Some(policy) = policy {
+            policy.refuse(
+                item.reader(),
+                "a field without an owner has no conflicts",
+                "add `owner:` with the system of record, or delete `conflict`",
+            );
+        }
+        return Field { kind, ownership: None, place };
+    };
+    let policy = policy.map_or(Policy::Hold, |policy| policy.value);
+    Field { kind, ownership: Some(Ownership { owner: owner.value.into(), policy }), place }
 }
 
 fn names(fields: &mut Fields<'_>, key: &str) -> Vec<Arc<str>> {
@@ -294,6 +345,8 @@ fn trigger(text: &str) -> Trigger {
         "settled" => Trigger::Settled,
         "compensated" => Trigger::Compensated,
         "retry" => Trigger::Retry,
+        "in_sync" => Trigger::InSync,
+        "out_of_sync" => Trigger::OutOfSync,
         message => Trigger::Message(message.into()),
     }
 }

@@ -10,14 +10,16 @@ use std::time::Duration;
 use super::{ENTITY, Process};
 use crate::decide::{decide, refusal};
 use crate::decision::{Change, ExceptionClass, Rejection, Verdict};
-use crate::document::{Kind, Node, Place, Problem};
+use crate::document::{Item, Kind, Node, Place, Problem, Reader};
 use crate::entity::State;
 use crate::envelope::{
     Action, Body, Command, Envelope, Event, Intervention, Outcome, OutcomeClass, TimerFired,
 };
 use crate::id::{EffectId, EntityId, Epoch};
 use crate::letter;
+use crate::ownership::OPERATOR;
 use crate::record::{Hash, Record};
+use crate::subscription;
 use crate::time::Timestamp;
 use crate::value::Value;
 
@@ -73,8 +75,20 @@ pub fn run(file: &Node, process: &Process) -> Vec<CaseResult> {
     if !problems.is_empty() {
         return problems.iter().map(broken).collect();
     }
+    let process = &with_subscribers(file, process);
     let cases = get(file, "cases").and_then(Node::as_list).unwrap_or_default();
     cases.iter().map(|case| run_case(file, process, case)).collect()
+}
+
+/// The process with the subscribers that its test file names, whoever subscribes elsewhere: a new system breaks no test.
+fn with_subscribers(file: &Node, process: &Process) -> Process {
+    let reader = Reader::default();
+    let named = get(file, "subscribers").map(entries).into_iter().flatten();
+    let read = |(system, node): (&str, &Node)| {
+        let item = Item::at(node, format!("subscribers.{system}"), &reader);
+        subscription::parse(&process.name, system, "", &item).map(Arc::new)
+    };
+    Process { subscribers: named.filter_map(read).collect(), ..process.clone() }
 }
 
 fn broken(problem: &Problem) -> CaseResult {
@@ -189,8 +203,8 @@ impl<'a> World<'a> {
             } else {
                 Body::Event(Event { name, data })
             };
-            let from = get(step, "from").and_then(text).map(ToOwned::to_owned);
-            return self.take_from(body, from.as_deref());
+            let from = get(step, "from").or_else(|| get(self.file, "from")).and_then(text);
+            return self.take(from.unwrap_or("test"), body);
         }
         if let Some((effect, class)) = what.rsplit_once('.').and_then(|(e, c)| Some((e, class_of(c)?))) {
             return self.answer(effect, class, step);
@@ -252,14 +266,17 @@ impl<'a> World<'a> {
         result: Value,
         detail: &str,
     ) -> Result<(), String> {
-        self.take(Body::Outcome(Outcome {
-            effect,
-            class,
-            result,
-            detail: detail.into(),
-            status: None,
-            attempts: 1,
-        }))
+        self.take(
+            "delivery",
+            Body::Outcome(Outcome {
+                effect,
+                class,
+                result,
+                detail: detail.into(),
+                status: None,
+                attempts: 1,
+            }),
+        )
     }
 
     fn run(&mut self) -> Result<(), String> {
@@ -290,7 +307,7 @@ impl<'a> World<'a> {
             let due = self.state.timers.iter().map(|(name, (token, due))| (*due, name.clone(), *token)).min();
             let Some((due, name, token)) = due.filter(|(due, ..)| *due <= until) else { break };
             self.now = self.now.max(due);
-            self.take(Body::Timer(TimerFired { name, token }))?;
+            self.take("timer", Body::Timer(TimerFired { name, token }))?;
         }
         self.now = until;
         Ok(())
@@ -308,15 +325,14 @@ impl<'a> World<'a> {
             "retry" => Action::Retry { exception, set: value("set") },
             _ => Action::Resolve { exception, result: value("result") },
         };
-        self.take(Body::Intervention(Intervention { by: "tester".into(), reason: "a test".into(), action }))
+        let body = Body::Intervention(Intervention { by: "tester".into(), reason: "a test".into(), action });
+        self.take(OPERATOR, body)
     }
 
     /// What the host does with a message, less the store.
-    fn take(&mut self, body: Body) -> Result<(), String> {
-        self.take_from(body, None)
-    }
-
-    fn take_from(&mut self, body: Body, sender: Option<&str>) -> Result<(), String> {
+    /// `source` is the name of a system, or the entity that sends it.
+    fn take(&mut self, source: &str, body: Body) -> Result<(), String> {
+        let sender = source.contains('/').then_some(source);
         self.messages += 1;
         let id = match sender {
             Some(sender) => format!("{}{sender}#{}.0", letter::PREFIX, self.messages),
@@ -324,7 +340,7 @@ impl<'a> World<'a> {
         };
         let envelope = Envelope {
             id: id.into(),
-            source: if sender.is_some() { ENTITY.into() } else { "test".into() },
+            source: if sender.is_some() { ENTITY.into() } else { source.into() },
             subject: self.subject.clone(),
             correlation_id: "test".into(),
             causation_id: None,
@@ -393,17 +409,38 @@ impl<'a> World<'a> {
                     differ("ended", &want, &Value::from(ending), &mut differences);
                 }
                 "fields" => differ("fields", &want, &self.state.fields, &mut differences),
+                "written_by" => self.compare_writers(&want, &mut differences),
+                "systems" => self.compare_systems(&want, &mut differences),
                 "calls" => self.compare_calls(&want, &mut differences),
                 "called_off" => differ("called_off", &sorted(&want), &names(&self.called_off), &mut differences),
                 "reached" => differ("reached", &sorted(&want), &names(&self.state.reached), &mut differences),
                 "missed" => differ("missed", &sorted(&want), &names(&self.state.missed), &mut differences),
                 "exceptions" => self.compare_exceptions(&want, &mut differences),
                 other => differences.push(format!(
-                    "unknown key `{other}`; `then` has: state, verdict, ended, fields, calls, called_off, reached, missed, exceptions"
+                    "unknown key `{other}`; `then` has: state, verdict, ended, fields, written_by, systems, calls, called_off, reached, missed, exceptions"
                 )),
             }
         }
         differences
+    }
+
+    /// Who wrote fields that have an owner.
+    fn compare_writers(&self, want: &Value, differences: &mut Vec<String>) {
+        let known = self.state.origins.as_ref();
+        for (field, want) in want.as_map().into_iter().flatten() {
+            let by = known.and_then(|origins| origins.of(field)).map_or("nobody", |known| &*known.by);
+            differ(&format!("written_by.{field}"), want, &Value::from(by), differences);
+        }
+    }
+
+    /// How the systems stand that the record is told to.
+    fn compare_systems(&self, want: &Value, differences: &mut Vec<String>) {
+        let known = self.state.origins.as_ref();
+        for (system, want) in want.as_map().into_iter().flatten() {
+            let synced = known.and_then(|origins| origins.systems.get(system.as_str()));
+            let stand = synced.map_or("not_told", |synced| synced.stand.word());
+            differ(&format!("systems.{system}"), want, &Value::from(stand), differences);
+        }
     }
 
     /// `calls` names exactly what the step emitted: a list of names, or a map of name to (part of) the input.

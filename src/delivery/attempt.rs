@@ -454,7 +454,7 @@ impl Site {
         }
         let token = self
             .authority
-            .sign(&mut built.headers, &*self.outside.wire, &self.outside.clock)
+            .sign(&built.method, &mut built.headers, &*self.outside.wire, &self.outside.clock)
             .await
             .map_err(Unmade::Credentials)?;
         let request = Request {

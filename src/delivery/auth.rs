@@ -12,6 +12,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use syncline_actors::time::Timestamp;
 
+use super::session::{Asking, NoSession, Session, Sessions};
 use super::wire::{Request, Wire, WireError};
 use crate::clock::SharedClock;
 
@@ -70,9 +71,12 @@ pub(super) fn sensitive(text: &str) -> Option<HeaderValue> {
     Some(value)
 }
 
-/// What a call is signed with; kept to tell which token the system refused.
+/// What a call is signed with; kept to tell which token, and which session, the system refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct TokenNumber(u64);
+pub(super) struct TokenNumber {
+    token: u64,
+    session: u64,
+}
 
 /// The credentials of one connector.
 pub(super) struct Authority {
@@ -80,6 +84,8 @@ pub(super) struct Authority {
     scheme: Scheme,
     timeout: Duration,
     allow_private: bool,
+    /// Set when what changes something needs a session.
+    sessions: Option<Sessions>,
     /// Held while a token is fetched: whoever else needs one waits for that answer instead of asking too.
     cache: tokio::sync::Mutex<Cache>,
 }
@@ -112,27 +118,58 @@ struct TokenAnswer {
 
 impl Authority {
     pub(super) fn new(connector: Arc<str>, scheme: Scheme, timeout: Duration, allow_private: bool) -> Self {
-        Self { connector, scheme, timeout, allow_private, cache: tokio::sync::Mutex::default() }
+        let cache = tokio::sync::Mutex::default();
+        Self { connector, scheme, timeout, allow_private, sessions: None, cache }
     }
 
-    /// Whether a refused credential can be replaced by a fresh one.
+    /// With a session at `base`, if there is to be one.
+    pub(super) fn with_session(mut self, base: &str, session: Option<Session>) -> Self {
+        self.sessions = session.map(|session| Sessions::new(base, session));
+        self
+    }
+
+    /// Whether what was refused can be replaced by something fresh.
     pub(super) fn renews(&self) -> bool {
-        matches!(self.scheme, Scheme::ClientCredentials(_))
+        self.sessions.is_some() || matches!(self.scheme, Scheme::ClientCredentials(_))
     }
 
-    /// Puts the credentials into `headers`, fetching a token first if there is none or it is about to end. A failure means that the
-    /// call was not made.
+    /// Puts the credentials into `headers`, fetching a token or beginning a session first if there is none or it is about to end. A
+    /// failure means that the call was not made.
     pub(super) async fn sign(
         &self,
+        method: &Method,
         headers: &mut HeaderMap,
         wire: &dyn Wire,
         clock: &SharedClock,
     ) -> Result<TokenNumber, WireError> {
+        let mut own = HeaderMap::new();
+        let token = self.credentials(&mut own, wire, clock).await?;
+        headers.extend(own.clone());
+        let Some(sessions) = self.sessions.as_ref().filter(|_| Sessions::is_needed(method)) else {
+            return Ok(TokenNumber { token, session: 0 });
+        };
+        let asking = Asking { request: self.asking(own), wire, clock };
+        match sessions.join(headers, asking).await {
+            Ok(session) => Ok(TokenNumber { token, session }),
+            Err(NoSession::Failed(error)) => Err(error),
+            Err(NoSession::Refused) => {
+                self.forget(token).await;
+                Err(WireError::Unsent("no session: the credentials were refused".to_owned()))
+            }
+        }
+    }
+
+    async fn credentials(
+        &self,
+        headers: &mut HeaderMap,
+        wire: &dyn Wire,
+        clock: &SharedClock,
+    ) -> Result<u64, WireError> {
         match &self.scheme {
-            Scheme::None => Ok(TokenNumber(0)),
+            Scheme::None => Ok(0),
             Scheme::Fixed(name, value) => {
                 headers.insert(name.clone(), value.clone());
-                Ok(TokenNumber(0))
+                Ok(0)
             }
             Scheme::ClientCredentials(credentials) => {
                 let (value, number) = self.token(credentials, wire, clock).await?;
@@ -142,10 +179,32 @@ impl Authority {
         }
     }
 
-    /// Forgets the token that the system refused, unless it has been replaced since.
+    /// A request of this connector that says nothing yet.
+    fn asking(&self, headers: HeaderMap) -> Request {
+        Request {
+            connector: self.connector.clone(),
+            operation: Arc::from(""),
+            method: Method::GET,
+            url: String::new(),
+            headers,
+            body: Bytes::new(),
+            timeout: self.timeout,
+            response_max: TOKEN_ANSWER_MAX,
+            allow_private: self.allow_private,
+        }
+    }
+
+    /// Forgets the token and the session that the system refused, unless they have been replaced since.
     pub(super) async fn renounce(&self, refused: TokenNumber) {
+        self.forget(refused.token).await;
+        if let Some(sessions) = &self.sessions {
+            sessions.forget(refused.session).await;
+        }
+    }
+
+    async fn forget(&self, token: u64) {
         let mut cache = self.cache.lock().await;
-        if cache.number == refused.0 {
+        if cache.number == token {
             cache.token = None;
         }
     }
@@ -155,11 +214,11 @@ impl Authority {
         credentials: &ClientCredentials,
         wire: &dyn Wire,
         clock: &SharedClock,
-    ) -> Result<(HeaderValue, TokenNumber), WireError> {
+    ) -> Result<(HeaderValue, u64), WireError> {
         let asked = clock.now();
         let mut cache = self.cache.lock().await;
         if let Some(token) = cache.token.as_ref().filter(|token| clock.now() < token.refresh_at) {
-            return Ok((token.header.clone(), TokenNumber(cache.number)));
+            return Ok((token.header.clone(), cache.number));
         }
         // Whoever waited while another's request failed shares that failure: a dead token endpoint is asked once, not by each.
         if let Some((at, failure)) = &cache.failure
@@ -173,7 +232,7 @@ impl Authority {
                 cache.failure = None;
                 let header = token.header.clone();
                 cache.token = Some(token);
-                Ok((header, TokenNumber(cache.number)))
+                Ok((header, cache.number))
             }
             Err(text) => {
                 let failure = WireError::Unsent(format!("no token: {text}"));
@@ -227,15 +286,11 @@ impl Authority {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         Request {
-            connector: self.connector.clone(),
             operation: "token".into(),
             method: Method::POST,
             url: credentials.token_url.clone(),
-            headers,
             body: Bytes::from(form_body(form)),
-            timeout: self.timeout,
-            response_max: TOKEN_ANSWER_MAX,
-            allow_private: self.allow_private,
+            ..self.asking(headers)
         }
     }
 }

@@ -11,10 +11,12 @@ use std::time::Duration;
 
 use http::HeaderName;
 use syncline_actors::retry::Retry;
+use syncline_actors::subscription::Subscription;
 
 pub use super::auth::CredentialStyle;
 pub use super::formula::Formula;
 pub use super::limits::{BreakerRule, Rate};
+pub use super::session::{LASTS_DEFAULT, Session};
 pub use super::template::{BodyTemplate, Piece, Template, Tree};
 pub use parse::{parse, read};
 
@@ -41,6 +43,8 @@ pub struct Connector {
     pub base_url: Setting,
     /// How we show who we are.
     pub auth: Auth,
+    /// The session that it wants for what changes something.
+    pub session: Option<Session>,
     /// Calls in flight at most; what exceeds it waits in the store.
     pub concurrency: u32,
     /// How fast it may be called; `None`: as fast as it answers.
@@ -63,6 +67,8 @@ pub struct Connector {
     pub response_max: usize,
     /// What it can be asked to do, by name.
     pub operations: BTreeMap<Arc<str>, Arc<Operation>>,
+    /// The records whose changes it wants, by kind.
+    pub subscribes: BTreeMap<Arc<str>, Arc<Subscription>>,
 }
 
 /// Who answers for a system.

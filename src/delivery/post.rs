@@ -104,6 +104,7 @@ pub(super) fn contract() -> Connector {
         owner: Owner { team: "platform".into(), escalate: "".into() },
         base_url: Setting::Plain(String::new()),
         auth: Auth::None,
+        session: None,
         concurrency: CONCURRENCY,
         rate: None,
         timeout: TIMEOUT,
@@ -115,6 +116,7 @@ pub(super) fn contract() -> Connector {
         allow_private: false,
         response_max: RESPONSE_MAX_DEFAULT,
         operations: std::collections::BTreeMap::new(),
+        subscribes: std::collections::BTreeMap::new(),
     }
 }
 

@@ -11,6 +11,7 @@ use syncline_actors::id::{EntityId, Epoch};
 use syncline_actors::outbox::Rows;
 use syncline_actors::process::Process;
 use syncline_actors::record::{Hash, Record};
+use syncline_actors::subscription::IDS;
 use tokio::time::Instant;
 
 use super::core::Core;
@@ -172,7 +173,10 @@ impl Resident {
             id: envelope.id.clone(),
             expires: envelope.remember_ms.map(|ms| envelope.at.plus(std::time::Duration::from_millis(ms))),
         };
-        let terms = self.terms(envelope, &business_keys);
+        let mut terms = self.terms(envelope, &business_keys);
+        if process.record {
+            terms.extend(foreign_ids(&record));
+        }
         let business = business_keys.into_iter().map(|key| DedupKey {
             scope: format!("business:{}", key.scope).into(),
             id: key.key,
@@ -288,6 +292,19 @@ async fn trim(core: &Core, entity: &EntityId, epoch: Epoch, seq: u64) {
     if let Err(error) = core.journal("trim", core.journal.trim(epoch, entity, keep)).await {
         tracing::warn!(%entity, %error, "its oldest records were not thrown away; they will be with the next snapshot");
     }
+}
+
+/// The ids that other systems know the record by, as terms to find it by.
+fn foreign_ids(record: &Record) -> impl Iterator<Item = Arc<str>> {
+    record.changes.iter().filter_map(|change| match change {
+        Change::Assigned { field, value } | Change::Written { field, value, .. } => {
+            let below = field.strip_prefix(IDS)?.strip_prefix('.')?;
+            let id = value.to_plain_text();
+            (!below.is_empty() && !value.is_null() && id.len() <= TERM_BYTES_MAX)
+                .then(|| format!("{}{id}", journal::KEY).into())
+        }
+        _ => None,
+    })
 }
 
 fn is_refusal(record: &Record) -> bool {

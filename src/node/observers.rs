@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use syncline_actors::decision::{Answer, Change, Ending, Verdict};
+use syncline_actors::decision::{Answer, Change, Ending, Rejection, Verdict};
 use syncline_actors::envelope::{Envelope, OutcomeClass};
 use syncline_actors::id::{EntityId, ShardId};
+use syncline_actors::ownership::Policy;
 use syncline_actors::record::Record;
 
 use crate::host::Lane;
@@ -45,6 +46,18 @@ impl host::Observer for Watch {
         for change in &record.changes {
             match change {
                 Change::Began { .. } => telemetry::process_begun(subject.kind()),
+                Change::Disputed { owner, policy, .. } => {
+                    telemetry::ownership_disputed(subject.kind(), owner, policy.word());
+                }
+                Change::Refused(Rejection::NotOwner { owner, .. }) => {
+                    telemetry::ownership_disputed(subject.kind(), owner, Policy::Reject.word());
+                }
+                Change::Refused(Rejection::Outdated { source_name, .. }) => {
+                    telemetry::message_outdated(subject.kind(), door(source_name), "older");
+                }
+                Change::Refused(Rejection::Repeated { source_name, .. }) => {
+                    telemetry::message_outdated(subject.kind(), door(source_name), "same");
+                }
                 Change::Opened(exception) => tracing::warn!(
                     entity = %subject,
                     correlation_id = %record.envelope.correlation_id,
@@ -95,4 +108,9 @@ impl delivery::Observer for Watch {
     fn settled(&self, connector: &str, operation: &str, class: OutcomeClass, age: Duration) {
         telemetry::effect_settled(connector, operation, class.word(), age);
     }
+}
+
+/// A source as a label: who sends through the API names itself, so that only the door is told.
+fn door(source: &str) -> &str {
+    source.split(':').next().unwrap_or(source)
 }

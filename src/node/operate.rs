@@ -56,7 +56,8 @@ impl api::Operate for Operator {
     async fn entity(&self, id: &EntityId) -> Result<api::Entity, Refusal> {
         let state = self.state(id).await?;
         let outbox = self.journal.outbox_of(id).await.map_err(|error| unread(&error))?;
-        Ok(view::entity(id, &state, &outbox))
+        let process = self.host().catalog().governing(id.kind(), state.version);
+        Ok(view::entity(id, &state, process.map(|process| &**process), &outbox))
     }
 
     async fn timeline(&self, id: &EntityId, from: u64, limit: usize) -> Result<Page<api::Entry>, Refusal> {

@@ -8,6 +8,8 @@ use syncline_actors::entity::State;
 use syncline_actors::envelope::{Action, Body};
 use syncline_actors::id::{EffectId, EntityId};
 use syncline_actors::outbox::{ExceptionRow, OutboxRow};
+use syncline_actors::ownership::Policy;
+use syncline_actors::process::Process;
 use syncline_actors::record::Record;
 use syncline_actors::value::Value;
 
@@ -130,7 +132,41 @@ pub(super) fn cluster(
     }
 }
 
-pub(super) fn entity(id: &EntityId, state: &State, outbox: &[OutboxRow]) -> api::Entity {
+/// Who owns the fields that have an owner, and who wrote what stands in them.
+fn owners(process: Option<&Process>, state: &State) -> BTreeMap<String, api::Owned> {
+    let owned = process.into_iter().flat_map(|process| &process.fields);
+    let known = |field: &str| state.origins.as_ref().and_then(|origins| origins.of(field));
+    let show = |(name, field): (&String, &syncline_actors::process::Field)| {
+        let ownership = field.ownership.as_ref()?;
+        let known = known(name);
+        let owned = api::Owned {
+            owner: ownership.owner.to_string(),
+            conflict: ownership.policy.word().to_owned(),
+            by: known.map(|known| known.by.to_string()),
+            at: known.map(|known| known.at.to_string()),
+            revision: known.and_then(|known| known.revision.as_ref()).map(Value::to_plain_text),
+        };
+        Some((name.clone(), owned))
+    };
+    owned.filter_map(show).collect()
+}
+
+/// How the systems stand that the record is told to.
+fn systems(state: &State) -> BTreeMap<String, api::Synced> {
+    let known = state.origins.iter().flat_map(|origins| &origins.systems);
+    let show = |(name, synced): (&Arc<str>, &syncline_actors::ownership::Synced)| {
+        let stand = synced.stand.word().to_owned();
+        (name.to_string(), api::Synced { stand, since: synced.since.to_string() })
+    };
+    known.map(show).collect()
+}
+
+pub(super) fn entity(
+    id: &EntityId,
+    state: &State,
+    process: Option<&Process>,
+    outbox: &[OutboxRow],
+) -> api::Entity {
     let waiting: BTreeMap<EffectId, &OutboxRow> = outbox.iter().map(|row| (row.effect.id, row)).collect();
     api::Entity {
         id: id.to_string(),
@@ -142,6 +178,8 @@ pub(super) fn entity(id: &EntityId, state: &State, outbox: &[OutboxRow]) -> api:
         ending: state.ending.map(|ending| ending.word().to_owned()),
         correlation_id: state.correlation_id.to_string(),
         fields: raw(&state.fields),
+        owners: owners(process, state),
+        systems: systems(state),
         pending: state.pending.values().map(|effect| pending(id, effect, waiting.get(&effect.id))).collect(),
         steps: state.steps.iter().map(step).collect(),
         timers: state.timers.iter().map(|(name, (_, due))| (name.to_string(), due.to_string())).collect(),
@@ -332,6 +370,21 @@ fn sentence(change: &Change, names: &Names) -> String {
             format!("goes on under version {version} in state {state}")
         }
         Change::Committed => "what was done so far stands".to_owned(),
+        Change::Written { field, value, by, .. } => format!("{field} = {} (by {by})", preview(value)),
+        Change::Disputed { field, value, by, owner, policy } => {
+            let became = match policy {
+                Policy::Reject => "not written",
+                Policy::Hold => "held for a person",
+                Policy::Accept => "written all the same",
+            };
+            format!("{by} says {field} = {}, and {owner} owns it: {became}", preview(value))
+        }
+        Change::Revised { source, revision, .. } => {
+            format!("revision {} of {source}", revision.to_plain_text())
+        }
+        Change::WaitsFrom { id, source } => format!("message {id} is from {source}"),
+        Change::Synced { system, stand, .. } => format!("{system} is {}", stand.word().replace('_', " ")),
+        Change::Superseded { effect: id } => format!("{} was done again since", effect(*id, names)),
     }
 }
 

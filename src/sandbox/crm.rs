@@ -18,11 +18,13 @@ pub(super) struct Crm {
     tokens: Tokens,
     /// Fields of orders, by external id.
     orders: BTreeMap<String, BTreeMap<String, Value>>,
+    /// Fields of accounts that others have written, by id.
+    accounts: BTreeMap<String, BTreeMap<String, Value>>,
 }
 
 impl Crm {
     pub(super) fn new() -> Self {
-        Self { tokens: Tokens::new("crm"), orders: BTreeMap::new() }
+        Self { tokens: Tokens::new("crm"), orders: BTreeMap::new(), accounts: BTreeMap::new() }
     }
 
     fn account(&self, id: &str) -> Reply {
@@ -44,6 +46,20 @@ impl Crm {
                 "ParentId": parent,
             }),
         )
+    }
+
+    fn update_account(&mut self, id: &str, call: &Call) -> Done {
+        if id.ends_with("-MISSING") {
+            return Done::only(self.refuse(404, "The requested resource does not exist"));
+        }
+        let Some(sent) = call.body.as_map() else {
+            return Done::only(self.refuse(400, "The request body is no record"));
+        };
+        let account = self.accounts.entry(id.to_owned()).or_default();
+        let before = account.clone();
+        account.extend(sent.iter().map(|(name, value)| (name.clone(), value.clone())));
+        let altered = *account != before;
+        Done::applied(Reply::empty(204), id).altered(altered)
     }
 
     fn upsert(&mut self, external: &str, call: &Call) -> Done {
@@ -74,6 +90,9 @@ impl System for Crm {
             (&Method::GET, ["services", "data", _, "sobjects", "Account", _]) => {
                 of("get_account", Kind::Read)
             }
+            (&Method::PATCH, ["services", "data", _, "sobjects", "Account", _]) => {
+                of("update_account", Kind::Natural)
+            }
             (&Method::PATCH, ["services", "data", _, "sobjects", "Order", "OrderNumber__c", _]) => {
                 of("update_order", Kind::Natural)
             }
@@ -90,6 +109,7 @@ impl System for Crm {
         match operation {
             "token" => Done::only(self.tokens.issue(call)),
             "get_account" => Done::only(self.account(&last)),
+            "update_account" => self.update_account(&last, call),
             _ => self.upsert(&last, call),
         }
     }

@@ -13,7 +13,8 @@ use super::emit::Emitter;
 use super::faults::{Fault, Faults, RetryAfter};
 use super::ledger::{Asked, Before, Ledger, Webhook, digest};
 use super::{
-    billing, cpq, crm, directory, erp, hr, notify, payroll, revenue, success, support, tax, warehouse,
+    billing, cpq, crm, directory, erp, hr, notify, payroll, revenue, s4, shop, success, support, tax,
+    warehouse,
 };
 use crate::clock::SharedClock;
 
@@ -35,6 +36,8 @@ const SYSTEMS: &[(&str, Begin)] = &[
     ("hr", || Box::new(hr::Hr::new())),
     ("payroll", || Box::new(payroll::Payroll::default())),
     ("directory", || Box::new(directory::Directory::default())),
+    ("shop", || Box::new(shop::Shop::default())),
+    ("s4", || Box::new(s4::S4::new())),
 ];
 
 /// The names of all systems.

@@ -96,6 +96,17 @@ impl Erp {
         }
     }
 
+    /// Every item is there, unless its number ends in `-MISSING`.
+    fn item(&self, external: &str) -> Reply {
+        if external.ends_with("-MISSING") {
+            return self
+                .refuse(404, &format!("The record instance does not exist: inventoryItem {external}"));
+        }
+        let body = json!({"id": format!("ITEM-{external}"), "itemId": external, "displayName": format!("Item {external}"),
+            "basePrice": "19.90", "currency": {"refName": "EUR"}, "taxSchedule": {"refName": "P0000000"}});
+        Reply::json(200, body)
+    }
+
     fn put_customer(&mut self, external: &str, call: &Call) -> Done {
         if call.text("companyName").is_none() {
             return Done::only(self.refuse(400, "Please enter value(s) for: Company Name"));
@@ -215,6 +226,7 @@ impl System for Erp {
             (&Method::PUT, ["customer", id]) if id.starts_with("eid:") => {
                 of("upsert_customer", Kind::Natural)
             }
+            (&Method::GET, ["inventoryItem", id]) if id.starts_with("eid:") => of("get_item", Kind::Read),
             (&Method::POST, ["salesOrder"]) => of("create_sales_order", Kind::Keyed),
             (&Method::PATCH, ["salesOrder", _]) => of("close_sales_order", Kind::Natural),
             (&Method::POST, ["salesOrder", _, "!transform", "invoice"]) => of("create_invoice", Kind::Keyed),
@@ -237,6 +249,7 @@ impl System for Erp {
         match operation {
             "token" => Done::only(self.tokens.issue(call)),
             "upsert_customer" => self.put_customer(external, call),
+            "get_item" => Done::only(self.item(external)),
             "create_sales_order" => self.create_sales_order(call),
             "close_sales_order" => self.close(&id),
             "create_invoice" => self.create_invoice(&id, call),

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use syncline_actors::time::Timestamp;
 
 /// Systems whose tokens can expire.
-const WITH_TOKENS: [&str; 5] = ["billing", "cpq", "crm", "erp", "hr"];
+const WITH_TOKENS: [&str; 6] = ["billing", "cpq", "crm", "erp", "hr", "s4"];
 
 /// Which requests of a system go wrong, and how.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

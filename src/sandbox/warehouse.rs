@@ -47,6 +47,8 @@ pub(super) struct Warehouse {
     shipments: BTreeMap<String, Shipment>,
     /// Ids of shipments, oldest first, by order.
     by_order: BTreeMap<String, Vec<String>>,
+    /// What is known of items, by sku.
+    items: BTreeMap<String, Value>,
 }
 
 fn good(result: &serde_json::Value) -> Reply {
@@ -58,6 +60,15 @@ fn bad(code: &str, message: &str) -> Reply {
 }
 
 impl Warehouse {
+    fn put_item(&mut self, sku: &str, call: &Call) -> Done {
+        if call.text("name").is_none() {
+            return Done::only(bad("invalid_request", "an item needs a name"));
+        }
+        let before = self.items.insert(sku.to_owned(), call.body.clone());
+        let altered = before.as_ref() != Some(&call.body);
+        Done::applied(good(&json!({"sku": sku})), sku).altered(altered)
+    }
+
     fn reserve(&mut self, call: &Call) -> Done {
         let Some(order) = call.text("order_number") else {
             return Done::only(bad("invalid_request", "order_number is missing"));
@@ -141,6 +152,7 @@ impl System for Warehouse {
             (&Method::POST, ["v1", "reservations", _, "release"]) => of("release"),
             (&Method::POST, ["v1", "shipments"]) => of("ship"),
             (&Method::POST, ["v1", "orders", _, "recall"]) => of("recall"),
+            (&Method::PUT, ["v1", "items", _]) => Some(Operation { name: "put_item", kind: Kind::Natural }),
             _ => None,
         }
     }
@@ -156,6 +168,7 @@ impl System for Warehouse {
     fn perform(&mut self, operation: &'static str, call: &Call) -> Done {
         let id = call.path.get(2).cloned().unwrap_or_default();
         match operation {
+            "put_item" => self.put_item(&id, call),
             "reserve" => self.reserve(call),
             "release" => self.release(&id),
             "ship" => self.ship(call),

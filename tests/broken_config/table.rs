@@ -264,7 +264,7 @@ pub(crate) const MISTAKES: &[Mistake] = &[
         "config/connectors/warehouse.yaml:23:11  operations.reserve.path: the path `v1/reservations` has no leading slash\n\
          \x20   fix: write `/v1/reservations`\n\
          config/processes/order.yaml:63:5  call: warehouse.reserve: there is no operation of connector `warehouse` `reserve`\n\
-         \x20   fix: add it, or use one of: recall, release, ship",
+         \x20   fix: add it, or use one of: put_item, recall, release, ship",
     ),
     (
         "connectors/warehouse.yaml",

@@ -64,7 +64,8 @@ fn a_node_serves_until_it_is_told_to_stop_and_then_drains() {
         let (mut child, log, address) = started(node(&copy, &[]));
         let node = format!("http://{address}");
         let listed = syncline(["connectors", "list", "-o", "json", "--node", &node]).run().ended(0).json();
-        assert_eq!(listed["items"].as_array().unwrap().len(), 6, "{listed}");
+        let names: Vec<_> = listed["items"].as_array().unwrap().iter().map(|one| &one["name"]).collect();
+        assert!(names.contains(&&serde_json::json!("warehouse")), "{listed}");
         child.signal(name);
         let said: Vec<String> = log.lines().map(|line| line.unwrap()).collect();
         assert_eq!(child.code(), Some(0), "{said:?}");

@@ -13,8 +13,8 @@ use serde_json::Value as Json;
 use serde_json::value::RawValue;
 use syncline::api::{
     Acceptance, Cluster, ClusterOrder, Connector, Drift, DriftReport, Entity, Entry, Exception,
-    ExceptionQuery, Head, Holder, Intervention, Migration, Operate, Outcome, Page, Pending, Refusal, Step,
-    Suspect, Who,
+    ExceptionQuery, Head, Holder, Intervention, Migration, Operate, Outcome, Owned, Page, Pending, Refusal,
+    Step, Suspect, Synced, Who,
 };
 use syncline::config::Role;
 use syncline::console::router;
@@ -106,6 +106,20 @@ pub(crate) fn entity(id: &EntityId) -> Entity {
         ending: None,
         correlation_id: "SO-1001".into(),
         fields: raw(r#"{"customer":"Müller & Söhne <GmbH>","currency":"EUR","total":1000000000000000.10}"#),
+        owners: BTreeMap::from([(
+            "customer".into(),
+            Owned {
+                owner: "crm".into(),
+                conflict: "hold".into(),
+                by: Some("shop".into()),
+                at: Some("2026-11-23T09:11:58Z".into()),
+                revision: Some("17".into()),
+            },
+        )]),
+        systems: BTreeMap::from([(
+            "erp".into(),
+            Synced { stand: "failed".into(), since: "2026-11-23T09:12:00Z".into() },
+        )]),
         pending: vec![pending],
         steps: vec![Step { name: "tax".into(), undone: false, result: raw(r#"{"tax":"190.00"}"#) }],
         timers: BTreeMap::from([("invoice_late".into(), "2026-11-24T09:12:03Z".into())]),

@@ -101,6 +101,8 @@ async fn an_entity_shows_how_it_stands_and_what_happened() {
             "<dt>customer</dt><dd>Müller &amp; Söhne &lt;GmbH&gt;</dd>",
             "<dt>total</dt><dd>1000000000000000.10</dd>",
             "<td>503: maintenance window</td>",
+            "<td>customer</td><td>crm</td><td>hold</td><td>shop</td>",
+            "<dt>erp</dt><dd><span class=\"nobody\">failed</span> since ",
             "&lt;script&gt;alert(1)&lt;/script&gt;",
             "<p class=\"said\">the order is closed</p>",
         ],

@@ -8,6 +8,7 @@ use syncline::sandbox::{Fault, Plan, RetryAfter, SECRET};
 use syncline_actors::envelope::OutcomeClass;
 
 use crate::operations::{CUSTOMER, reserve, sales_order, ship, tax, ticket};
+use crate::records::{ACCOUNT, FULFILMENT, ITEM, PARTNER, PRODUCT, SHOP_ORDER, SHOPPER, s4_order};
 use crate::world::{Order, World};
 
 /// Everything that changes something, in an order in which it can be done, with its input.
@@ -29,6 +30,16 @@ fn changes(order: &str) -> Vec<(&'static str, String)> {
         ("erp.close_sales_order", r#"{"id":"10001"}"#.to_owned()),
         ("tax.void", format!(r#"{{"code":"{order}"}}"#)),
         ("warehouse.release", format!(r#"{{"reservation_id":"R-{order}"}}"#)),
+        ("crm.update_account", ACCOUNT.to_owned()),
+        ("warehouse.put_item", ITEM.to_owned()),
+        ("s4.create_partner", PARTNER.to_owned()),
+        ("s4.change_partner", PARTNER.replace("null", r#""1000001""#)),
+        ("s4.create_sales_order", s4_order(order)),
+        ("s4.close_sales_order", r#"{"id":"1"}"#.to_owned()),
+        ("shop.set_customer", SHOPPER.to_owned()),
+        ("shop.set_product", PRODUCT.to_owned()),
+        ("shop.update_order", SHOP_ORDER.to_owned()),
+        ("shop.create_fulfillment", FULFILMENT.to_owned()),
     ]
 }
 
@@ -192,4 +203,36 @@ async fn an_outage_lasts_until_it_is_cleared_and_touches_no_other_system() {
     let (outcome, ()) = tokio::join!(order.call("tax.calculate", &input), meanwhile);
     assert_eq!(outcome.class, OutcomeClass::Ok);
     assert_eq!(world.applied("tax", "calculate"), 1);
+}
+
+#[tokio::test]
+async fn a_session_that_is_over_is_begun_anew_and_nothing_is_done_twice() {
+    let world = World::new().await;
+    let order = world.order("SO-1");
+    order.ok("s4.create_partner", PARTNER).await;
+    assert_eq!(world.requests("s4.session"), 1);
+    order.ok("s4.change_partner", &PARTNER.replace("null", r#""1000001""#)).await;
+    assert_eq!(world.requests("s4.session"), 1, "one session serves many calls");
+    world.faults("s4", Plan::always(Fault::ExpiredToken).times(1).on(&["create_sales_order"]));
+    order.ok("s4.create_sales_order", &s4_order("SO-1")).await;
+    assert_eq!((world.requests("s4.session"), world.requests("s4.create_sales_order")), (2, 2));
+    assert_eq!((world.applied("s4", "create_sales_order"), world.requests("s4.find_sales_order")), (1, 0));
+    // Reading needs none.
+    world.faults("s4", Plan::always(Fault::Outage).on(&["session"]));
+    order.ok("s4.find_partner", PARTNER).await;
+}
+
+#[tokio::test]
+async fn a_shop_that_is_called_too_fast_says_how_long_to_wait_in_status_200() {
+    let world = World::new().await;
+    let throttled = Fault::Status { code: 429, retry_after: RetryAfter::Absent };
+    world.faults("shop", Plan::always(throttled).times(1));
+    let began = tokio::time::Instant::now();
+    let outcome = world.order("SO-1").call("shop.set_product", PRODUCT).await;
+    assert_eq!((outcome.class, outcome.attempts), (OutcomeClass::Ok, 2), "{outcome:?}");
+    let took = began.elapsed();
+    assert!(
+        took >= Duration::from_millis(990),
+        "eight points at a hundred a second, and one second more: {took:?}"
+    );
 }

@@ -10,6 +10,7 @@ use crate::envelope::OutcomeClass;
 use crate::expr::{Expr, Scope};
 use crate::mapping::Mapping;
 use crate::process::{Due, FailurePath, FieldKind, StateDef, Timer, Transition, Trigger};
+use crate::subscription::IDS;
 
 impl<'p> Checker<'p> {
     pub(super) fn sense(&mut self) {
@@ -66,7 +67,7 @@ impl<'p> Checker<'p> {
         let idle =
             |t: &&Transition| t.to.is_none() && t.set.is_empty() && t.call.is_empty() && t.undo.is_none();
         for (path, trigger, transitions) in self.lists() {
-            if !matches!(trigger, None | Some(Trigger::Retry | Trigger::Settled | Trigger::Compensated)) {
+            if matches!(trigger, Some(Trigger::Message(_) | Trigger::Effect(..))) {
                 continue;
             }
             for transition in transitions.iter().filter(idle) {
@@ -91,7 +92,7 @@ impl<'p> Checker<'p> {
         let goes_on = |trigger: &Trigger| match trigger {
             Trigger::Message(name) => process.messages.get(name).is_some_and(|def| !def.is_command),
             Trigger::Effect(_, class) => *class == OutcomeClass::Ok,
-            Trigger::Settled | Trigger::Compensated => true,
+            Trigger::Settled | Trigger::Compensated | Trigger::InSync | Trigger::OutOfSync => true,
             Trigger::Retry => false,
         };
         let leads = |transitions: &[Transition]| transitions.iter().any(|t| t.to.is_some());
@@ -156,6 +157,9 @@ impl<'p> Checker<'p> {
         filled.extend(self.transitions().iter().flat_map(|(.., t)| t.set.iter().map(|(f, _)| root(f))));
         let unfilled: Vec<&String> = process.fields.keys().filter(|name| !filled.contains(*name)).collect();
         for field in unfilled {
+            if process.record && field == IDS {
+                continue; // what systems answer fills it
+            }
             if let Some((place, path)) = self.reader(field) {
                 let message = format!("field `{field}` is read here, and nothing assigns it");
                 self.warn(&place, path, message, "assign it with `set` or `keep`");
@@ -202,7 +206,11 @@ fn only_failures_leave(state: &StateDef) -> bool {
     let fails = |trigger: &Trigger| match trigger {
         Trigger::Effect(_, class) => *class != OutcomeClass::Ok,
         Trigger::Retry => true,
-        Trigger::Message(_) | Trigger::Settled | Trigger::Compensated => false,
+        Trigger::Message(_)
+        | Trigger::Settled
+        | Trigger::Compensated
+        | Trigger::InSync
+        | Trigger::OutOfSync => false,
     };
     let mut out = state.on.iter().filter(|(_, transitions)| leaves(transitions)).peekable();
     out.peek().is_some()

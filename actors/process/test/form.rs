@@ -8,20 +8,41 @@ use super::class_of;
 use crate::decision::{Ending, ExceptionClass};
 use crate::document::{Fields, Item, Node, Problems, Reader, Spanned, suggest};
 use crate::id::EntityId;
+use crate::ownership::root;
 use crate::process::Process;
 use crate::reading;
+use crate::subscription::{self, Subscription};
 
 /// Everything wrong with the form of `file`, whose cases are about `process`.
 pub fn check(file: &Node, process: &Process) -> Problems {
     let reader = Reader::default();
-    if let Some(top) = Item::root(file, &reader).fields() {
-        Form { process }.file(top);
+    if let Some(mut top) = Item::root(file, &reader).fields() {
+        let told = subscribers(process, &mut top);
+        Form { process, told }.file(top);
     }
     reader.into_problems()
 }
 
+/// The systems that the file says are told of the record.
+fn subscribers(process: &Process, top: &mut Fields<'_>) -> Vec<Subscription> {
+    let entries = top.optional_entries("subscribers");
+    if let Some((name, item)) = entries.first().filter(|_| !process.record) {
+        let message = format!("process `{}` is no record, so nobody is told of it", process.name);
+        name.refuse(item.reader(), message, "delete `subscribers`");
+    }
+    let read = |(system, item): &(Spanned<String>, Item<'_>)| {
+        let read = subscription::parse(&process.name, &system.value, "", item)?;
+        for problem in super::super::check::subscription(process, &read) {
+            item.reader().note(problem);
+        }
+        Some(read)
+    };
+    entries.iter().filter_map(read).collect()
+}
+
 struct Form<'p> {
     process: &'p Process,
+    told: Vec<Subscription>,
 }
 
 impl Form<'_> {
@@ -33,12 +54,13 @@ impl Form<'_> {
         if let Some(version) = top.optional("version") {
             version.number_within(1_u32..=1_000_000);
         }
+        top.optional_text("from");
         for (message, item) in top.optional_entries("data") {
             known(&item, &message, "message", keys(&self.process.messages));
             map(&item);
         }
         for (effect, item) in top.optional_entries("answers") {
-            known(&item, &effect, "effect", keys(&self.process.effects));
+            known(&item, &effect, "effect", self.effects());
             map(&item);
         }
         let cases = top.list("cases");
@@ -47,6 +69,11 @@ impl Form<'_> {
         }
         cases.iter().flatten().filter_map(Item::fields).for_each(|case| self.case(case));
         top.finish();
+    }
+
+    /// The process's own effects, and those that tell the systems.
+    fn effects(&self) -> impl Iterator<Item = &str> + Clone {
+        keys(&self.process.effects).chain(self.told.iter().map(|told| &*told.effect))
     }
 
     fn case(&self, mut case: Fields<'_>) {
@@ -107,7 +134,7 @@ impl Form<'_> {
             && class_of(class).is_some()
         {
             let effect = Spanned { value: effect.to_owned(), ..when.clone() };
-            known(&item, &effect, "effect", keys(&self.process.effects));
+            known(&item, &effect, "effect", self.effects());
             step.optional("result").iter().for_each(exact);
             step.optional_text("detail");
         } else {
@@ -134,9 +161,19 @@ impl Form<'_> {
             known(&item, &field, "field", self.process.fields.keys().map(String::as_str));
             exact(&item);
         }
+        for (field, item) in then.optional_entries("written_by") {
+            let owned = self.process.fields.iter().filter(|(_, field)| field.ownership.is_some());
+            let root = Spanned { value: root(&field.value).to_owned(), ..field.clone() };
+            known(&item, &root, "field with an owner", owned.map(|(name, _)| name.as_str()));
+            item.text();
+        }
+        for (system, item) in then.optional_entries("systems") {
+            known(&item, &system, "system under `subscribers`", self.told.iter().map(|told| &*told.system));
+            item.choice(&["in_sync", "pending", "failed", "stale", "not_told"].map(|word| (word, ())));
+        }
         self.calls(&mut then);
         for (key, what, names) in [
-            ("called_off", "effect", keys(&self.process.effects).collect::<Vec<_>>()),
+            ("called_off", "effect", self.effects().collect::<Vec<_>>()),
             ("reached", "milestone", keys(&self.process.milestones).collect()),
             ("missed", "milestone", keys(&self.process.milestones).collect()),
         ] {
@@ -149,7 +186,7 @@ impl Form<'_> {
     /// A list of names, or a map of name to part of the input.
     fn calls(&self, then: &mut Fields<'_>) {
         let Some(calls) = then.optional("calls") else { return };
-        let effects = || keys(&self.process.effects);
+        let effects = || self.effects();
         if calls.node().as_map().is_some() {
             for (name, item) in calls.entries().unwrap_or_default() {
                 known(&item, &name, "effect", effects());
@@ -162,7 +199,7 @@ impl Form<'_> {
     }
 }
 
-const CLASSES: [ExceptionClass; 8] = [
+const CLASSES: [ExceptionClass; 9] = [
     ExceptionClass::Hold,
     ExceptionClass::DeadLetter,
     ExceptionClass::Failure,
@@ -171,6 +208,7 @@ const CLASSES: [ExceptionClass; 8] = [
     ExceptionClass::Compensation,
     ExceptionClass::Quarantine,
     ExceptionClass::Poison,
+    ExceptionClass::Conflict,
 ];
 
 fn exception(mut fields: Fields<'_>) {
@@ -180,9 +218,10 @@ fn exception(mut fields: Fields<'_>) {
     fields.finish();
 }
 
-/// The entity that sends the message.
+/// The system, or the entity, that sends the message.
 fn sender(item: &Item<'_>) {
-    if let Some(Err(error)) = item.text().map(|id| EntityId::parse(&id.value)) {
+    let entity = item.text().filter(|from| from.value.contains('/'));
+    if let Some(Err(error)) = entity.map(|id| EntityId::parse(&id.value)) {
         item.refuse(error.to_string(), "write the sender's kind and key, e.g. `order/SO-1001`");
     }
 }

@@ -27,10 +27,50 @@ pub(super) fn page(entity: &Entity, timeline: &Page<Entry>, may_decide: bool) ->
             }
         }
         section { h2 { "Data" } article { (fields(&entity.fields)) } }
+        (owners(entity))
+        (systems(entity))
         (pending(entity))
         (done(entity))
         (waits(entity))
         (history(entity, timeline))
+    }
+}
+
+fn owners(entity: &Entity) -> Markup {
+    html! {
+        @if !entity.owners.is_empty() {
+            section {
+                h2 { "Who owns what" }
+                div.wide { table {
+                    thead { tr { th { "Field" } th { "Owner" } th { "Others" } th { "Written by" } th { "At" } th { "Revision" } } }
+                    tbody { @for (field, owned) in &entity.owners { tr {
+                        td { (spaced(field)) }
+                        td { (owned.owner) }
+                        td { (owned.conflict) }
+                        td { @match &owned.by { Some(by) => (by), None => span.nobody { "nobody yet" } } }
+                        td { @if let Some(at) = &owned.at { (time(at)) } }
+                        td { @if let Some(revision) = &owned.revision { (revision) } }
+                    } } }
+                } }
+            }
+        }
+    }
+}
+
+fn systems(entity: &Entity) -> Markup {
+    html! {
+        @if !entity.systems.is_empty() {
+            section {
+                h2 { "Who has it" }
+                article { dl.fields { @for (system, synced) in &entity.systems {
+                    dt { (system) }
+                    dd {
+                        @if synced.stand == "in_sync" { "in sync" } @else { span.nobody { (spaced(&synced.stand)) } }
+                        " since " (time(&synced.since))
+                    }
+                } } }
+            }
+        }
     }
 }
 

@@ -65,8 +65,9 @@ pub(super) fn card(exception: &Exception, may_decide: bool, is_listed: bool) -> 
             }
             div.choices {
                 @if may_decide {
-                    details.act { summary { "Try again" } (decide(exception, &RETRY)) }
-                    details.act { summary { "Settle by hand" } (decide(exception, &RESOLVE)) }
+                    @let (retry, resolve) = if exception.class == "conflict" { (&TAKE, &KEEP) } else { (&RETRY, &RESOLVE) };
+                    details.act { summary { (retry.title) } (decide(exception, retry)) }
+                    details.act { summary { (resolve.title) } (decide(exception, resolve)) }
                 }
                 details {
                     summary { "Details" }
@@ -83,6 +84,7 @@ pub(super) fn card(exception: &Exception, may_decide: bool, is_listed: bool) -> 
 }
 
 struct Deed {
+    title: &'static str,
     action: &'static str,
     explains: &'static str,
     reason: &'static str,
@@ -92,6 +94,7 @@ struct Deed {
 }
 
 const RETRY: Deed = Deed {
+    title: "Try again",
     action: "/exceptions/retry",
     explains: "Do this when the cause is gone. It goes on from where it stopped; steps that are done stay done.",
     reason: "What has changed?",
@@ -101,12 +104,33 @@ const RETRY: Deed = Deed {
 };
 
 const RESOLVE: Deed = Deed {
+    title: "Settle by hand",
     action: "/exceptions/resolve",
     explains: "Do this when you have done it yourself, or when nothing more is to be done. It will not be tried again.",
     reason: "What was done, and why?",
     json: "The result of the step, as JSON, if later steps need it (e.g. a document number)",
     example: r#"{"invoice_id": "R-2026-0815"}"#,
     button: "Settle",
+};
+
+const TAKE: Deed = Deed {
+    title: "Take the new value",
+    action: "/exceptions/retry",
+    explains: "The value that was proposed replaces that of the owner. Correct it at the owner too, or its next message brings the old one back.",
+    reason: "Why is it right?",
+    json: "Another value for the field, as JSON (leave empty to take the proposed one)",
+    example: r#"{"email": "billing@acme.example"}"#,
+    button: "Take it",
+};
+
+const KEEP: Deed = Deed {
+    title: "Keep the owner's",
+    action: "/exceptions/resolve",
+    explains: "The owner's value stays, and the system that wanted another is told it again where it wants to be told.",
+    reason: "Why does it stay?",
+    json: "Nothing is needed here",
+    example: "null",
+    button: "Keep it",
 };
 
 fn decide(exception: &Exception, deed: &Deed) -> Markup {

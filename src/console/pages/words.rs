@@ -47,6 +47,11 @@ pub(super) const CLASSES: &[Class] = &[
         help: "A process was called off, but a step it had done in another system could not be taken back. Undo it there, then settle it here.",
     },
     Class {
+        word: "conflict",
+        title: "Two systems disagree",
+        help: "A system wants to change a field that another owns. Until you decide, the owner's value stands. Take the other one if it is right, and correct it at the owner too.",
+    },
+    Class {
         word: "mapping",
         title: "Data that do not fit",
         help: "A field was missing or had a form that the rules cannot use. Set the field and try again.",

@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, Method};
-use syncline_actors::document::{Fields, Item, Kind, Problems, Reader, Spanned};
+use http::{HeaderName, HeaderValue, Method};
+use syncline_actors::document::{Fields, Item, Kind, Problems, Reader, Spanned, suggest};
+use syncline_actors::id::check_kind;
 use syncline_actors::process::ENTITY;
 use syncline_actors::retry::Retry;
+use syncline_actors::subscription::{self, Subscription};
 
 use super::{
     Auth, BodyTemplate, BreakerRule, CONCURRENCY_DEFAULT, Connector, CredentialStyle, Detail, Idempotency,
-    Meaning, Operation, Owner, Piece, Probe, RESPONSE_MAX_DEFAULT, Rate, Rule, Setting, TIMEOUT_DEFAULT,
-    Template, Tree, Uncertain,
+    LASTS_DEFAULT, Meaning, Operation, Owner, Piece, Probe, RESPONSE_MAX_DEFAULT, Rate, Rule, Session,
+    Setting, TIMEOUT_DEFAULT, Template, Tree, Uncertain,
 };
 use crate::delivery::formula::{Formula, from_json};
 use crate::delivery::resolve::check_address;
@@ -50,6 +52,7 @@ pub fn parse(root: &Item<'_>) -> Option<Connector> {
     let owner = fields.required("owner").and_then(|item| owner(&item));
     let base_url = fields.required("base_url").and_then(|item| base_url(&item, switches));
     let auth = fields.required("auth").and_then(|item| auth(&item, switches));
+    let session = fields.optional_map("session").and_then(session);
     let limits = match fields.optional_map("limits") {
         Some(found) => limits(found),
         None => (CONCURRENCY_DEFAULT, None),
@@ -61,6 +64,8 @@ pub fn parse(root: &Item<'_>) -> Option<Connector> {
     let response_max =
         fields.optional("response_max").and_then(|item| item.number_within(1_usize..=64 << 20));
     let operations = operations(&mut fields);
+    let team = owner.as_ref().map(|owner| owner.team.clone()).unwrap_or_default();
+    let subscribes = subscribes(fields.optional_entries("subscribes"), name.as_deref(), &team, &operations);
     fields.finish();
     let name: Arc<str> = name?.into();
     Some(Connector {
@@ -69,6 +74,7 @@ pub fn parse(root: &Item<'_>) -> Option<Connector> {
         owner: owner?,
         base_url: base_url?,
         auth: auth?,
+        session,
         concurrency: limits.0,
         rate: limits.1,
         timeout,
@@ -80,6 +86,7 @@ pub fn parse(root: &Item<'_>) -> Option<Connector> {
         allow_private: switches.allow_private,
         response_max: response_max.map_or(RESPONSE_MAX_DEFAULT, |found| found.value),
         operations,
+        subscribes,
     })
 }
 
@@ -238,6 +245,29 @@ fn auth(item: &Item<'_>, switches: Switches) -> Option<Auth> {
     auth
 }
 
+/// How a session is begun. Its headers stand as they are: they ask for it, and are no secrets.
+fn session(mut fields: Fields<'_>) -> Option<Session> {
+    let item = fields.item();
+    let path = fields.text("path");
+    if let Some(path) = path.as_ref().filter(|path| !path.value.starts_with('/')) {
+        let fix = format!("write `/{}`", path.value);
+        path.refuse(item.reader(), format!("the path `{}` has no leading slash", path.value), fix);
+    }
+    let header = |(name, item): (Spanned<String>, Item<'_>)| {
+        let text = item.text()?.value;
+        let value = HeaderValue::from_str(&text).ok();
+        if value.is_none() {
+            item.refuse("the value has a character that headers may not have", "use plain letters");
+        }
+        header_name(&item, &name.value).zip(value)
+    };
+    let headers = fields.optional_entries("headers").into_iter().filter_map(header).collect();
+    let take = fields.text("take").and_then(|text| header_name(&item, &text.value));
+    let lasts = fields.optional("lasts").and_then(|item| positive(&item)).unwrap_or(LASTS_DEFAULT);
+    fields.finish();
+    Some(Session { path: path?.value, headers, take: take?, lasts })
+}
+
 fn token_url(item: &Item<'_>, switches: Switches) -> Option<String> {
     let text = item.text()?.value;
     if text.starts_with('/') {
@@ -356,6 +386,34 @@ fn operations(fields: &mut Fields<'_>) -> BTreeMap<Arc<str>, Arc<Operation>> {
         if let Some(operation) = operation(name.clone(), &item) {
             all.insert(name, Arc::new(operation));
         }
+    }
+    all
+}
+
+/// The records that it wants to be told of, and by which of its operations.
+fn subscribes(
+    entries: Vec<(Spanned<String>, Item<'_>)>,
+    name: Option<&str>,
+    team: &str,
+    operations: &BTreeMap<Arc<str>, Arc<Operation>>,
+) -> BTreeMap<Arc<str>, Arc<Subscription>> {
+    let mut all = BTreeMap::new();
+    for (kind, item) in entries {
+        if let Err(error) = check_kind(&kind.value) {
+            kind.refuse(item.reader(), error.to_string(), "write the kind of a record, e.g. `customer`");
+            continue;
+        }
+        let name = name.unwrap_or_default();
+        let Some(read) = subscription::parse(&kind.value, name, team, &item) else { continue };
+        for operation in read.operations().filter(|operation| !operations.contains_key(*operation)) {
+            let names: Vec<&str> = operations.keys().map(|name| &**name).collect();
+            let fix = match suggest(operation, names.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("use one of: {}", names.join(", ")),
+            };
+            item.refuse(format!("there is no operation `{operation}`"), fix);
+        }
+        all.insert(Arc::from(kind.value), Arc::new(read));
     }
     all
 }

@@ -126,6 +126,12 @@ fn each_mistake_is_told_with_its_fix() {
         ("when: \"status == 503\"", "when: \"stauts == 503\"", "may name status"),
         ("{method: GET, path: /x,", "{method: DELETE, path: /x,", "a probe that changes something"),
         ("absent: \"status == 404\", ", "", "`absent` is missing"),
+        ("ordered: true", "session: {path: x, take: t}", "no leading slash"),
+        ("ordered: true", "session: {path: /x}", "`take` is missing"),
+        ("ordered: true", "session: {path: /x, take: \"a b\"}", "is no header name"),
+        ("ordered: true", "session: {path: /x, take: t, lasts: 0s}", "a time of zero"),
+        ("ordered: true", "subscribes: {customer: {operation: upser, with: {}}}", "did you mean `upsert`?"),
+        ("ordered: true", "subscribes: {Customer: {operation: upsert, with: {}}}", "the kind of a record"),
     ] {
         let found = problems(from, to);
         assert!(found.contains(told) && found.contains("fix: "), "{from} → {to}: {found}");
