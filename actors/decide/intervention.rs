@@ -12,7 +12,7 @@ impl Draft<'_> {
     pub(super) fn intervention(&mut self, intervention: &Intervention) -> Result<Verdict, Rejection> {
         match &intervention.action {
             Action::Retry { exception, set } => {
-                self.retry(intervention, &self.open_exception(*exception)?, set)?
+                self.retry(intervention, &self.open_exception(*exception)?, set)?;
             }
             Action::Resolve { exception, result } => {
                 self.resolve(intervention, &self.open_exception(*exception)?, result)?;
