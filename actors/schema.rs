@@ -174,6 +174,7 @@ impl Schema {
 
 /// Which versions of a message must be understood as which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a question of its own")]
 pub struct Compatibility {
     /// Whether what is valid under an older version must be valid under a newer one: senders may lag behind.
     pub backward: bool,

@@ -260,7 +260,7 @@ impl<'r> Run<'r> {
         let action = match by.action.clone() {
             Action::Retry { set, .. } => Action::Retry { exception: same, set },
             Action::Resolve { result, .. } => Action::Resolve { exception: same, result },
-            other => other,
+            migrate @ Action::Migrate(_) => migrate,
         };
         let body = Body::Intervention(Intervention { action, ..by.clone() });
         Some(self.take(envelope, body, envelope.at))

@@ -276,6 +276,7 @@ pub struct Outcome {
 /// An instance goes on under another version of its process. The body of `POST /v1/migrations`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a question of its own")]
 pub struct Migration {
     /// The entity: `kind/key`.
     pub entity: String,

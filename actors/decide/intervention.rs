@@ -14,7 +14,7 @@ impl Draft<'_> {
         self.writer = OPERATOR.into();
         match &intervention.action {
             Action::Retry { exception, set } => {
-                self.retry(intervention, &self.open_exception(*exception)?, set)?
+                self.retry(intervention, &self.open_exception(*exception)?, set)?;
             }
             Action::Resolve { exception, result } => {
                 self.resolve(intervention, &self.open_exception(*exception)?, result)?;

@@ -98,7 +98,9 @@ impl Draft<'_> {
         let timers = self.state.timers.iter();
         let gone: Vec<Arc<str>> =
             timers.filter(|(name, (_, due))| !kept(name, *due)).map(|(name, _)| name.clone()).collect();
-        gone.into_iter().for_each(|name| self.change(Change::TimerCleared { name }));
+        for name in gone {
+            self.change(Change::TimerCleared { name });
+        }
     }
 
     /// The timers of the new state, with when they are due. What would be over already is due now.

@@ -70,7 +70,8 @@ fn told(text: &str) -> String {
         Err(problems) => return problems,
     };
     let problems = check(&plan, &process(OLD), &process(&new_text()));
-    problems.iter().map(|problem| format!("{}: {}\n", problem.path, problem.message)).collect()
+    let told = problems.iter().map(|problem| format!("{}: {}", problem.path, problem.message));
+    told.collect::<Vec<_>>().join("\n")
 }
 
 struct World {
@@ -162,7 +163,9 @@ fn the_journal_tells_who_and_why_and_folds_to_the_same() {
     assert_eq!((&*by.by, &*by.reason), ("ops", "a test"));
     assert!(matches!(last.changes[0], Change::Migrated { version: 2, .. }), "{:?}", last.changes);
     let mut folded = crate::entity::State::default();
-    world.parcel.journal.iter().for_each(|record| folded.fold(record));
+    for record in &world.parcel.journal {
+        folded.fold(record);
+    }
     assert_eq!(folded, world.parcel.state);
 }
 

@@ -295,9 +295,7 @@ impl Comparison<'_> {
                 "{}: {writer} has an open content model, so anything may be sent as `{name}`",
                 found.message
             );
-            found.fix =
-                "close the older content model, or write `compatibility: {mode: …, undeclared: absent}` if senders send nothing they have not declared"
-                    .to_owned();
+            "close the older content model, or write `compatibility: {mode: …, undeclared: absent}` if senders send nothing they have not declared".clone_into(&mut found.fix);
         }
     }
 

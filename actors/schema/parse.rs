@@ -120,11 +120,10 @@ impl<'j> Parser<'j> {
             return Schema::Any;
         }
         match json {
-            Json::Bool(true) => Schema::Any,
             Json::Bool(false) => Schema::Never,
             Json::Object(members) if members.contains_key("$ref") => self.reference(members, at),
             Json::Object(members) => Schema::Of(Box::new(self.rules(members, at))),
-            // Whoever compiles it for checking says what is wrong with it.
+            // `true`; of anything else that is no schema, whoever compiles it for checking says what is wrong with it.
             _ => Schema::Any,
         }
     }

@@ -1,6 +1,7 @@
 //! Many exceptions tried again: counted first, in the order in which they came, no faster than was asked for.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -85,7 +86,9 @@ pub(super) async fn retry(client: &Client, which: &Which, reason: &str, out: Out
     all.sort_by(|a, b| (&a.opened_at, &a.id).cmp(&(&b.opened_at, &b.id)));
     all.truncate(which.limit);
     let mut report = Report { matched: all.len(), dry_run: which.dry_run, ..Report::default() };
-    all.iter().for_each(|exception| *report.found.entry(group(exception)).or_default() += 1);
+    for exception in &all {
+        *report.found.entry(group(exception)).or_default() += 1;
+    }
     if !which.dry_run {
         go(client, which, reason, &all, &mut report).await?;
     }
@@ -170,11 +173,11 @@ fn shown(report: &Report, out: Output) -> String {
     let mut text = out.table(&["what", "count"], rows);
     text.push_str("\n\n");
     if report.dry_run {
-        text.push_str(&format!("{} would be tried again; without --dry-run they are", report.matched));
+        let _ = write!(text, "{} would be tried again; without --dry-run they are", report.matched);
         return text;
     }
     for (id, why) in &report.why {
-        text.push_str(&format!("{}  {why}\n", out.paint(Style::Bold, id)));
+        let _ = writeln!(text, "{}  {why}", out.paint(Style::Bold, id));
     }
     let tally = format!(
         "{} taken, {} refused",

@@ -1,6 +1,7 @@
 //! `syncline diff`: what changes from one integration to another, whom it touches, and which live instances.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -127,10 +128,10 @@ fn shown(report: &Report, out: Output) -> String {
             out.paint(Style::Good, "changes")
         };
         let name = out.paint(Style::Bold, &format!("{} {}", change.what, change.name));
-        text.push_str(&format!("{word}  {name}: {}\n", change.change));
+        let _ = writeln!(text, "{word}  {name}: {}", change.change);
         if !change.systems.is_empty() {
             let systems = change.systems.iter().cloned().collect::<Vec<_>>().join(", ");
-            text.push_str(&format!("         {}\n", out.paint(Style::Dim, &format!("systems: {systems}"))));
+            let _ = writeln!(text, "         {}", out.paint(Style::Dim, &format!("systems: {systems}")));
         }
     }
     if let Some(live) = &report.live {
@@ -140,7 +141,7 @@ fn shown(report: &Report, out: Output) -> String {
         text.push('\n');
     }
     for kind in &report.more {
-        text.push_str(&format!("there are more of {kind} than were looked at: raise --limit\n"));
+        let _ = writeln!(text, "there are more of {kind} than were looked at: raise --limit");
     }
     let count = report.difference.changes.iter().filter(|change| change.breaking).count();
     let summary = match count {

@@ -3,6 +3,7 @@
 //! It can be stopped and started again: an instance that is on the new version already is left alone.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -251,7 +252,7 @@ fn shown(report: &Report, out: Output) -> String {
         text.push_str(&out.table(&["stay", "instances", "e.g."], rows));
     }
     if let Some(next) = &report.next {
-        text.push_str(&format!("\n\nThere are more: add --after {next}"));
+        let _ = write!(text, "\n\nThere are more: add --after {next}");
     }
     if !report.applied && !report.moved.is_empty() {
         text.push_str("\n\nNothing was changed: this was a dry run. With --apply --reason WHY they go.");

@@ -1,6 +1,7 @@
 //! `syncline whatif`: captured journals under a new definition, with systems answering as they did.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use syncline_actors::process::{Catalog, Process};
@@ -105,17 +106,15 @@ fn one(name: &str, tally: &Tally, out: Output) -> String {
     let style = if tally.different == 0 { Style::Good } else { Style::Odd };
     let mut text = format!("{}  {}", out.paint(Style::Bold, name), out.paint(style, &verdict));
     for (why, count) in &tally.skipped {
-        text.push_str(&format!(
-            "\n  {} not tried: {why}",
-            plural(usize::try_from(*count).unwrap_or(0), "journal")
-        ));
+        let _ =
+            write!(text, "\n  {} not tried: {why}", plural(usize::try_from(*count).unwrap_or(0), "journal"));
     }
     for group in &tally.groups {
         text.push_str("\n\n");
         text.push_str(&of_group(group, out));
     }
     if tally.ungrouped > 0 {
-        text.push_str(&format!("\n\n{} more for other causes", tally.ungrouped));
+        let _ = write!(text, "\n\n{} more for other causes", tally.ungrouped);
     }
     text
 }
@@ -124,15 +123,13 @@ fn of_group(group: &Group, out: Output) -> String {
     let count = out.paint(Style::Bold, &format!("{:>6}", group.count));
     let mut text = format!("{count}  at {}", group.cause);
     for effect in &group.effect {
-        text.push_str(&format!("\n          {effect}"));
+        let _ = write!(text, "\n          {effect}");
     }
     for (field, (old, new)) in group.example.fields.iter().take(3) {
-        text.push_str(&format!(
-            "\n          {}",
-            out.paint(Style::Dim, &format!("e.g. {field}: {old} → {new}"))
-        ));
+        let _ =
+            write!(text, "\n          {}", out.paint(Style::Dim, &format!("e.g. {field}: {old} → {new}")));
     }
     let more = if group.count > group.entities.len() as u64 { " …" } else { "" };
-    text.push_str(&format!("\n          {}{more}", out.paint(Style::Dim, &group.entities.join(" "))));
+    let _ = write!(text, "\n          {}{more}", out.paint(Style::Dim, &group.entities.join(" ")));
     text
 }

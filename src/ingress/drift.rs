@@ -18,6 +18,9 @@ use crate::telemetry;
 /// Kinds of drift that are told apart in one message; more is no drift but another message.
 const TOLD_MAX: usize = 32;
 
+/// Longest place that is told, in characters: its names are the sender's.
+const PATH_MAX: usize = 200;
+
 /// Places that are remembered; drift elsewhere is counted in the metric only.
 const BOOK_MAX: usize = 500;
 
@@ -168,7 +171,9 @@ impl Shape {
             Value::List(items) => {
                 let Some(shape) = &self.items else { return };
                 let length = below(path, "*");
-                items.iter().for_each(|item| shape.strangers(item, path, found));
+                for item in items.iter() {
+                    shape.strangers(item, path, found);
+                }
                 path.truncate(length);
             }
             _ => {}
@@ -179,6 +184,9 @@ impl Shape {
     pub(super) fn new_fields(&self, body: &Value, policy: Policy) -> Vec<Drift> {
         let mut found = Vec::new();
         self.strangers(body, &mut String::new(), &mut found);
+        for path in &mut found {
+            *path = clipped(path);
+        }
         found.sort_unstable();
         found.dedup();
         let drift = |path: String| Drift {
@@ -214,7 +222,7 @@ pub(super) fn of_errors<'e>(
             _ => (Kind::Other, vec![at.clone()]),
         };
         let is_held = policy.holds(kind, true);
-        for path in paths {
+        for path in paths.iter().map(|path| clipped(path)) {
             new_fields.retain(|new| new.path != path);
             if found.len() < TOLD_MAX && !found.iter().any(|one| (one.kind, &one.path) == (kind, &path)) {
                 found.push(Drift { kind, said: said(kind, &path, &error), path, is_held });
@@ -267,6 +275,10 @@ fn name_renamed(found: &mut [Drift]) {
             found[index].said = format!("{}; was it renamed to {new}?", found[index].said);
         }
     }
+}
+
+fn clipped(path: &str) -> String {
+    path.chars().take(PATH_MAX).collect()
 }
 
 /// A pointer with `*` for the index of every list.

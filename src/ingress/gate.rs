@@ -181,10 +181,10 @@ impl Schemas {
         };
         let new_fields = compiled.shape.new_fields(body, policy);
         if compiled.validator.is_valid(body) {
-            return match new_fields.iter().any(|drift| drift.is_held) {
-                true => Err((said_of(&new_fields), new_fields)),
-                false => Ok(new_fields),
-            };
+            if new_fields.iter().any(|drift| drift.is_held) {
+                return Err((said_of(&new_fields), new_fields));
+            }
+            return Ok(new_fields);
         }
         let drift = drift::of_errors(compiled.validator.iter_errors(body), new_fields, policy);
         if !drift.iter().any(|drift| drift.is_held) {

@@ -115,13 +115,17 @@ impl Upcast {
             How::Map(map) => map.eval(scope).map_err(|error| error.to_string()),
             How::Change { set, remove } => {
                 let mut lifted = body.clone();
-                let values: Vec<(&String, Value)> = set
-                    .iter()
-                    .map(|(path, map)| map.eval(scope).map(|value| (path, value)))
-                    .collect::<Result<_, _>>()
-                    .map_err(|error| error.to_string())?;
-                remove.iter().for_each(|path| lifted = without(&lifted, path));
-                values.into_iter().for_each(|(path, value)| lifted.set_path(path, value));
+                let values = set.iter().map(|(path, map)| match map.eval(scope) {
+                    Ok(value) => Ok((path, value)),
+                    Err(error) => Err(format!("`{path}`: {error}")),
+                });
+                let values: Vec<(&String, Value)> = values.collect::<Result<_, _>>()?;
+                for path in remove {
+                    lifted = without(&lifted, path);
+                }
+                for (path, value) in values {
+                    lifted.set_path(path, value);
+                }
                 Ok(lifted)
             }
         }

@@ -528,6 +528,8 @@ fn refusal(error: &host::Error) -> Refusal {
         None if matches!(error, host::Error::UnknownKind { .. } | host::Error::Region(_)) => {
             Refusal::NotFound(error.to_string())
         }
+        // Of a migration: the node that holds the entity has not the new definition yet.
+        None if matches!(error, host::Error::MissingVersion { .. }) => Refusal::Conflict(error.to_string()),
         None => Refusal::Broken(error.to_string()),
     }
 }

@@ -85,7 +85,7 @@ async fn an_old_version_is_lifted_before_it_is_mapped() {
 #[tokio::test]
 async fn what_cannot_be_lifted_is_kept_with_the_reason() {
     for (upcast, told) in [
-        (LIFT, "up-caster from version 1 to 2: amount = `dec(body.total)`"),
+        (LIFT, "up-caster from version 1 to 2: `price`: amount = `dec(body.total)`"),
         (
             r#"upcast: {"1": {map: {v: "2", id: "body.id"}}}"#,
             "up-caster from version 1 to 2: what comes of it breaks its schema: the body: \"price\" is a required property",

@@ -197,7 +197,9 @@ impl World {
     ) -> Self {
         let reader = Reader::default();
         let mut schemas = Schemas::default();
-        texts.iter().for_each(|(file, text)| schemas.add(file, text, file, &reader));
+        for (file, text) in texts {
+            schemas.add(file, text, file, &reader);
+        }
         assert!(reader.problems().is_empty(), "{}", reader.problems());
         let mailbox = Arc::new(Postbox::default());
         let means = Means {
