@@ -315,6 +315,7 @@ async fn a_node_that_is_killed_has_its_shards_taken_over_within_seconds_and_gets
         even(&world).await;
         let node = &world.nodes[usize::try_from(n).unwrap() % names.len()];
         took.push(fault(&world, What::Kill, node).await);
+        say(&format!("{} is taken over after {} ms", node.name, took.last().unwrap().as_millis()));
     }
     even(&world).await;
     took.sort_unstable();
@@ -476,8 +477,7 @@ async fn shards_of(world: &World, name: &str) -> Vec<u64> {
 async fn even(world: &World) {
     let is_even = async {
         loop {
-            let shares = if world.balancer.ready().is_empty() { None } else { Some(world.shares().await) };
-            if shares.is_some_and(|shares| {
+            if world.shares_if_told().await.is_some_and(|shares| {
                 shares.len() == world.nodes.len() && shares.values().all(|&count| (85..=86).contains(&count))
             }) {
                 return;
@@ -488,7 +488,7 @@ async fn even(world: &World) {
     assert!(
         tokio::time::timeout(PATIENCE, is_even).await.is_ok(),
         "{:?}\n{}",
-        world.shares().await,
+        world.shares_if_told().await,
         world.told()
     );
 }

@@ -144,11 +144,17 @@ impl World {
 
     /// How many shards each node holds.
     pub(crate) async fn shares(&self) -> BTreeMap<String, u64> {
-        let cluster = self.ask("/v1/cluster").await.expect("a node is ready");
-        let holders = cluster["holders"].as_array().unwrap().iter();
-        holders
-            .map(|holder| (holder["node"].as_str().unwrap().to_owned(), holder["shards"].as_u64().unwrap()))
-            .collect()
+        self.shares_if_told().await.expect("a node is ready")
+    }
+
+    /// The same; none while no node tells.
+    pub(crate) async fn shares_if_told(&self) -> Option<BTreeMap<String, u64>> {
+        let cluster = self.ask("/v1/cluster").await?;
+        let holders = cluster["holders"].as_array()?.iter();
+        let share = |holder: &Value| {
+            (holder["node"].as_str().unwrap().to_owned(), holder["shards"].as_u64().unwrap())
+        };
+        Some(holders.map(share).collect())
     }
 }
 
