@@ -6,17 +6,20 @@
 //! SYNCLINE_LOAD_SECRET=whsec_... cargo run --release --example floor -- 127.0.0.1:7180
 //! ```
 //!
+//! Beside it is a sink for effects: `POST /sink` is counted, `GET /sunk` tells how many there were.
+//!
 //! It prints its address when it is ready. Without an argument the system chooses the port.
 
 use std::io::Write as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context as _;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use axum::routing::post;
+use axum::routing::{get, post};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -25,6 +28,9 @@ use hyper_util::service::TowerToHyperService;
 use sha2::Sha256;
 use syncline::clock::{Clock as _, SystemClock};
 use tokio::net::TcpListener;
+
+/// Effects that reached the sink.
+static SUNK: AtomicU64 = AtomicU64::new(0);
 
 /// How far a signature's time may be from now, in seconds.
 const TOLERANCE: u64 = 300;
@@ -41,7 +47,11 @@ async fn main() -> anyhow::Result<()> {
     let listener =
         TcpListener::bind(&address).await.with_context(|| format!("cannot listen on {address}"))?;
     writeln!(std::io::stdout(), "listening on http://{}", listener.local_addr()?)?;
-    serve(listener, Router::new().route("/hooks/load", post(hook)).with_state(Arc::new(mac))).await
+    let router = Router::new()
+        .route("/hooks/load", post(hook))
+        .route("/sink", post(async |_: Bytes| drop(SUNK.fetch_add(1, Ordering::Relaxed))))
+        .route("/sunk", get(async || SUNK.load(Ordering::Relaxed).to_string()));
+    serve(listener, router.with_state(Arc::new(mac))).await
 }
 
 /// One task a connection, HTTP/1.1 only, no delay of small packets: as a node's listener.
