@@ -49,7 +49,7 @@ async fn main() -> anyhow::Result<()> {
     writeln!(std::io::stdout(), "listening on http://{}", listener.local_addr()?)?;
     let router = Router::new()
         .route("/hooks/load", post(hook))
-        .route("/sink", post(async |_: Bytes| drop(SUNK.fetch_add(1, Ordering::Relaxed))))
+        .route("/sink", post(sink))
         .route("/sunk", get(async || SUNK.load(Ordering::Relaxed).to_string()));
     serve(listener, router.with_state(Arc::new(mac))).await
 }
@@ -66,6 +66,10 @@ async fn serve(listener: TcpListener, app: Router) -> anyhow::Result<()> {
                 .serve_connection(TokioIo::new(stream), service),
         );
     }
+}
+
+async fn sink(_: Bytes) {
+    SUNK.fetch_add(1, Ordering::Relaxed);
 }
 
 async fn hook(State(mac): State<Arc<Hmac<Sha256>>>, headers: HeaderMap, body: Bytes) -> StatusCode {
