@@ -13,10 +13,11 @@ use crate::entity::{State, apply};
 use crate::envelope::{Body, Envelope, Outcome, OutcomeClass};
 use crate::id::EffectId;
 use crate::mapping::Mapping;
-use crate::process::{EffectDef, FailurePath, OutOfTurn, Process, StateDef, Transition, Trigger};
+use crate::process::{EffectDef, FailurePath, OutOfTurn, Process, Transition, Trigger};
 use crate::value::Value;
 
 mod compensation;
+mod hold;
 mod intervention;
 mod migration;
 mod scope;
@@ -49,6 +50,7 @@ pub fn decide(process: &Process, state: &State, envelope: &Envelope) -> Result<D
         Body::Intervention(intervention) => draft.intervention(intervention)?,
     };
     draft.take_turns();
+    draft.renew_hold();
     Ok(draft.into_decision(verdict))
 }
 
@@ -392,21 +394,6 @@ impl<'a> Draft<'a> {
         if self.take_first(&state.always, told)? != Taken::Yes {
             self.hold(state, told)?;
         }
-        Ok(())
-    }
-
-    fn hold(&mut self, state: &StateDef, told: &Told) -> Result<(), Rejection> {
-        let Some(hold) = &state.hold else { return Ok(()) };
-        let (reason, missing) = {
-            let scope = self.scope(told);
-            let evaluate = |expr: &crate::expr::Expr| {
-                expr.eval(&scope.borrowed())
-                    .map_err(|e| Rejection::Expression(format!("hold at {}: {e}", state.place).into()))
-            };
-            (evaluate(&hold.reason)?.to_plain_text(), hold.missing.as_ref().map(evaluate).transpose()?)
-        };
-        let detail = Value::map([("missing", missing.unwrap_or(Value::Null))]);
-        self.open(ExceptionClass::Hold, None, reason, detail, &hold.owner);
         Ok(())
     }
 

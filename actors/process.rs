@@ -13,6 +13,7 @@ use crate::document::Place;
 use crate::envelope::OutcomeClass;
 use crate::expr::Expr;
 use crate::mapping::Mapping;
+use crate::mask::Mask;
 
 pub mod check;
 pub mod parse;
@@ -45,6 +46,8 @@ pub struct Process {
     pub anywhere: BTreeMap<Trigger, Vec<Transition>>,
     /// What should be reached by when.
     pub milestones: BTreeMap<Arc<str>, Milestone>,
+    /// The fields that are not shown.
+    pub mask: Mask,
     /// The YAML it was compiled from: kept in the store, so that instances outlive the file.
     pub text: Arc<str>,
     /// Where it was read from.
@@ -65,6 +68,8 @@ pub struct Owner {
 pub struct Field {
     /// What it holds.
     pub kind: FieldKind,
+    /// Whether it is shown by its end only.
+    pub mask: bool,
 }
 
 /// What a field holds.

@@ -10,6 +10,7 @@ use crate::envelope::OutcomeClass;
 use crate::expr::Expr;
 use crate::mapping::Mapping;
 
+mod masks;
 mod sense;
 
 /// Everything wrong with `process`, errors and warnings. O(size of the definition).
@@ -24,6 +25,7 @@ pub fn check(process: &Process) -> Vec<Problem> {
     checker.unused();
     checker.expressions();
     checker.sense();
+    checker.masks();
     checker.problems
 }
 

@@ -14,6 +14,7 @@ use crate::envelope::OutcomeClass;
 use crate::expr::{Expr, Names};
 use crate::id::check_kind;
 use crate::mapping::Mapping;
+use crate::mask::Mask;
 use crate::reading;
 use crate::value::Value;
 
@@ -39,13 +40,15 @@ pub fn parse(node: &Node, text: &str, reader: &Reader) -> Option<Process> {
     let version = top.required("version").and_then(|item| item.number_within(1_u32..=1_000_000));
     let parser = Parser { names: Names::new(NAMES.into_iter().chain([name.value.as_str()])) };
     let initial = top.text("initial");
+    let fields = fields(top.optional_entries("fields"));
     let process = Process {
         version: version.map_or(1, |version| version.value),
         title: top.optional_text("title").map_or_else(|| name.value.clone(), |title| title.value),
         owner: top.map("owner").map_or_else(Owner::default, reading::owner),
         initial: initial.as_ref().map(|initial| initial.value.as_str().into()).unwrap_or_default(),
         initial_place: initial.map_or_else(|| node.place.clone(), |initial| initial.place),
-        fields: fields(top.optional_entries("fields")),
+        mask: Mask::new(fields.iter().filter(|(_, field)| field.mask).map(|(name, _)| name.as_str())),
+        fields,
         messages: parser.each(top.entries("messages"), Parser::message),
         effects: parser.each(top.entries("effects"), Parser::effect),
         states: parser.states(top.entries("states")),
@@ -271,8 +274,18 @@ fn fields(entries: Entries<'_>) -> BTreeMap<String, Field> {
         ("any", FieldKind::Any),
     ];
     let read = |(name, item): (Spanned<String>, Item<'_>)| {
-        let kind = item.choice(&kinds).map_or(FieldKind::Any, |kind| kind.value);
-        (name.value, Field { kind })
+        let any = Field { kind: FieldKind::Any, mask: false };
+        if item.node().as_map().is_none() {
+            return (
+                name.value,
+                Field { kind: item.choice(&kinds).map_or(FieldKind::Any, |kind| kind.value), ..any },
+            );
+        }
+        let Some(mut fields) = item.fields() else { return (name.value, any) };
+        let kind = fields.choice("type", &kinds).map_or(FieldKind::Any, |kind| kind.value);
+        let mask = fields.boolean("mask", false);
+        fields.finish();
+        (name.value, Field { kind, mask })
     };
     entries.into_iter().map(read).collect()
 }

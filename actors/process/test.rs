@@ -189,8 +189,8 @@ impl<'a> World<'a> {
             } else {
                 Body::Event(Event { name, data })
             };
-            let from = get(step, "from").and_then(text).map(ToOwned::to_owned);
-            return self.take_from(body, from.as_deref());
+            let from = get(step, "from").or_else(|| get(self.file, "from")).and_then(text);
+            return self.take(from.unwrap_or("test"), body);
         }
         if let Some((effect, class)) = what.rsplit_once('.').and_then(|(e, c)| Some((e, class_of(c)?))) {
             return self.answer(effect, class, step);
@@ -252,14 +252,17 @@ impl<'a> World<'a> {
         result: Value,
         detail: &str,
     ) -> Result<(), String> {
-        self.take(Body::Outcome(Outcome {
-            effect,
-            class,
-            result,
-            detail: detail.into(),
-            status: None,
-            attempts: 1,
-        }))
+        self.take(
+            "delivery",
+            Body::Outcome(Outcome {
+                effect,
+                class,
+                result,
+                detail: detail.into(),
+                status: None,
+                attempts: 1,
+            }),
+        )
     }
 
     fn run(&mut self) -> Result<(), String> {
@@ -290,7 +293,7 @@ impl<'a> World<'a> {
             let due = self.state.timers.iter().map(|(name, (token, due))| (*due, name.clone(), *token)).min();
             let Some((due, name, token)) = due.filter(|(due, ..)| *due <= until) else { break };
             self.now = self.now.max(due);
-            self.take(Body::Timer(TimerFired { name, token }))?;
+            self.take("timer", Body::Timer(TimerFired { name, token }))?;
         }
         self.now = until;
         Ok(())
@@ -308,15 +311,14 @@ impl<'a> World<'a> {
             "retry" => Action::Retry { exception, set: value("set") },
             _ => Action::Resolve { exception, result: value("result") },
         };
-        self.take(Body::Intervention(Intervention { by: "tester".into(), reason: "a test".into(), action }))
+        let body = Body::Intervention(Intervention { by: "tester".into(), reason: "a test".into(), action });
+        self.take("operator", body)
     }
 
     /// What the host does with a message, less the store.
-    fn take(&mut self, body: Body) -> Result<(), String> {
-        self.take_from(body, None)
-    }
-
-    fn take_from(&mut self, body: Body, sender: Option<&str>) -> Result<(), String> {
+    /// `from` is a source, or an entity that sends.
+    fn take(&mut self, from: &str, body: Body) -> Result<(), String> {
+        let sender = EntityId::parse(from).is_ok().then_some(from);
         self.messages += 1;
         let id = match sender {
             Some(sender) => format!("{}{sender}#{}.0", letter::PREFIX, self.messages),
@@ -324,7 +326,7 @@ impl<'a> World<'a> {
         };
         let envelope = Envelope {
             id: id.into(),
-            source: if sender.is_some() { ENTITY.into() } else { "test".into() },
+            source: if sender.is_some() { ENTITY.into() } else { from.into() },
             subject: self.subject.clone(),
             correlation_id: "test".into(),
             causation_id: None,

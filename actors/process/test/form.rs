@@ -33,6 +33,7 @@ impl Form<'_> {
         if let Some(version) = top.optional("version") {
             version.number_within(1_u32..=1_000_000);
         }
+        top.optional_text("from");
         for (message, item) in top.optional_entries("data") {
             known(&item, &message, "message", keys(&self.process.messages));
             map(&item);
@@ -180,9 +181,10 @@ fn exception(mut fields: Fields<'_>) {
     fields.finish();
 }
 
-/// The entity that sends the message.
+/// The source or the entity that sends the message.
 fn sender(item: &Item<'_>) {
-    if let Some(Err(error)) = item.text().map(|id| EntityId::parse(&id.value)) {
+    let id = item.text().filter(|from| from.value.contains('/'));
+    if let Some(Err(error)) = id.map(|id| EntityId::parse(&id.value)) {
         item.refuse(error.to_string(), "write the sender's kind and key, e.g. `order/SO-1001`");
     }
 }
