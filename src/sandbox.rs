@@ -1,4 +1,4 @@
-//! The sandbox: six simulated systems over real HTTP, in the shapes of the vendors they stand for, with faults on demand and a
+//! The sandbox: simulated systems over real HTTP, in the shapes of the vendors they stand for, with faults on demand and a
 //! ledger of everything that they applied.
 //!
 //! | path | system | like |
@@ -9,30 +9,42 @@
 //! | `/warehouse` | warehouse, tells by webhook what has left | none |
 //! | `/support` | support desk | Zendesk |
 //! | `/notify` | notifications | Slack |
+//! | `/sourcing` | sourcing, tells by webhook what has happened to a supplier | Coupa, Ariba |
+//! | `/bank` | validation of bank accounts | none |
+//! | `/taxreg` | check of tax registrations | VIES |
+//! | `/itsm` | incidents | ServiceNow |
+//! | `/chat` | chat | Slack |
 //!
-//! Every system answers a repeated key with its first answer and applies it once; what is applied twice all the same, under two
-//! keys, stands under `violations`. User and secret are the same everywhere: [`USER`] and [`SECRET`].
+//! A system that knows keys answers a repeated one with its first answer and applies it once; what is applied twice all the same, under
+//! two keys or where no key is known, stands under `violations`. User and secret are the same everywhere: [`USER`] and [`SECRET`].
 //!
 //! What a system does with a business case is told by names, so that a demo needs no set-up: account ids that end in `-INACTIVE`,
 //! `-MISSING`, `-CHILD` or `-ORPHAN`; skus that begin with `BACK-` (not there at first) or `NEVER-`; the tax class `REFUSED`;
-//! addresses at `bounce.example`. [`opportunity`] builds the webhooks that lead there.
+//! addresses at `bounce.example`; accounts, tax numbers and suppliers as their modules say. [`opportunity`] builds the webhooks
+//! that lead there, [`supplier`] what is typed at the screens of the sourcing tool.
 //!
 //! `GET /ledger`, `GET /ledger/summary`, `POST /reset`; `GET /faults`, `PUT /faults/{system}` with a plan or a list of them,
 //! `DELETE /faults`. Numbers are exact; time and chance come from outside.
 
 mod access;
+mod bank;
 mod call;
+mod chat;
 mod crm;
 mod cut;
 mod desk;
 pub mod emit;
 mod erp;
 pub mod faults;
+mod itsm;
 pub mod ledger;
 mod notify;
 pub mod opportunity;
+mod sourcing;
+pub mod supplier;
 mod support;
 mod tax;
+mod taxreg;
 mod warehouse;
 mod web;
 
@@ -41,7 +53,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use http::{HeaderMap, HeaderValue, Method, header};
 use secrecy::SecretString;
+use syncline_actors::value::Value;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -52,8 +66,12 @@ pub use faults::{Fault, Plan, RetryAfter};
 pub use ledger::{Snapshot, Summary};
 
 use crate::clock::SharedClock;
+use call::Call;
 use cut::CuttingListener;
 use desk::Desk;
+
+/// What a person shows at a screen: [`SECRET`] as bearer.
+const AS_PERSON: &str = "Bearer sandbox-secret";
 
 /// How long answers under way may take when the sandbox stops.
 const STOP_WITHIN: Duration = Duration::from_secs(2);
@@ -71,7 +89,7 @@ pub struct SandboxConfig {
     pub target: Option<String>,
     /// Secrets that webhooks are signed with, by source: `whsec_` and base64.
     pub secrets: BTreeMap<String, SecretString>,
-    /// How long the warehouse takes to ship.
+    /// How long the warehouse takes to ship, and any system to tell what has happened.
     pub shipping_delay: Duration,
 }
 
@@ -167,9 +185,30 @@ impl Sandbox {
         desk::systems()
     }
 
+    /// What a person does at the screen of a system, e.g. `PUT` on `screen/suppliers/SUP-1`: it meets no fault. Status and body of the
+    /// answer.
+    pub fn act(
+        &self,
+        system: &'static str,
+        method: Method,
+        path: &str,
+        body: &serde_json::Value,
+    ) -> (u16, String) {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::AUTHORIZATION, HeaderValue::from_static(AS_PERSON));
+        let call = Call::new(method, path, "", headers, body.to_string().into_bytes(), self.desk.now());
+        let reply = self.desk.act(system, &call);
+        (reply.status, reply.body)
+    }
+
     /// Everything applied so far.
     pub fn ledger(&self) -> Snapshot {
         self.desk.state().ledger.snapshot()
+    }
+
+    /// What the systems hold now, by system and then by kind and key: `vendor/SUP-1` of `erp`.
+    pub fn records(&self) -> BTreeMap<&'static str, BTreeMap<String, Value>> {
+        self.desk.state().records()
     }
 
     /// Everything applied so far, in numbers.

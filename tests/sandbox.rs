@@ -15,5 +15,7 @@ mod ledger;
 mod life;
 #[path = "sandbox/operations.rs"]
 mod operations;
+#[path = "sandbox/procure.rs"]
+mod procure;
 #[path = "sandbox/webhooks.rs"]
 mod webhooks;

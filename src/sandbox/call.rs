@@ -119,6 +119,8 @@ pub(super) enum Kind {
     Natural,
     /// The first answer comes again, by its key; without a key it is applied again.
     Keyed,
+    /// It is applied again, whatever its key: the system knows none.
+    Blind,
     /// Issues a token.
     Token,
 }
@@ -184,6 +186,10 @@ pub(super) trait System: std::fmt::Debug + Send {
     fn perform(&mut self, operation: &'static str, call: &Call) -> Done;
     /// An error in the system's own words.
     fn refuse(&self, status: u16, why: &str) -> Reply;
+    /// What it holds now: each record's fields, by kind and key (`vendor/SUP-1`).
+    fn records(&self) -> Vec<(String, Value)> {
+        Vec::new()
+    }
     /// Withdraws the token that the call came with.
     fn expire(&mut self, _call: &Call) {}
     /// Does what was put off; the body of the webhook that tells about it, if there is anything to tell.

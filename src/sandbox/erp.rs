@@ -2,7 +2,9 @@
 //!
 //! It does not stop a second sales order with the same external id, as many an ERP does not: it makes one, and the ledger tells.
 //! Differences from NetSuite: the key is honoured without `respond-async`, and a new record comes back in the answer
-//! (`Prefer: return=representation`). A total above 1,000,000,000 is refused.
+//! (`Prefer: return=representation`). A total above 1,000,000,000 is refused. Vendors are put and changed by external id.
+
+mod vendor;
 
 use std::collections::BTreeMap;
 
@@ -13,6 +15,7 @@ use syncline_actors::value::Value;
 
 use super::access::Tokens;
 use super::call::{Call, Done, Kind, Operation, Reply, System};
+use vendor::Vendors;
 
 const BASE: &str = "/services/rest/record/v1";
 
@@ -60,6 +63,18 @@ impl Records {
             .violating(second.then(|| format!("a second {} for {external}", self.kind)))
     }
 
+    /// What each of them is, by kind and external id.
+    fn shown(&self) -> impl Iterator<Item = (String, Value)> + '_ {
+        self.by_id.values().map(|record| {
+            let fields = Value::map([
+                ("id", Value::from(record.id.as_str())),
+                ("tranId", Value::from(record.number.as_str())),
+                ("closed", Value::Bool(record.closed)),
+            ]);
+            (format!("{}/{}", self.kind, record.external), fields)
+        })
+    }
+
     fn find(&self, external: &str) -> Option<&Record> {
         self.by_id.get(self.by_external.get(external)?)
     }
@@ -70,8 +85,10 @@ pub(super) struct Erp {
     tokens: Tokens,
     /// Fields of customers, by external id.
     customers: BTreeMap<String, Value>,
+    vendors: Vendors,
     sales_orders: Records,
     invoices: Records,
+    credit_memos: Records,
 }
 
 impl Erp {
@@ -79,8 +96,10 @@ impl Erp {
         Self {
             tokens: Tokens::new("erp"),
             customers: BTreeMap::new(),
+            vendors: Vendors::default(),
             sales_orders: Records::new("salesOrder", "SO", 10_001),
             invoices: Records::new("invoice", "INV", 70_001),
+            credit_memos: Records::new("creditMemo", "CM", 80_001),
         }
     }
 
@@ -138,6 +157,16 @@ impl Erp {
         self.invoices.create(&external)
     }
 
+    fn create_credit(&mut self, call: &Call) -> Done {
+        if let Some(why) = bad_total(call) {
+            return Done::only(self.refuse(400, &why));
+        }
+        match call.text("externalId") {
+            Some(external) => self.credit_memos.create(&external),
+            None => Done::only(self.refuse(400, "Please enter value(s) for: External ID")),
+        }
+    }
+
     fn find(&self, records: &Records, external: &str) -> Reply {
         match records.find(external) {
             Some(record) => Reply::json(
@@ -187,7 +216,9 @@ impl System for Erp {
                 of("find_sales_order", Kind::Read)
             }
             (&Method::GET, ["invoice", id]) if id.starts_with("eid:") => of("find_invoice", Kind::Read),
-            _ => None,
+            (&Method::POST, ["creditMemo"]) => of("create_credit", Kind::Keyed),
+            (&Method::GET, ["creditMemo", id]) if id.starts_with("eid:") => of("find_credit", Kind::Read),
+            _ => vendor::operation(call, rest),
         }
     }
 
@@ -205,7 +236,13 @@ impl System for Erp {
             "close_sales_order" => self.close(&id),
             "create_invoice" => self.create_invoice(&id, call),
             "find_sales_order" => Done::only(self.find(&self.sales_orders, external)),
-            _ => Done::only(self.find(&self.invoices, external)),
+            "create_credit" => self.create_credit(call),
+            "find_credit" => Done::only(self.find(&self.credit_memos, external)),
+            "find_invoice" => Done::only(self.find(&self.invoices, external)),
+            _ => match self.vendors.perform(operation, external, call) {
+                Ok(done) => done,
+                Err((status, why)) => Done::only(self.refuse(status, &why)),
+            },
         }
     }
 
@@ -230,5 +267,17 @@ impl System for Erp {
 
     fn expire(&mut self, call: &Call) {
         self.tokens.expire(call);
+    }
+
+    fn records(&self) -> Vec<(String, Value)> {
+        let customers =
+            self.customers.iter().map(|(key, fields)| (format!("customer/{key}"), fields.clone()));
+        let vendors = self.vendors.records().map(|(key, fields)| (format!("vendor/{key}"), fields));
+        customers
+            .chain(vendors)
+            .chain(self.sales_orders.shown())
+            .chain(self.invoices.shown())
+            .chain(self.credit_memos.shown())
+            .collect()
     }
 }

@@ -11,7 +11,10 @@ use sha2::{Digest as _, Sha256};
 use syncline_actors::time::Timestamp;
 
 /// Systems whose tokens can expire.
-const WITH_TOKENS: [&str; 2] = ["crm", "erp"];
+const WITH_TOKENS: [&str; 4] = ["crm", "erp", "itsm", "sourcing"];
+
+/// Systems that send webhooks.
+const TELLING: [&str; 2] = ["sourcing", "warehouse"];
 
 /// Which requests of a system go wrong, and how.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -305,11 +308,11 @@ fn check(system: &str, plan: &Plan) -> Result<(), String> {
             Fault::ExpiredToken if !WITH_TOKENS.contains(&system) => {
                 return Err(format!(
                     "{system} has no tokens that expire; those of {} do",
-                    WITH_TOKENS.join(" and ")
+                    WITH_TOKENS.join(", ")
                 ));
             }
-            Fault::Duplicates | Fault::Reorder { .. } if system != "warehouse" => {
-                return Err(format!("{system} sends no webhooks; warehouse does"));
+            Fault::Duplicates | Fault::Reorder { .. } if !TELLING.contains(&system) => {
+                return Err(format!("{system} sends no webhooks; {} do", TELLING.join(" and ")));
             }
             _ => {}
         }
