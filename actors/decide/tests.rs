@@ -18,14 +18,22 @@ fn load(file: &str, text: &str) -> crate::process::Process {
 #[test]
 fn order_to_cash_does_what_its_cases_say() {
     let process = load("order.yaml", include_str!("../../config/processes/order.yaml"));
+    assert_holds(&process, include_str!("../../config/processes/order.test.yaml"));
+}
+
+#[test]
+fn procure_to_pay_does_what_its_cases_say() {
+    let process = load("supplier.yaml", include_str!("../../config/processes/supplier.yaml"));
+    assert_holds(&process, include_str!("../../config/processes/supplier.test.yaml"));
+}
+
+fn assert_holds(process: &crate::process::Process, cases: &str) {
     let reader = Reader::default();
-    let cases = reader
-        .read("order.test.yaml", include_str!("../../config/processes/order.test.yaml"))
-        .expect("reads");
-    let results = test::run(&cases, &process);
+    let cases = reader.read("the cases", cases).expect("reads");
+    let results = test::run(&cases, process);
     let failed: Vec<_> = results.iter().filter_map(|r| r.failure.as_ref().map(|f| (&r.name, f))).collect();
     assert!(failed.is_empty(), "{failed:#?}");
-    assert_eq!(test::unvisited(&process, &results), Vec::<&str>::new(), "states that no case visits");
+    assert_eq!(test::unvisited(process, &results), Vec::<&str>::new(), "states that no case visits");
 }
 
 mod send;

@@ -31,7 +31,7 @@ fn every_mistake_is_told_with_its_line_a_caret_and_a_fix() {
     ] {
         assert!(ran.out.contains(said), "{said:?} is not in\n{}", ran.out);
     }
-    assert!(ran.out.ends_with(" 1 warning in 35 files\n"), "{}", ran.out);
+    assert!(ran.out.contains(" 1 warning in ") && ran.out.ends_with(" files\n"), "{}", ran.out);
     assert_eq!(ran.err, "");
 }
 
@@ -61,7 +61,7 @@ fn warnings_fail_only_where_they_are_denied() {
         "{}",
         ran.out
     );
-    assert!(ran.out.ends_with("0 errors, 1 warning in 35 files\n"), "{}", ran.out);
+    assert!(ran.out.contains("0 errors, 1 warning in ") && ran.out.ends_with(" files\n"), "{}", ran.out);
     syncline(["lint", copy.path(), "--deny-warnings"]).run().ended(1);
 }
 
@@ -75,15 +75,22 @@ fn a_directory_without_an_integration_is_wrong_input() {
     }
 }
 
+/// What is told of one test file.
+fn file(files: &serde_json::Value, name: &str) -> serde_json::Value {
+    let of = |file: &&serde_json::Value| file["file"].as_str().unwrap().ends_with(name);
+    files.as_array().unwrap().iter().find(of).unwrap_or_else(|| panic!("{name}: {files}")).clone()
+}
+
 #[test]
 fn the_shipped_cases_pass() {
     let ran = syncline(["test", "config"]).run().ended(0);
     assert!(ran.out.contains("\n  ok    an invoiced order is not cancelled\n"), "{}", ran.out);
-    assert!(ran.out.contains("18 cases passed, 0 failed"), "{}", ran.out);
+    assert!(ran.out.contains(" cases passed, 0 failed"), "{}", ran.out);
+    assert!(!ran.out.contains("no case comes to"), "{}", ran.out);
     let files = syncline(["test", "config", "-o", "json"]).run().ended(0).json();
-    assert_eq!(files[0]["file"], "config/processes/order.test.yaml");
-    assert_eq!(files[0]["cases"].as_array().unwrap().len(), 18);
-    assert_eq!(files[0]["cases"][0]["failure"], json!(null));
+    let order = file(&files, "order.test.yaml");
+    assert_eq!(order["cases"].as_array().unwrap().len(), 18);
+    assert_eq!(order["cases"][0]["failure"], json!(null));
 }
 
 #[test]
@@ -96,12 +103,12 @@ fn a_broken_expectation_shows_where_and_what_differs() {
         "order.test.yaml:47:9: when check_account.ok\n",
         "- state: \"booking\"\n",
         "+ state: \"customer\"\n",
-        "17 cases passed, 1 failed",
+        " cases passed, 1 failed",
     ] {
         assert!(ran.out.contains(said), "{said:?} is not in\n{}", ran.out);
     }
     let files = syncline(["test", copy.path(), "-o", "json"]).run().ended(1).json();
-    let failure = &files[0]["cases"][0]["failure"];
+    let failure = &file(&files, "order.test.yaml")["cases"][0]["failure"];
     assert_eq!(failure["differences"], json!(["- state: \"booking\"", "+ state: \"customer\""]));
 }
 
@@ -128,7 +135,7 @@ fn a_case_may_be_about_an_entity_that_is_bound_to_a_region() {
     let (unbound, bound) = ("cancelled\n    steps", "cancelled\n    key: \"@eu:SO-1\"\n    steps");
     let copy = Copy::new().with("processes/order.test.yaml", unbound, bound);
     let ran = syncline(["test", copy.path()]).run().ended(0);
-    assert!(ran.out.contains("18 cases passed, 0 failed"), "{}", ran.out);
+    assert!(ran.out.contains(" cases passed, 0 failed"), "{}", ran.out);
 }
 
 #[test]
