@@ -382,6 +382,9 @@ impl<'a> Draft<'a> {
         let state =
             process.states.get(&self.state.status).expect("the checker has seen that every target exists");
         self.reach();
+        if state.commit && self.state.steps.iter().any(|step| !step.undone) {
+            self.change(Change::Committed);
+        }
         self.assign(&state.set, told)?;
         self.arm(state)?;
         for effect in &state.call {

@@ -239,6 +239,8 @@ pub enum Change {
         /// All of its fields.
         fields: Value,
     },
+    /// What was done so far stands: nothing will undo it any more.
+    Committed,
 }
 
 /// A message that must leave: a call of an operation of a connector.

@@ -32,7 +32,7 @@ pub struct State {
     pub fields: Value,
     /// Effects that wait for their outcome.
     pub pending: BTreeMap<EffectId, Effect>,
-    /// What was done outside and could be undone, in the order in which it succeeded.
+    /// What was done outside since the last commit and could be undone, in the order in which it succeeded.
     pub steps: Vec<Step>,
     /// Effects that ended otherwise than `ok` and that a person may try again, by the exception about them.
     pub parked: BTreeMap<u64, Effect>,
@@ -175,6 +175,7 @@ pub fn apply(state: &mut State, change: &Change, seq: u64, at: Timestamp) {
             state.status = status.clone();
             state.fields = fields.clone();
         }
+        Change::Committed => commit(state),
     }
 }
 
@@ -184,6 +185,19 @@ fn settle(state: &mut State, id: EffectId, class: OutcomeClass, result: &Value) 
     if class == OutcomeClass::Ok {
         done(state, effect, result);
     }
+}
+
+/// Forgets the steps, save those whose answer waits for a person to be followed.
+fn commit(state: &mut State) {
+    let waits = |effect: EffectId| {
+        let outcomes = state.deferred.iter().filter_map(|waiting| match &waiting.body {
+            Body::Outcome(outcome) => Some(outcome.effect),
+            _ => None,
+        });
+        outcomes.into_iter().any(|waiting| waiting == effect)
+    };
+    let steps = std::mem::take(&mut state.steps);
+    state.steps = steps.into_iter().filter(|step| waits(step.effect)).collect();
 }
 
 /// What succeeded becomes a step, and what undid a step marks it undone.

@@ -216,6 +216,8 @@ pub struct StateDef {
     pub timers: Vec<Timer>,
     /// Set when a person must look while it lasts.
     pub hold: Option<Hold>,
+    /// Whether what was done before it stands from then on, whatever is undone later.
+    pub commit: bool,
     /// Set when the instance ends with it.
     pub end: Option<Ending>,
     /// Where it is defined.

@@ -14,39 +14,55 @@
 //! | `/taxreg` | check of tax registrations | VIES |
 //! | `/itsm` | incidents | ServiceNow |
 //! | `/chat` | chat | Slack |
+//! | `/cpq` | quotes | Salesforce CPQ |
+//! | `/billing` | billing | Zuora |
+//! | `/revenue` | revenue recognition, by jobs | none |
+//! | `/success` | customer success | Gainsight |
+//! | `/hr` | HR | Workday |
+//! | `/payroll` | payroll, which knows no keys | none |
+//! | `/directory` | directory | SCIM 2.0 |
 //!
 //! A system that knows keys answers a repeated one with its first answer and applies it once; what is applied twice all the same, under
 //! two keys or where no key is known, stands under `violations`. User and secret are the same everywhere: [`USER`] and [`SECRET`].
 //!
 //! What a system does with a business case is told by names, so that a demo needs no set-up: account ids that end in `-INACTIVE`,
 //! `-MISSING`, `-CHILD` or `-ORPHAN`; skus that begin with `BACK-` (not there at first) or `NEVER-`; the tax class `REFUSED`;
-//! addresses at `bounce.example`; accounts, tax numbers and suppliers as their modules say. [`opportunity`] builds the webhooks
-//! that lead there, [`supplier`] what is typed at the screens of the sourcing tool.
+//! addresses at `bounce.example`; the other systems say theirs in their own files. [`opportunity`], [`contract`] and [`worker`] build
+//! the webhooks that lead there, [`supplier`] what is typed at the screens of the sourcing tool.
 //!
 //! `GET /ledger`, `GET /ledger/summary`, `POST /reset`; `GET /faults`, `PUT /faults/{system}` with a plan or a list of them,
 //! `DELETE /faults`. Numbers are exact; time and chance come from outside.
 
 mod access;
 mod bank;
+mod billing;
 mod call;
 mod chat;
+pub mod contract;
+mod cpq;
 mod crm;
 mod cut;
 mod desk;
+mod directory;
 pub mod emit;
 mod erp;
 pub mod faults;
+mod hr;
 mod itsm;
 pub mod ledger;
 mod notify;
 pub mod opportunity;
+mod payroll;
+mod revenue;
 mod sourcing;
+mod success;
 pub mod supplier;
 mod support;
 mod tax;
 mod taxreg;
 mod warehouse;
 mod web;
+pub mod worker;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -206,9 +222,9 @@ impl Sandbox {
         self.desk.state().ledger.snapshot()
     }
 
-    /// What the systems hold now, by system and then by kind and key: `vendor/SUP-1` of `erp`.
-    pub fn records(&self) -> BTreeMap<&'static str, BTreeMap<String, Value>> {
-        self.desk.state().records()
+    /// What a system holds: fields by kind of record and external id. Empty for a system that is not there.
+    pub fn held(&self, system: &str) -> BTreeMap<&'static str, BTreeMap<String, Value>> {
+        self.desk.state().held(system)
     }
 
     /// Everything applied so far, in numbers.
@@ -222,6 +238,12 @@ impl Sandbox {
     /// There is no such system, or a plan does not fit it.
     pub fn set_faults(&self, system: &str, plans: Vec<Plan>) -> Result<(), Error> {
         self.desk.set_faults(system, plans).map_err(|why| Error::Plan { system: system.to_owned(), why })
+    }
+
+    /// How often the plans that stand have dealt a fault.
+    pub fn faults_dealt(&self) -> u64 {
+        let standing = self.desk.state().faults.standing();
+        standing.values().flatten().map(|standing| standing.dealt).sum()
     }
 
     /// Ends all faults.

@@ -17,5 +17,7 @@ mod life;
 mod operations;
 #[path = "sandbox/procure.rs"]
 mod procure;
+#[path = "sandbox/subscribe.rs"]
+mod subscribe;
 #[path = "sandbox/webhooks.rs"]
 mod webhooks;

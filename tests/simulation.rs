@@ -13,12 +13,22 @@ mod book;
 mod bugs;
 #[path = "simulation/chance.rs"]
 mod chance;
+#[path = "simulation/checks.rs"]
+mod checks;
 #[path = "simulation/client.rs"]
 mod client;
 #[path = "simulation/ground.rs"]
 mod ground;
+#[path = "simulation/life.rs"]
+mod life;
 #[path = "simulation/node.rs"]
 mod node;
+#[path = "simulation/operator.rs"]
+mod operator;
+#[path = "simulation/plan.rs"]
+mod plan;
+#[path = "simulation/runner.rs"]
+mod runner;
 #[path = "simulation/store.rs"]
 mod store;
 #[path = "simulation/vendor.rs"]
@@ -26,13 +36,9 @@ mod vendor;
 #[path = "simulation/world.rs"]
 mod world;
 
-use std::collections::BTreeMap;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use bugs::Bug;
-use chance::Show;
-use world::{Report, run};
+use runner::Runs;
+use world::run;
 
 /// Seeds where nothing else is said.
 const SEEDS: u64 = 300;
@@ -78,89 +84,17 @@ const HAPPENS: &[&str] = &[
     "verdict: rejected",
 ];
 
-fn setting(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
-}
-
-/// Runs `count` seeds from `first` on, over all cores, until `stop` says that it is enough.
-fn run_all(
-    first: u64,
-    count: u64,
-    bug: Option<Bug>,
-    show: Show,
-    stop: impl Fn(&Report) -> bool + Sync,
-) -> Vec<Report> {
-    let (next, end) = (AtomicU64::new(first), AtomicU64::new(first + count));
-    let reports = Mutex::new(Vec::new());
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= end.load(Ordering::Relaxed) {
-                        return;
-                    }
-                    let report = run(seed, bug, show);
-                    if stop(&report) {
-                        end.store(0, Ordering::Relaxed);
-                    }
-                    reports.lock().unwrap().push(report);
-                }
-            });
-        }
-    });
-    let mut reports = reports.into_inner().unwrap();
-    reports.sort_by_key(|report| report.seed);
-    reports
-}
-
-fn tell(report: &Report) -> String {
-    let Report { seed, violation, lines, .. } = report;
-    let lines = lines.join("\n");
-    format!(
-        "{lines}\n\nseed {seed} fails: {}\nrepeat it with: SIM_SEED={seed} cargo test --test simulation every_seed -- --nocapture",
-        violation.as_deref().unwrap_or_default()
-    )
-}
+/// Runs seeds of this simulation.
+const RUNS: Runs<Bug> = Runs { test: "simulation", seeds: SEEDS, run };
 
 #[test]
 fn every_seed_keeps_every_promise() {
-    if let Some(seed) = setting("SIM_SEED") {
-        let report = run(seed, None, Show::Live);
-        assert!(report.violation.is_none(), "{}", tell(&report));
-        return;
-    }
-    let (first, count) = (setting("SIM_FIRST").unwrap_or(0), setting("SIM_SEEDS").unwrap_or(SEEDS));
-    let reports = run_all(first, count, None, Show::Tail, |report| report.violation.is_some());
-    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
-    for report in &reports {
-        report.counts.iter().for_each(|(what, times)| *counts.entry(what).or_default() += times);
-    }
-    println!("{} seeds", reports.len());
-    for (what, times) in &counts {
-        println!("{times:>9} {what}");
-    }
-    if let Some(report) = reports.iter().find(|report| report.violation.is_some()) {
-        panic!("{}", tell(report));
-    }
-    let missing: Vec<_> = HAPPENS.iter().filter(|what| !counts.contains_key(*what)).collect();
-    assert!(count < SEEDS || missing.is_empty(), "in {count} seeds these never happen: {missing:?}");
+    RUNS.keep_every_promise(HAPPENS);
 }
 
 #[test]
 fn the_same_seed_gives_the_same_trace() {
-    let (first, count) = (setting("SIM_FIRST").unwrap_or(0), setting("SIM_SEEDS").unwrap_or(SEEDS) / 10);
-    let all = || run_all(first, count, None, Show::All, |_| false);
-    for (one, other) in all().iter().zip(&all()) {
-        let seed = one.seed;
-        if let Some(place) = one.lines.iter().zip(&other.lines).position(|(one, other)| one != other) {
-            let before = one.lines[place.saturating_sub(30)..place].join("\n");
-            panic!("seed {seed}: after\n{before}\ncomes\n{}\nand\n{}", one.lines[place], other.lines[place]);
-        }
-        assert_eq!(one.hash, other.hash, "seed {seed}: one trace is longer");
-    }
+    RUNS.give_the_same_trace_twice(SEEDS / 10);
 }
 
 /// How many seeds a planted bug may take to be found.
@@ -168,26 +102,5 @@ const FOUND_WITHIN: u64 = 100;
 
 #[test]
 fn every_planted_bug_is_found() {
-    let next = AtomicU64::new(0);
-    let missed = Mutex::new(Vec::new());
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                while let Some(bug) =
-                    Bug::ALL.get(usize::try_from(next.fetch_add(1, Ordering::Relaxed)).unwrap())
-                {
-                    let found = (0..FOUND_WITHIN)
-                        .map(|seed| run(seed, Some(*bug), Show::Tail))
-                        .find_map(|report| Some((report.seed, report.violation?)));
-                    match found {
-                        Some((seed, how)) => println!("{bug:?} is found by seed {seed}: {how}"),
-                        None => missed.lock().unwrap().push(*bug),
-                    }
-                }
-            });
-        }
-    });
-    let missed = missed.into_inner().unwrap();
-    assert!(missed.is_empty(), "{FOUND_WITHIN} seeds do not find {missed:?}");
+    RUNS.find_every(&Bug::ALL, FOUND_WITHIN);
 }

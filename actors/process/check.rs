@@ -299,6 +299,11 @@ impl<'p> Checker<'p> {
         let process = self.process;
         for (_, _, path, transition) in self.transitions().into_iter().filter(|(.., t)| t.undo.is_some()) {
             let target = transition.to.as_ref().and_then(|to| process.states.get(to));
+            if target.is_some_and(|state| state.commit) {
+                let message = "what was done is undone, but the state that follows lets it stand".to_owned();
+                let fix = "let `to` name a state without `commit: true`";
+                self.error(&transition.place, path.clone(), message, fix);
+            }
             let waits = target.is_some_and(|state| state.on.contains_key(&Trigger::Compensated));
             if !waits && !process.anywhere.contains_key(&Trigger::Compensated) {
                 let fix = "let `to` name a state that has `compensated: {to: …}` under `on`";

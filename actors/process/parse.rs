@@ -177,6 +177,7 @@ impl Parser {
             on: self.triggers(fields.optional_entries("on")),
             timers: self.timers(fields, name),
             hold: fields.optional_map("hold").and_then(|hold| self.hold(hold)),
+            commit: fields.boolean("commit", false),
             // What is there and does not read stands for something: its absence would be reported as a mistake nobody made.
             end: fields
                 .optional("end")

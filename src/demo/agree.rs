@@ -12,10 +12,15 @@ use super::stage::Stage;
 use super::story::Story;
 use super::suppliers::{Case, Must};
 use crate::api::{Entity, Operate};
-use crate::sandbox::Snapshot;
+use crate::sandbox::{Sandbox, Snapshot};
 
 /// What stands in the systems now.
-pub(super) type Records = BTreeMap<&'static str, BTreeMap<String, Value>>;
+pub(super) type Records = BTreeMap<&'static str, BTreeMap<&'static str, BTreeMap<String, Value>>>;
+
+/// What the systems hold now, by system, kind and key.
+pub(super) fn records(sandbox: &Sandbox) -> Records {
+    Sandbox::systems().map(|system| (system, sandbox.held(system))).collect()
+}
 
 /// Every difference found, each as a sentence, and how many fields were compared.
 #[derive(Debug, Default)]
@@ -33,9 +38,10 @@ impl Compared {
     }
 }
 
-/// A record of a system.
+/// A record of a system, by kind and key: `vendor/SUP-00001`.
 fn record<'r>(records: &'r Records, system: &str, name: &str) -> Option<&'r Value> {
-    records.get(system)?.get(name)
+    let (kind, key) = name.split_once('/')?;
+    records.get(system)?.get(kind)?.get(key)
 }
 
 /// Text at a dotted path, however it is written; empty where there is nothing.
@@ -71,15 +77,15 @@ pub(super) async fn orders(operate: &Arc<dyn Operate>, story: &Story, records: &
         {
             continue;
         }
-        let sales_order = record(records, "erp", &format!("salesOrder/{key}"));
+        let sales_order = record(records, "erp", &format!("sales_order/{key}"));
         let of = |name: &str| format!("{} {name}", case.entity);
         compared.same(&of("sales order"), &field(&fields, "sales_order_id"), &text(sales_order, "id"));
-        compared.same(&of("its number"), &field(&fields, "sales_order_number"), &text(sales_order, "tranId"));
+        compared.same(&of("its number"), &field(&fields, "sales_order_number"), &text(sales_order, "number"));
         let closed = (entity.status == "cancelled").to_string();
         compared.same(&of("closed"), &closed, &text(sales_order, "closed"));
         let invoice = record(records, "erp", &format!("invoice/{key}-INV"));
         compared.same(&of("invoice"), &field(&fields, "invoice_id"), &text(invoice, "id"));
-        compared.same(&of("its number"), &field(&fields, "invoice_number"), &text(invoice, "tranId"));
+        compared.same(&of("its number"), &field(&fields, "invoice_number"), &text(invoice, "number"));
         let customer = record(records, "erp", &format!("customer/{}", field(&fields, "account_id")));
         compared.same(&of("customer"), &field(&fields, "account_name"), &text(customer, "companyName"));
     }
@@ -157,7 +163,8 @@ pub(super) fn unchecked(cases: &[Case], ledger: &Snapshot, records: &Records) ->
             wrong.push(format!("{} is active, and nobody checked its tax id", case.entity));
         }
     }
-    let incidents = records.get("itsm").into_iter().flat_map(BTreeMap::values);
+    let incidents =
+        records.get("itsm").and_then(|held| held.get("incident")).into_iter().flat_map(BTreeMap::values);
     let open = incidents.filter(|incident| text(Some(incident), "state") != "6");
     let about = open.map(|incident| text(Some(incident), "correlation_id"));
     wrong.extend(

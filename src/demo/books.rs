@@ -273,7 +273,7 @@ async fn agreement(
     stage: &Stage,
     ledger: &Snapshot,
 ) -> Result<(), Error> {
-    let records = stage.sandbox.records();
+    let records = agree::records(&stage.sandbox);
     let orders = agree::orders(operate, story, &records).await;
     let well = format!("{} fields: sales order, customer, invoice", orders.fields);
     books.none("orders and the ERP agree, field by field", &orders.wrong, well);

@@ -331,6 +331,7 @@ fn sentence(change: &Change, names: &Names) -> String {
         Change::Migrated { version, state, .. } => {
             format!("goes on under version {version} in state {state}")
         }
+        Change::Committed => "what was done so far stands".to_owned(),
     }
 }
 

@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 
 use http::Method;
 use serde_json::json;
+use syncline_actors::value::Value;
 
 use super::access::SECRET;
-use super::call::{Call, Done, Kind, Operation, Reply, System};
+use super::call::{Call, Done, Held, Kind, Operation, Reply, System};
 
 /// A validation.
 #[derive(Debug)]
@@ -118,6 +119,14 @@ impl System for Bank {
             "validate" => self.begin(call),
             _ => Done::only(self.ask(&call.path.get(2).cloned().unwrap_or_default())),
         }
+    }
+
+    fn held(&self) -> Held {
+        let shown = |(reference, job): (&String, &Job)| {
+            let verdict = job.verdict().map_or(Value::Null, Value::from);
+            (reference.clone(), Value::map([("iban", Value::from(job.iban.as_str())), ("verdict", verdict)]))
+        };
+        Held::from([("validation", self.jobs.iter().map(shown).collect())])
     }
 
     fn refuse(&self, status: u16, why: &str) -> Reply {

@@ -1,6 +1,7 @@
 //! A call as a simulated system sees it, and what it answers.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use http::{HeaderMap, Method};
 use percent_encoding::percent_decode_str;
@@ -176,6 +177,20 @@ impl Done {
     }
 }
 
+/// How a system remembers the keys of changes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Memory {
+    /// How long; `None`: for ever.
+    pub(super) kept: Option<Duration>,
+    /// Whether a refusal is remembered as well, and comes again.
+    pub(super) refusals: bool,
+    /// Whether a key whose request is under way is answered with 409.
+    pub(super) busy: bool,
+}
+
+/// What a system holds: fields by kind of record and external id.
+pub(super) type Held = BTreeMap<&'static str, BTreeMap<String, Value>>;
+
 /// A simulated system: its state, and how it talks.
 pub(super) trait System: std::fmt::Debug + Send {
     /// Which operation a call is. `None`: there is no such thing.
@@ -186,10 +201,12 @@ pub(super) trait System: std::fmt::Debug + Send {
     fn perform(&mut self, operation: &'static str, call: &Call) -> Done;
     /// An error in the system's own words.
     fn refuse(&self, status: u16, why: &str) -> Reply;
-    /// What it holds now: each record's fields, by kind and key (`vendor/SUP-1`).
-    fn records(&self) -> Vec<(String, Value)> {
-        Vec::new()
+    /// How it remembers keys.
+    fn memory(&self) -> Memory {
+        Memory::default()
     }
+    /// What it holds, to be compared with what it should.
+    fn held(&self) -> Held;
     /// Withdraws the token that the call came with.
     fn expire(&mut self, _call: &Call) {}
     /// Does what was put off; the body of the webhook that tells about it, if there is anything to tell.

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 
 use http::Method;
 use serde_json::json;
+use syncline_actors::value::Value;
 
 use super::access::is_bearer;
-use super::call::{Call, Done, Kind, Operation, Reply, System};
+use super::call::{Call, Done, Held, Kind, Operation, Reply, System};
 
 /// Longest text.
 const TEXT_MAX: usize = 40_000;
@@ -104,6 +105,14 @@ impl System for Chat {
             "post" => self.post(call),
             _ => Done::only(self.history(call)),
         }
+    }
+
+    fn held(&self) -> Held {
+        let texts = |messages: &Vec<Message>| {
+            Value::list(messages.iter().map(|message| Value::from(message.text.as_str())))
+        };
+        let shown = |(channel, messages): (&String, &Vec<Message>)| (channel.clone(), texts(messages));
+        Held::from([("channel", self.channels.iter().map(shown).collect())])
     }
 
     fn refuse(&self, status: u16, why: &str) -> Reply {

@@ -11,7 +11,7 @@ use serde_json::json;
 use syncline_actors::value::Value;
 
 use super::access::Tokens;
-use super::call::{Call, Done, Kind, Operation, Reply, System};
+use super::call::{Call, Done, Held, Kind, Operation, Reply, System};
 
 #[derive(Debug)]
 pub(super) struct Crm {
@@ -105,6 +105,13 @@ impl System for Crm {
             _ => "UNKNOWN_EXCEPTION",
         };
         Reply::json(status, json!([{"message": why, "errorCode": code, "fields": []}]))
+    }
+
+    fn held(&self) -> Held {
+        let order = |(id, fields): (&String, &BTreeMap<String, Value>)| {
+            (id.clone(), Value::map(fields.iter().map(|(name, value)| (name.clone(), value.clone()))))
+        };
+        Held::from([("order", self.orders.iter().map(order).collect())])
     }
 
     fn expire(&mut self, call: &Call) {

@@ -9,11 +9,14 @@ use syncline_actors::value::Value;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::call::{Call, Change, Done, Kind, Operation, Reply, System};
+use super::call::{Call, Change, Done, Held, Kind, Operation, Reply, System};
 use super::emit::Emitter;
 use super::faults::{Fault, Faults, RetryAfter};
 use super::ledger::{Asked, Before, Ledger, Webhook, digest};
-use super::{bank, chat, crm, erp, itsm, notify, sourcing, support, tax, taxreg, warehouse};
+use super::{
+    bank, billing, chat, cpq, crm, directory, erp, hr, itsm, notify, payroll, revenue, sourcing, success,
+    support, tax, taxreg, warehouse,
+};
 use crate::clock::SharedClock;
 
 /// How a system begins.
@@ -32,6 +35,13 @@ const SYSTEMS: &[(&str, Begin)] = &[
     ("taxreg", || Box::new(taxreg::TaxReg::default())),
     ("itsm", || Box::new(itsm::Itsm::new())),
     ("chat", || Box::new(chat::Chat::default())),
+    ("cpq", || Box::new(cpq::Cpq::new())),
+    ("billing", || Box::new(billing::Billing::new())),
+    ("revenue", || Box::new(revenue::Revenue::default())),
+    ("success", || Box::new(success::Success::default())),
+    ("hr", || Box::new(hr::Hr::new())),
+    ("payroll", || Box::new(payroll::Payroll::default())),
+    ("directory", || Box::new(directory::Directory::default())),
 ];
 
 /// The names of all systems.
@@ -64,6 +74,8 @@ pub(super) struct State {
     pub(super) ledger: Ledger,
     pub(super) faults: Faults,
     systems: BTreeMap<&'static str, Box<dyn System>>,
+    /// Keys whose requests are under way, and until when.
+    busy: BTreeMap<(&'static str, String), Timestamp>,
     /// How often everything was forgotten; what was begun before is left.
     age: u64,
 }
@@ -72,7 +84,7 @@ impl State {
     fn new(seed: u64, age: u64) -> Self {
         let systems = SYSTEMS.iter().map(|(name, begin)| (*name, begin())).collect();
         let (ledger, faults) = (Ledger::default(), Faults::new(seed));
-        Self { ledger, faults, systems, age }
+        Self { ledger, faults, systems, busy: BTreeMap::new(), age }
     }
 }
 
@@ -132,6 +144,9 @@ impl Desk {
             Ok(found) => found,
             Err(reply) => return Answer::Reply(reply),
         };
+        if let Some(busy) = self.state().occupy(system, operation, fault, &call) {
+            return Answer::Reply(busy);
+        }
         match fault {
             Some(Fault::Latency { ms }) => tokio::time::sleep(Duration::from_millis(ms)).await,
             Some(Fault::CutBefore) => return Answer::Cut,
@@ -252,11 +267,6 @@ impl State {
         self.systems.get_mut(system).expect("every name in SYSTEMS has its system")
     }
 
-    /// What all systems hold now, by system and then by kind and key.
-    pub(super) fn records(&self) -> BTreeMap<&'static str, BTreeMap<String, Value>> {
-        self.systems.iter().map(|(name, system)| (*name, system.records().into_iter().collect())).collect()
-    }
-
     /// Which operation a call is, and what happens to it.
     fn admit(&mut self, system: &'static str, call: &Call) -> Result<(Operation, Option<Fault>), Reply> {
         let operation = self.known(system, call)?;
@@ -271,6 +281,32 @@ impl State {
         };
         self.ledger.count(system, operation.name);
         Ok(operation)
+    }
+
+    /// Refuses a key whose request is under way, where the system does so; else this one is, for as long as its fault makes it.
+    fn occupy(
+        &mut self,
+        system: &'static str,
+        operation: Operation,
+        fault: Option<Fault>,
+        call: &Call,
+    ) -> Option<Reply> {
+        if operation.kind != Kind::Keyed || !self.system(system).memory().busy {
+            return None;
+        }
+        let key = (system, call.key()?);
+        if self.busy.get(&key).is_some_and(|until| *until > call.at) {
+            return Some(self.system(system).refuse(409, "a request under this key is under way"));
+        }
+        if let Some(Fault::Latency { ms } | Fault::LateAnswer { ms }) = fault {
+            self.busy.insert(key, call.at.plus(Duration::from_millis(ms)));
+        }
+        None
+    }
+
+    /// What a system holds.
+    pub(super) fn held(&self, system: &str) -> Held {
+        self.systems.get(system).map(|system| system.held()).unwrap_or_default()
     }
 
     fn refusal(&mut self, system: &'static str, code: u16, retry_after: RetryAfter, now: Timestamp) -> Reply {
@@ -307,18 +343,26 @@ impl State {
             payload: digest(&call.raw),
             at: call.at,
         };
-        let before = self.ledger.before(&asked);
+        let memory = self.system(system).memory();
+        let before = self.ledger.before(&asked, memory.kept);
         match before {
             Before::Reused => {
                 let why = "the key was used for another request";
                 return (self.system(system).refuse(422, why), None);
             }
-            Before::Applied(first) if operation.kind == Kind::Keyed => return (again(first), None),
-            Before::Applied(_) | Before::New => {}
+            Before::Applied(first) | Before::Refused(first) if operation.kind == Kind::Keyed => {
+                return (again(first), None);
+            }
+            Before::Applied(_) | Before::Refused(_) | Before::New => {}
         }
         let repeated = matches!(before, Before::Applied(_));
         let Done { reply, change } = self.system(system).perform(operation.name, call);
-        let Some(Change { reference, altered, violation, later }) = change else { return (reply, None) };
+        let Some(Change { reference, altered, violation, later }) = change else {
+            if memory.refusals && operation.kind == Kind::Keyed {
+                self.ledger.refuse(asked, reply.clone());
+            }
+            return (reply, None);
+        };
         if let Some(what) = violation {
             self.ledger.violate(&asked, reference.clone(), what);
         }

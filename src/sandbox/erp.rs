@@ -2,11 +2,14 @@
 //!
 //! It does not stop a second sales order with the same external id, as many an ERP does not: it makes one, and the ledger tells.
 //! Differences from NetSuite: the key is honoured without `respond-async`, and a new record comes back in the answer
-//! (`Prefer: return=representation`). A total above 1,000,000,000 is refused. Vendors are put and changed by external id.
+//! (`Prefer: return=representation`). An invoice profile, by external id, needs a customer. A total above 1,000,000,000 is refused.
+//! Vendors are put and changed by external id.
 
 mod vendor;
 
-use std::collections::BTreeMap;
+mod profile;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use http::Method;
 use rust_decimal::Decimal;
@@ -14,7 +17,9 @@ use serde_json::json;
 use syncline_actors::value::Value;
 
 use super::access::Tokens;
-use super::call::{Call, Done, Kind, Operation, Reply, System};
+use super::call::{Call, Done, Held, Kind, Operation, Reply, System};
+
+use profile::Profiles;
 use vendor::Vendors;
 
 const BASE: &str = "/services/rest/record/v1";
@@ -25,6 +30,8 @@ struct Record {
     id: String,
     number: String,
     external: String,
+    /// As it was sent.
+    fields: Value,
     closed: bool,
 }
 
@@ -46,12 +53,13 @@ impl Records {
     }
 
     /// Makes one, and answers it; a second one for an external id is made too, and told.
-    fn create(&mut self, external: &str) -> Done {
+    fn create(&mut self, external: &str, fields: &Value) -> Done {
         let number = self.first + self.by_id.len();
         let record = Record {
             id: number.to_string(),
             number: format!("{}{number}", self.prefix),
             external: external.to_owned(),
+            fields: fields.clone(),
             closed: false,
         };
         let body = json!({"id": record.id, "tranId": record.number, "externalId": external});
@@ -61,18 +69,6 @@ impl Records {
         self.by_id.insert(record.id.clone(), record);
         Done::applied(reply, external)
             .violating(second.then(|| format!("a second {} for {external}", self.kind)))
-    }
-
-    /// What each of them is, by kind and external id.
-    fn shown(&self) -> impl Iterator<Item = (String, Value)> + '_ {
-        self.by_id.values().map(|record| {
-            let fields = Value::map([
-                ("id", Value::from(record.id.as_str())),
-                ("tranId", Value::from(record.number.as_str())),
-                ("closed", Value::Bool(record.closed)),
-            ]);
-            (format!("{}/{}", self.kind, record.external), fields)
-        })
     }
 
     fn find(&self, external: &str) -> Option<&Record> {
@@ -85,6 +81,9 @@ pub(super) struct Erp {
     tokens: Tokens,
     /// Fields of customers, by external id.
     customers: BTreeMap<String, Value>,
+    /// Customers that were asked for.
+    asked: BTreeSet<String>,
+    profiles: Profiles,
     vendors: Vendors,
     sales_orders: Records,
     invoices: Records,
@@ -96,6 +95,8 @@ impl Erp {
         Self {
             tokens: Tokens::new("erp"),
             customers: BTreeMap::new(),
+            asked: BTreeSet::new(),
+            profiles: Profiles::default(),
             vendors: Vendors::default(),
             sales_orders: Records::new("salesOrder", "SO", 10_001),
             invoices: Records::new("invoice", "INV", 70_001),
@@ -111,6 +112,29 @@ impl Erp {
         let altered = before.as_ref() != Some(&call.body);
         let location = format!("{BASE}/customer/{}", customer_id(external));
         Done::applied(Reply::empty(204).with("Location", location), external).altered(altered)
+    }
+
+    /// One whose id ends in `-BLOCKED` is not active when first asked for.
+    fn customer(&mut self, external: &str) -> Reply {
+        let Some(found) = self.customers.get(external) else {
+            return self.refuse(404, &format!("The record instance does not exist: customer eid:{external}"));
+        };
+        let name = found.get("companyName").map(Value::to_plain_text);
+        let inactive = self.asked.insert(external.to_owned()) && external.ends_with("-BLOCKED");
+        let id = customer_id(external);
+        Reply::json(
+            200,
+            json!({"id": id, "externalId": external, "companyName": name, "isInactive": inactive}),
+        )
+    }
+
+    fn profile(&mut self, operation: &str, external: &str, call: &Call) -> Done {
+        let of = call.text("customer.id").unwrap_or_default();
+        let known = of.strip_prefix("CUST-").is_some_and(|customer| self.customers.contains_key(customer));
+        match self.profiles.perform(operation, external, known, call) {
+            Ok(done) => done,
+            Err((status, why)) => Done::only(self.refuse(status, &why)),
+        }
     }
 
     fn create_sales_order(&mut self, call: &Call) -> Done {
@@ -129,7 +153,7 @@ impl Erp {
         if let Some(why) = bad_total(call) {
             return Done::only(self.refuse(400, &why));
         }
-        self.sales_orders.create(&external)
+        self.sales_orders.create(&external, &call.body)
     }
 
     fn close(&mut self, id: &str) -> Done {
@@ -154,7 +178,7 @@ impl Erp {
         let Some(external) = call.text("externalId") else {
             return Done::only(self.refuse(400, "Please enter value(s) for: External ID"));
         };
-        self.invoices.create(&external)
+        self.invoices.create(&external, &call.body)
     }
 
     fn create_credit(&mut self, call: &Call) -> Done {
@@ -162,7 +186,7 @@ impl Erp {
             return Done::only(self.refuse(400, &why));
         }
         match call.text("externalId") {
-            Some(external) => self.credit_memos.create(&external),
+            Some(external) => self.credit_memos.create(&external, &call.body),
             None => Done::only(self.refuse(400, "Please enter value(s) for: External ID")),
         }
     }
@@ -218,7 +242,8 @@ impl System for Erp {
             (&Method::GET, ["invoice", id]) if id.starts_with("eid:") => of("find_invoice", Kind::Read),
             (&Method::POST, ["creditMemo"]) => of("create_credit", Kind::Keyed),
             (&Method::GET, ["creditMemo", id]) if id.starts_with("eid:") => of("find_credit", Kind::Read),
-            _ => vendor::operation(call, rest),
+            (&Method::GET, ["customer", id]) if id.starts_with("eid:") => of("get_customer", Kind::Read),
+            _ => profile::operation(call, rest).or_else(|| vendor::operation(call, rest)),
         }
     }
 
@@ -239,6 +264,10 @@ impl System for Erp {
             "create_credit" => self.create_credit(call),
             "find_credit" => Done::only(self.find(&self.credit_memos, external)),
             "find_invoice" => Done::only(self.find(&self.invoices, external)),
+            "get_customer" => Done::only(self.customer(external)),
+            "upsert_invoice_profile" | "close_invoice_profile" | "get_invoice_profile" => {
+                self.profile(operation, external, call)
+            }
             _ => match self.vendors.perform(operation, external, call) {
                 Ok(done) => done,
                 Err((status, why)) => Done::only(self.refuse(status, &why)),
@@ -265,19 +294,30 @@ impl System for Erp {
         )
     }
 
-    fn expire(&mut self, call: &Call) {
-        self.tokens.expire(call);
+    fn held(&self) -> Held {
+        let shown = |records: &Records| {
+            let record = |found: &Record| {
+                let fields = [
+                    ("id", Value::from(&*found.id)),
+                    ("number", Value::from(&*found.number)),
+                    ("closed", Value::Bool(found.closed)),
+                    ("fields", found.fields.clone()),
+                ];
+                (found.external.clone(), Value::map(fields))
+            };
+            records.by_id.values().map(record).collect()
+        };
+        Held::from([
+            ("customer", self.customers.clone()),
+            ("invoice_profile", self.profiles.held()),
+            ("sales_order", shown(&self.sales_orders)),
+            ("invoice", shown(&self.invoices)),
+            ("credit_memo", shown(&self.credit_memos)),
+            ("vendor", self.vendors.records().collect()),
+        ])
     }
 
-    fn records(&self) -> Vec<(String, Value)> {
-        let customers =
-            self.customers.iter().map(|(key, fields)| (format!("customer/{key}"), fields.clone()));
-        let vendors = self.vendors.records().map(|(key, fields)| (format!("vendor/{key}"), fields));
-        customers
-            .chain(vendors)
-            .chain(self.sales_orders.shown())
-            .chain(self.invoices.shown())
-            .chain(self.credit_memos.shown())
-            .collect()
+    fn expire(&mut self, call: &Call) {
+        self.tokens.expire(call);
     }
 }

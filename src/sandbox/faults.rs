@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use syncline_actors::time::Timestamp;
 
 /// Systems whose tokens can expire.
-const WITH_TOKENS: [&str; 4] = ["crm", "erp", "itsm", "sourcing"];
+const WITH_TOKENS: [&str; 7] = ["billing", "cpq", "crm", "erp", "hr", "itsm", "sourcing"];
 
 /// Systems that send webhooks.
 const TELLING: [&str; 2] = ["sourcing", "warehouse"];

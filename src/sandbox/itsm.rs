@@ -11,7 +11,7 @@ use serde_json::json;
 use syncline_actors::value::Value;
 
 use super::access::Tokens;
-use super::call::{Call, Done, Kind, Operation, Reply, System};
+use super::call::{Call, Done, Held, Kind, Operation, Reply, System};
 use super::ledger::digest;
 
 /// What state an incident is resolved in.
@@ -133,8 +133,8 @@ impl System for Itsm {
         Reply::json(status, json!({"error": {"message": message, "detail": why}, "status": "failure"}))
     }
 
-    fn records(&self) -> Vec<(String, Value)> {
-        self.incidents.iter().map(|(id, fields)| (format!("incident/{id}"), fields.clone())).collect()
+    fn held(&self) -> Held {
+        Held::from([("incident", self.incidents.clone())])
     }
 
     fn expire(&mut self, call: &Call) {

@@ -1,6 +1,7 @@
 //! What the simulated systems have applied, and how often they were asked to: the evidence that tests and the demo read.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
@@ -157,8 +158,11 @@ pub(super) fn digest(bytes: &[u8]) -> String {
 /// What is known of a key.
 #[derive(Debug)]
 struct Known {
-    entry: usize,
+    /// The change; `None` for a refusal, which is known by the request's body.
+    entry: Option<usize>,
+    payload: String,
     answer: Reply,
+    at: Timestamp,
 }
 
 /// The ledger. It grows with what is applied and ends with [`reset`](super::Sandbox::reset).
@@ -177,6 +181,8 @@ pub(super) enum Before {
     New,
     /// It was applied; this was the answer.
     Applied(Reply),
+    /// It was refused; this was the answer.
+    Refused(Reply),
     /// Another request was applied under this key.
     Reused,
 }
@@ -195,19 +201,22 @@ impl Ledger {
         *self.seen.requests.entry(format!("{system}.{operation}")).or_default() += 1;
     }
 
-    /// What was applied under the request's key. Counts a repetition.
-    pub(super) fn before(&mut self, asked: &Asked) -> Before {
-        let Some(known) =
-            asked.key.clone().and_then(|key| self.keys.get(&(asked.system, asked.operation, key)))
-        else {
+    /// What was applied, or refused, under the request's key, if that is remembered for so long. Counts a repetition.
+    pub(super) fn before(&mut self, asked: &Asked, kept: Option<Duration>) -> Before {
+        let remembered = |known: &&Known| kept.is_none_or(|kept| asked.at.since(known.at) < kept);
+        let place = asked.key.clone().map(|key| (asked.system, asked.operation, key));
+        let Some(known) = place.and_then(|place| self.keys.get(&place)).filter(remembered) else {
             return Before::New;
         };
-        let entry = &mut self.seen.entries[known.entry];
-        entry.requests += 1;
-        if entry.payload == asked.payload {
-            return Before::Applied(known.answer.clone());
+        let mut entry = known.entry.and_then(|entry| self.seen.entries.get_mut(entry));
+        if let Some(entry) = &mut entry {
+            entry.requests += 1;
         }
-        let reference = entry.reference.clone();
+        if known.payload == asked.payload {
+            let answer = known.answer.clone();
+            return if entry.is_some() { Before::Applied(answer) } else { Before::Refused(answer) };
+        }
+        let reference = entry.map(|entry| entry.reference.clone()).unwrap_or_default();
         self.violate(asked, reference, "another request under a key that was used".to_owned());
         Before::Reused
     }
@@ -216,7 +225,8 @@ impl Ledger {
     pub(super) fn apply(&mut self, asked: Asked, reference: String, answer: Reply) {
         let entry = self.seen.entries.len();
         if let Some(key) = asked.key.clone() {
-            self.keys.insert((asked.system, asked.operation, key), Known { entry, answer });
+            let known = Known { entry: Some(entry), payload: asked.payload.clone(), answer, at: asked.at };
+            self.keys.insert((asked.system, asked.operation, key), known);
         }
         self.seen.entries.push(Entry {
             number: count(entry).saturating_add(1),
@@ -228,6 +238,14 @@ impl Ledger {
             requests: 1,
             payload: asked.payload,
         });
+    }
+
+    /// Notes a refusal that is remembered, and its answer.
+    pub(super) fn refuse(&mut self, asked: Asked, answer: Reply) {
+        if let Some(key) = asked.key {
+            let known = Known { entry: None, payload: asked.payload, answer, at: asked.at };
+            self.keys.insert((asked.system, asked.operation, key), known);
+        }
     }
 
     /// Notes a webhook, or another attempt at one.
@@ -272,10 +290,12 @@ mod tests {
     #[test]
     fn a_key_is_applied_once_and_answered_as_at_first() {
         let mut ledger = Ledger::default();
-        assert!(matches!(ledger.before(&asked("k", "{}")), Before::New));
+        assert!(matches!(ledger.before(&asked("k", "{}"), None), Before::New));
         ledger.apply(asked("k", "{}"), "SO-1".to_owned(), Reply::empty(204));
-        assert!(matches!(ledger.before(&asked("k", "{}")), Before::Applied(reply) if reply.status == 204));
-        assert!(matches!(ledger.before(&asked("other", "{}")), Before::New));
+        assert!(
+            matches!(ledger.before(&asked("k", "{}"), None), Before::Applied(reply) if reply.status == 204)
+        );
+        assert!(matches!(ledger.before(&asked("other", "{}"), None), Before::New));
         let summary = ledger.snapshot().summary();
         assert_eq!((summary.total.applied, summary.total.duplicates, summary.violations), (1, 1, 0));
     }
@@ -284,7 +304,22 @@ mod tests {
     fn a_key_that_is_used_for_something_else_is_a_violation() {
         let mut ledger = Ledger::default();
         ledger.apply(asked("k", "{}"), "SO-1".to_owned(), Reply::empty(204));
-        assert!(matches!(ledger.before(&asked("k", "{\"a\":1}")), Before::Reused));
+        assert!(matches!(ledger.before(&asked("k", "{\"a\":1}"), None), Before::Reused));
         assert_eq!(ledger.snapshot().violations[0].reference, "SO-1");
+    }
+
+    #[test]
+    fn a_key_is_forgotten_in_time_and_a_refusal_may_be_remembered() {
+        let mut ledger = Ledger::default();
+        let kept = Some(Duration::from_secs(60));
+        let later = |key, ms| Asked { at: Timestamp(ms), ..asked(key, "{}") };
+        ledger.apply(asked("k", "{}"), "SO-1".to_owned(), Reply::empty(204));
+        ledger.refuse(asked("no", "{}"), Reply::empty(200));
+        assert!(matches!(ledger.before(&later("k", 59_999), kept), Before::Applied(_)));
+        assert!(
+            matches!(ledger.before(&later("no", 59_999), kept), Before::Refused(reply) if reply.status == 200)
+        );
+        assert!(matches!(ledger.before(&later("k", 60_000), kept), Before::New));
+        assert!(matches!(ledger.before(&later("no", 60_000), kept), Before::New));
     }
 }

@@ -8,7 +8,7 @@ use http::Method;
 use serde_json::json;
 
 use super::access::is_bearer;
-use super::call::{Call, Done, Kind, Operation, Reply, System};
+use super::call::{Call, Done, Held, Kind, Operation, Reply, System};
 
 #[derive(Debug, Default)]
 pub(super) struct Notify {
@@ -70,5 +70,9 @@ impl System for Notify {
             _ => "internal_error",
         };
         Reply::json(status, json!({"ok": false, "error": error}))
+    }
+
+    fn held(&self) -> Held {
+        Held::new()
     }
 }

@@ -122,7 +122,7 @@ impl Opportunity {
     }
 
     fn account(&self) -> String {
-        format!("ACC-{:04}", self.number % 997)
+        format!("ACC-{:04}", self.number % 99_991)
     }
 
     fn place(&self) -> (&'static str, &'static str, &'static str) {

@@ -16,7 +16,7 @@ use syncline_actors::time::Timestamp;
 use syncline_actors::value::Value;
 
 use super::access::{Tokens, is_bearer};
-use super::call::{Call, Done, Kind, Operation, Reply, System};
+use super::call::{Call, Done, Held, Kind, Operation, Reply, System};
 
 /// What a supplier may stand in.
 const STATUSES: [&str; 3] = ["active", "inactive", "onboarding"];
@@ -153,8 +153,9 @@ impl System for Sourcing {
         self.tokens.expire(call);
     }
 
-    fn records(&self) -> Vec<(String, Value)> {
-        self.suppliers.iter().map(|(key, supplier)| (format!("supplier/{key}"), supplier.json())).collect()
+    fn held(&self) -> Held {
+        let shown = |(key, supplier): (&String, &Supplier)| (key.clone(), supplier.json());
+        Held::from([("supplier", self.suppliers.iter().map(shown).collect())])
     }
 
     fn due(&mut self, reference: &str, at: Timestamp) -> Option<serde_json::Value> {

@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 
 use http::Method;
 use serde_json::json;
+use syncline_actors::value::Value;
 
 use super::access::is_basic;
-use super::call::{Call, Done, Kind, Operation, Reply, System};
+use super::call::{Call, Done, Held, Kind, Operation, Reply, System};
 
 #[derive(Debug)]
 struct Ticket {
@@ -92,5 +93,14 @@ impl System for Support {
             _ => "ServerError",
         };
         Reply::json(status, json!({"error": error, "description": why}))
+    }
+
+    fn held(&self) -> Held {
+        let ticket = |(external, all): (&String, &Vec<Ticket>)| {
+            let ids = all.iter().map(|ticket| Value::from(ticket.id.to_string()));
+            let subjects = all.iter().map(|ticket| Value::from(&*ticket.subject));
+            (external.clone(), Value::map([("ids", Value::list(ids)), ("subjects", Value::list(subjects))]))
+        };
+        Held::from([("ticket", self.tickets.iter().map(ticket).collect())])
     }
 }

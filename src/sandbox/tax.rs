@@ -11,7 +11,7 @@ use serde_json::json;
 use syncline_actors::value::Value;
 
 use super::access::is_basic;
-use super::call::{Call, Done, Kind, Operation, Reply, System};
+use super::call::{Call, Done, Held, Kind, Operation, Reply, System};
 
 #[derive(Debug)]
 struct Document {
@@ -143,6 +143,15 @@ impl System for Tax {
         };
         let details = json!([{"code": code, "description": why, "faultCode": fault, "severity": "Error"}]);
         Reply::json(status, json!({"error": {"code": code, "message": why, "details": details}}))
+    }
+
+    fn held(&self) -> Held {
+        let document = |(code, found): (&String, &Document)| {
+            let mut fields = found.asked.clone();
+            fields.set_path("voided", Value::Bool(found.voided));
+            (code.clone(), fields)
+        };
+        Held::from([("document", self.documents.iter().map(document).collect())])
     }
 }
 

@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use http::Method;
 use serde_json::json;
+use syncline_actors::value::Value;
 
-use super::call::{Call, Done, Kind, Operation, Reply, System};
+use super::call::{Call, Done, Held, Kind, Operation, Reply, System};
 
 #[derive(Debug, Default)]
 pub(super) struct TaxReg {
@@ -66,6 +67,11 @@ impl System for TaxReg {
 
     fn perform(&mut self, _operation: &'static str, call: &Call) -> Done {
         self.check(call)
+    }
+
+    fn held(&self) -> Held {
+        let shown = |(number, id): (&String, &String)| (number.clone(), Value::from(id.as_str()));
+        Held::from([("consultation", self.consulted.iter().map(shown).collect())])
     }
 
     fn refuse(&self, status: u16, _why: &str) -> Reply {

@@ -11,7 +11,7 @@ use syncline_actors::time::Timestamp;
 use syncline_actors::value::Value;
 
 use super::access::SECRET;
-use super::call::{Call, Done, Kind, Operation, Reply, System};
+use super::call::{Call, Done, Held as Records, Kind, Operation, Reply, System};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Held {
@@ -172,6 +172,21 @@ impl System for Warehouse {
             _ => "unavailable",
         };
         Reply::json(status, json!({"status": "error", "error": {"code": code, "message": why}}))
+    }
+
+    fn held(&self) -> Records {
+        let state = |order: &str, state: &str| {
+            Value::map([("order", Value::from(order)), ("state", Value::from(state.to_lowercase()))])
+        };
+        let reservations = self
+            .reservations
+            .iter()
+            .map(|(id, found)| (id.clone(), state(&found.order, &format!("{:?}", found.held))));
+        let shipments = self
+            .shipments
+            .iter()
+            .map(|(id, found)| (id.clone(), state(&found.order, &format!("{:?}", found.stage))));
+        Records::from([("reservation", reservations.collect()), ("shipment", shipments.collect())])
     }
 
     fn due(&mut self, reference: &str, at: Timestamp) -> Option<serde_json::Value> {

@@ -189,7 +189,7 @@ pub(crate) fn place(path: &[String]) -> String {
 
 /// The keys that mean something where they stand.
 const KEYS: &str = "# process version title owner team escalate initial fields messages is starts business_key out_of_turn \
-    effects call with keep undo failure states on after always hold reason missing end anywhere milestones reached_in within \
+    effects call with keep undo failure states on after always commit hold reason missing end anywhere milestones reached_in within \
     set to when except each as where map source preset secrets id ref optional not_after schemas send event command key time \
     correlation connector base_url auth scheme limits concurrency rate burst timeout retry base cap attempts_max breaker \
     failures open_for ordered sandbox operations method path query headers body form outcomes result detail wait idempotency \

@@ -91,6 +91,7 @@ const PROCESSES: &[Rule] = &[
     (OPTIONAL, "states/*/after", "optional"),
     (OPTIONAL, "states/*/after/*", "optional"),
     (OPTIONAL, "states/*/hold", "a state need not wait for a person"),
+    (OPTIONAL, "states/*/commit", "what was done may be undone"),
     (OPTIONAL, "states/*/hold/missing", "optional"),
     (&[Misspelled], "states/*/hold/reason", "the text in it is for people"),
     (&[Misspelled], "states/*/on/*/#/when", "GAP: the contract's `result` is not compared"),
@@ -154,6 +155,7 @@ const CONNECTORS: &[Rule] = &[
 ];
 
 const SOURCES: &[Rule] = &[
+    (OPTIONAL, "optional", "a node without its secret does not start then"),
     (FREE, "title", "for people"),
     (FREE, "owner/*", "for people"),
     (&[Misspelled], "source", "GAP: it is not compared with the name of its file"),

@@ -52,6 +52,13 @@ pub(crate) const MISTAKES: &[Mistake] = &[
     ),
     (
         "processes/order.yaml",
+        "  cancelling:\n    on:",
+        "  cancelling:\n    commit: true\n    on:",
+        "config/processes/order.yaml:344:5  anywhere[\"order.cancel\"]: what was done is undone, but the state that follows lets it stand\n\
+         \x20   fix: let `to` name a state without `commit: true`",
+    ),
+    (
+        "processes/order.yaml",
         "\"order.customer_id\"",
         "\"order.costumer_id\"",
         "config/processes/order.yaml:99:5  effects.create_sales_order.with: there is no field `costumer_id`\n\

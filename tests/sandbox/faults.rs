@@ -34,8 +34,13 @@ fn changes(order: &str) -> Vec<(&'static str, String)> {
 
 /// Does everything while each operation meets `plan`, and sees it applied once.
 async fn all_once(world: &World, plan: &Plan) {
+    once_each(world, plan, changes("SO-1")).await;
+}
+
+/// Does each change while its operation meets `plan`, and sees it applied once.
+pub(crate) async fn once_each(world: &World, plan: &Plan, changes: Vec<(&'static str, String)>) {
     let order: Order<'_> = world.order("SO-1");
-    for (call, input) in changes("SO-1") {
+    for (call, input) in changes {
         let (system, operation) = call.split_once('.').unwrap();
         world.faults(system, plan.clone().on(&[operation]));
         let outcome = order.call(call, &input).await;

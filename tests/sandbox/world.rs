@@ -277,6 +277,18 @@ impl World {
         self.attempt(method, path, headers, body).await.unwrap()
     }
 
+    /// As [`World::http`], to another sandbox.
+    pub(crate) async fn at(
+        &self,
+        base: &str,
+        method: Method,
+        path: &str,
+        headers: &[(&'static str, &str)],
+        body: &str,
+    ) -> Response {
+        self.send(format!("{base}{path}"), method, headers, body).await.unwrap()
+    }
+
     /// As [`World::http`], for a call that may bring no answer.
     pub(crate) async fn attempt(
         &self,
@@ -285,11 +297,22 @@ impl World {
         headers: &[(&'static str, &str)],
         body: &str,
     ) -> Result<Response, WireError> {
+        self.send(format!("http://{}{path}", self.sandbox.address()), method, headers, body).await
+    }
+
+    #[expect(clippy::unused_self, reason = "it is one of the world's ways to call")]
+    async fn send(
+        &self,
+        url: String,
+        method: Method,
+        headers: &[(&'static str, &str)],
+        body: &str,
+    ) -> Result<Response, WireError> {
         let request = Request {
             connector: "test".into(),
             operation: "test".into(),
             method,
-            url: format!("http://{}{path}", self.sandbox.address()),
+            url,
             headers: headers
                 .iter()
                 .map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap()))

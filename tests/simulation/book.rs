@@ -17,13 +17,13 @@ use syncline_actors::time::Timestamp;
 pub(crate) struct Kept {
     pub(crate) records: Vec<Record>,
     pub(crate) state: State,
-    last: Hash,
+    pub(crate) last: Hash,
     /// The state's bytes after each record, hashed.
-    prints: Vec<Hash>,
+    pub(crate) prints: Vec<Hash>,
     /// Where each message is.
-    messages: BTreeMap<(Arc<str>, Arc<str>), u64>,
+    pub(crate) messages: BTreeMap<(Arc<str>, Arc<str>), u64>,
     /// Where each business key took effect.
-    business: BTreeMap<(Arc<str>, Arc<str>), u64>,
+    pub(crate) business: BTreeMap<(Arc<str>, Arc<str>), u64>,
 }
 
 impl Kept {
@@ -67,7 +67,7 @@ pub(crate) fn business_key(body: &Body) -> Option<(Arc<str>, Arc<str>)> {
     Some((body.name().into(), key.into()))
 }
 
-fn print(state: &State) -> Hash {
+pub(crate) fn print(state: &State) -> Hash {
     Hash::of(&codec::encode_state(state).expect("states of the simulation are small"))
 }
 
@@ -105,6 +105,11 @@ impl Book {
         must!(
             Some(record.epoch) == current,
             "I3: {entity}#{seq} is of epoch {}, now is {current:?}",
+            record.epoch
+        );
+        must!(
+            kept.records.last().is_none_or(|last| last.epoch <= record.epoch),
+            "I2: {entity}#{seq} is of epoch {}, lower than the one before",
             record.epoch
         );
         must!(record.envelope.subject == *entity, "I4: {entity}#{seq} is of {}", record.envelope.subject);
@@ -200,7 +205,7 @@ fn due(state: &State, record: &Record, now: Timestamp) -> Result<(), String> {
     Ok(())
 }
 
-fn effect(
+pub(crate) fn effect(
     effects: &mut BTreeMap<String, Known>,
     entity: &EntityId,
     record: &Record,

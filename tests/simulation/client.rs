@@ -1,7 +1,7 @@
 //! Those who send: each tells its messages one after the other, and each message again until it is acknowledged, and at times
 //! after that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,9 +51,11 @@ impl Op {
 /// What clients know: it survives every crash of the node.
 #[derive(Debug, Default)]
 pub(crate) struct Notes {
-    acks: BTreeMap<(EntityId, &'static str, String), Ack>,
+    pub(crate) acks: BTreeMap<(EntityId, &'static str, String), Ack>,
     /// By entity: the highest place that is acknowledged.
-    highest: BTreeMap<EntityId, u64>,
+    pub(crate) highest: BTreeMap<EntityId, u64>,
+    /// Entities that have lost what was acknowledged, in a way that is beyond what is promised: their order begins anew.
+    pub(crate) rewound: BTreeSet<EntityId>,
     /// Messages that are sent and not acknowledged.
     pub(crate) open: u64,
     /// Accepted from outside and not answered, by incarnation and entity.
@@ -61,9 +63,9 @@ pub(crate) struct Notes {
 }
 
 #[derive(Debug)]
-struct Ack {
+pub(crate) struct Ack {
     op: Op,
-    answer: Answer,
+    pub(crate) answer: Answer,
 }
 
 impl Notes {
@@ -77,7 +79,7 @@ impl Notes {
             return Ok(());
         }
         let own = holds(op, answer, book)?;
-        if own && answer.seq <= floor {
+        if own && answer.seq <= floor && !self.rewound.contains(&op.entity) {
             return Err(format!(
                 "I6: {} is record {}, sent after record {floor} was acked",
                 op.name(),

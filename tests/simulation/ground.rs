@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use syncline::clock::{Clock as _, TokioClock};
 use syncline::journal::memory::Memory;
+use syncline::journal::{ExceptionFilter, Journal as _};
+use syncline_actors::outbox::ExceptionRow;
 use syncline_actors::time::Timestamp;
-use tokio::sync::Notify;
 
 use crate::book::Book;
 use crate::bugs::Bug;
 use crate::chance::{Chance, Show, Trace};
 use crate::client::Notes;
+use crate::life::Flag;
 use crate::node::Running;
 use crate::vendor::Ledger;
 
@@ -208,13 +210,31 @@ impl Ground {
         trouble
     }
 
-    fn crashes_now(&self) -> bool {
+    pub(crate) fn crashes_now(&self) -> bool {
         if self.is_quiet() || self.crashes.load(Ordering::Relaxed) >= self.temper.crashes_max {
             return false;
         }
         let now = self.chance("crash", |chance| chance.below(100_000) < self.temper.crash);
         self.crashes.fetch_add(u64::from(now), Ordering::Relaxed);
         now
+    }
+
+    /// Which life is the next.
+    pub(crate) fn next_life(&self) -> u64 {
+        self.lives.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Whether what befalls the effect under `key` is beyond what is promised: nothing is.
+    #[expect(clippy::unused_self, reason = "a world that loses what was written says otherwise")]
+    pub(crate) fn forgives(&self, _key: &str) -> bool {
+        false
+    }
+
+    /// Open exceptions, those of quarantined messages left out.
+    pub(crate) async fn exceptions(&self) -> Vec<ExceptionRow> {
+        let filter =
+            ExceptionFilter { kind: Some("order".to_owned()), limit: 1000, ..ExceptionFilter::default() };
+        self.memory.exceptions(&filter).await.expect("the store itself never fails")
     }
 
     // ---- the node ----
@@ -225,77 +245,5 @@ impl Ground {
 
     pub(crate) fn set_node(&self, node: Option<Arc<Running>>) {
         *lock(&self.node) = node;
-    }
-}
-
-/// The life of one incarnation: from its death on nothing of it reaches the world.
-#[derive(Debug)]
-pub(crate) struct Life {
-    ground: Arc<Ground>,
-    /// Which incarnation it is.
-    pub(crate) number: u64,
-    over: Flag,
-}
-
-/// Raised once. Those who wait for it go on in the order in which they came; with `watch`, tokio would throw dice.
-#[derive(Debug, Default)]
-struct Flag {
-    up: AtomicBool,
-    waiting: Notify,
-}
-
-impl Flag {
-    fn is_up(&self) -> bool {
-        self.up.load(Ordering::Relaxed)
-    }
-
-    fn raise(&self) {
-        self.up.store(true, Ordering::Relaxed);
-        self.waiting.notify_waiters();
-    }
-
-    async fn until_up(&self) {
-        let mut raised = std::pin::pin!(self.waiting.notified());
-        raised.as_mut().enable();
-        if !self.is_up() {
-            raised.await;
-        }
-    }
-}
-
-impl Life {
-    pub(crate) fn new(ground: Arc<Ground>) -> Arc<Self> {
-        let number = ground.lives.fetch_add(1, Ordering::Relaxed);
-        Arc::new(Self { ground, number, over: Flag::default() })
-    }
-
-    pub(crate) fn is_over(&self) -> bool {
-        self.over.is_up()
-    }
-
-    pub(crate) fn end(&self) {
-        self.over.raise();
-    }
-
-    /// Returns when it is over.
-    pub(crate) async fn until_over(&self) {
-        self.over.until_up().await;
-    }
-
-    /// A point where a crash may come. Whoever passes it after the end goes no further.
-    pub(crate) async fn point(&self, place: &'static str) {
-        if !self.is_over() && self.ground.crashes_now() {
-            self.ground.count("crash");
-            self.ground.line(&format!("CRASH {place}"));
-            self.end();
-        }
-        self.alive().await;
-    }
-
-    /// Whoever asks after the end goes no further.
-    pub(crate) async fn alive(&self) {
-        if self.is_over() {
-            std::future::pending::<()>().await;
-        }
     }
 }

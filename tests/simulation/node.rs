@@ -25,7 +25,8 @@ use syncline_actors::time::Timestamp;
 use tokio::task::JoinHandle;
 
 use crate::bugs::{Crossed, Planted};
-use crate::ground::{Ground, Life};
+use crate::ground::Ground;
+use crate::life::Life;
 use crate::store::Store;
 use crate::vendor::Line;
 

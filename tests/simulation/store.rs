@@ -14,7 +14,8 @@ use syncline_actors::id::{EffectId, EntityId, Epoch, NodeId, ShardId};
 use syncline_actors::outbox::{ExceptionRow, OutboxRow, Progress, TimerRow};
 use syncline_actors::time::Timestamp;
 
-use crate::ground::{Ground, Life};
+use crate::ground::Ground;
+use crate::life::Life;
 
 /// The store as one incarnation reaches it.
 #[derive(Debug, Clone)]
