@@ -19,6 +19,7 @@ use crate::value::Value;
 
 mod compensation;
 mod fan_out;
+mod hold;
 mod intervention;
 mod migration;
 mod owned;
@@ -54,6 +55,7 @@ pub fn decide(process: &Process, state: &State, envelope: &Envelope) -> Result<D
     };
     draft.take_turns();
     draft.fan_out()?;
+    draft.renew_hold();
     Ok(draft.into_decision(verdict))
 }
 
@@ -448,21 +450,6 @@ impl<'a> Draft<'a> {
         if self.take_first(&state.always, told)? != Taken::Yes {
             self.hold(state, told)?;
         }
-        Ok(())
-    }
-
-    fn hold(&mut self, state: &StateDef, told: &Told) -> Result<(), Rejection> {
-        let Some(hold) = &state.hold else { return Ok(()) };
-        let (reason, missing) = {
-            let scope = self.scope(told);
-            let evaluate = |expr: &crate::expr::Expr| {
-                expr.eval(&scope.borrowed())
-                    .map_err(|e| Rejection::Expression(format!("hold at {}: {e}", state.place).into()))
-            };
-            (evaluate(&hold.reason)?.to_plain_text(), hold.missing.as_ref().map(evaluate).transpose()?)
-        };
-        let detail = Value::map([("missing", missing.unwrap_or(Value::Null))]);
-        self.open(ExceptionClass::Hold, None, reason, detail, &hold.owner);
         Ok(())
     }
 

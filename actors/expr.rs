@@ -12,6 +12,7 @@ use cel::common::value::CowVal;
 use cel::context::VariableResolver;
 use cel::{Context, Env, ExecutionError};
 
+use crate::mask::{Mask, masked as masked_text};
 use crate::value::Value;
 
 mod functions;
@@ -134,6 +135,7 @@ impl Later for Value {
 #[derive(Clone, Default)]
 pub struct Scope<'v> {
     values: Vec<(&'v str, &'v dyn Later)>,
+    mask: Option<&'v Mask>,
 }
 
 impl fmt::Debug for Scope<'_> {
@@ -145,7 +147,14 @@ impl fmt::Debug for Scope<'_> {
 impl<'v> Scope<'v> {
     /// Nothing yet.
     pub fn new() -> Self {
-        Self { values: Vec::with_capacity(10) }
+        Self { values: Vec::with_capacity(10), mask: None }
+    }
+
+    /// What an error must not show of them.
+    #[must_use]
+    pub fn masking(mut self, mask: &'v Mask) -> Self {
+        self.mask = Some(mask).filter(|mask| !mask.is_empty());
+        self
     }
 
     /// One value more; it hides an earlier one of its name.
@@ -270,7 +279,17 @@ impl Expr {
             other => other.to_string(),
         };
         let seen = self.seen(scope);
-        ExprError::new(format!("`{}`: {message}{seen}", self.source()))
+        ExprError::new(self.hide(format!("`{}`: {message}{seen}", self.source()), scope))
+    }
+
+    /// A sentence that a function may have put a value into, as it may be shown.
+    fn hide(&self, told: String, scope: &Scope<'_>) -> String {
+        let Some(mask) = scope.mask else { return told };
+        let masked = self.0.references.iter().filter(|path| mask.covers(&path.join(".")));
+        masked.filter_map(|path| look_up(path, scope)).fold(told, |told, value| {
+            let text = value.to_plain_text();
+            if text.is_empty() { told } else { told.replace(&text, &masked_text(&text)) }
+        })
     }
 
     fn missing(&self, key: &str, scope: &Scope<'_>) -> ExprError {
@@ -286,8 +305,11 @@ impl Expr {
 
     /// The values of the references, so that the reader need not guess.
     fn seen(&self, scope: &Scope<'_>) -> String {
-        let value =
-            |path: &Vec<String>| Some(format!("{} = {}", path.join("."), look_up(path, scope)?.preview(40)));
+        let value = |path: &Vec<String>| {
+            let (path, found) = (path.join("."), look_up(path, scope)?);
+            let shown = scope.mask.map(|mask| mask.shown_at(&path, found));
+            Some(format!("{path} = {}", shown.as_ref().unwrap_or(found).preview(40)))
+        };
         let values: Vec<String> = self.0.references.iter().filter_map(value).take(4).collect();
         if values.is_empty() { String::new() } else { format!(", where {}", values.join(", ")) }
     }

@@ -14,6 +14,7 @@ pub mod id;
 pub mod lease;
 pub mod letter;
 pub mod mapping;
+pub mod mask;
 pub mod migration;
 pub mod outbox;
 pub mod ownership;

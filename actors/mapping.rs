@@ -151,6 +151,18 @@ impl Mapping {
         }
     }
 
+    /// Each of its expressions with the name that its value stands under; `name` where that is the whole.
+    pub fn leaves<'m>(&'m self, name: &'m str) -> Vec<(&'m str, &'m Expr)> {
+        match &self.0 {
+            Kind::Expr(expr) => vec![(name, expr)],
+            Kind::Literal(_) => Vec::new(),
+            Kind::Optional(inner) => inner.leaves(name),
+            Kind::List(items) => items.iter().flat_map(|item| item.leaves(name)).collect(),
+            Kind::Map(entries) => entries.iter().flat_map(|(key, mapping)| mapping.leaves(key)).collect(),
+            Kind::Each(each) => [(name, &each.list)].into_iter().chain(each.map.leaves(name)).collect(),
+        }
+    }
+
     /// What its expressions look at, as [`Expr::references`], less the names of its own loops.
     pub fn references(&self) -> Vec<Vec<String>> {
         match &self.0 {

@@ -13,6 +13,7 @@ use crate::document::Place;
 use crate::envelope::OutcomeClass;
 use crate::expr::Expr;
 use crate::mapping::Mapping;
+use crate::mask::Mask;
 use crate::ownership::{Ownership, root};
 use crate::subscription::Subscription;
 
@@ -55,6 +56,8 @@ pub struct Process {
     pub subscribers: Vec<Arc<Subscription>>,
     /// Whether any field has an owner: a process without one does not look for it.
     pub has_owners: bool,
+    /// The fields that are not shown.
+    pub mask: Mask,
     /// The YAML it was compiled from: kept in the store, so that instances outlive the file.
     pub text: Arc<str>,
     /// Where it was read from.
@@ -87,6 +90,8 @@ pub struct Field {
     pub kind: FieldKind,
     /// The system whose word counts, if one's does.
     pub ownership: Option<Ownership>,
+    /// Whether it is shown by its end only.
+    pub mask: bool,
     /// Where it is declared.
     pub place: Place,
 }

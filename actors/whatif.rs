@@ -15,6 +15,7 @@ use crate::decision::{BusinessKey, Change, Decision, Effect, Exception, Rejectio
 use crate::entity::State;
 use crate::envelope::{Action, Body, Envelope, Intervention, Outcome, OutcomeClass, TimerFired};
 use crate::id::EffectId;
+use crate::mask::Mask;
 use crate::process::Process;
 use crate::record::Record;
 use crate::time::Timestamp;
@@ -324,7 +325,7 @@ impl<'r> Run<'r> {
             cause: String::new(),
             record: 0,
             status,
-            fields: fields(&old.fields, &new.fields),
+            fields: fields(&self.process.mask, &old.fields, &new.fields),
             effects,
             inputs,
             verdicts: self.verdicts,
@@ -358,17 +359,18 @@ fn note(sent: &mut BTreeMap<Arc<str>, Vec<Value>>, changes: &[Change]) {
     }
 }
 
-fn fields(old: &Value, new: &Value) -> BTreeMap<String, (String, String)> {
+fn fields(mask: &Mask, old: &Value, new: &Value) -> BTreeMap<String, (String, String)> {
     let map = |value: &Value| value.as_map().cloned().unwrap_or_default();
     let (old, new) = (map(old), map(new));
     let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    let shown =
-        |value: Option<&Value>| value.map_or_else(|| "absent".to_owned(), |value| value.preview(PREVIEW));
+    let shown = |name: &str, value: Option<&Value>| {
+        value.map_or_else(|| "absent".to_owned(), |value| mask.shown_at(name, value).preview(PREVIEW))
+    };
     let differs = |name: &&String| old.get(*name) != new.get(*name);
     names
         .into_iter()
         .filter(differs)
-        .map(|name| (name.clone(), (shown(old.get(name)), shown(new.get(name)))))
+        .map(|name| (name.clone(), (shown(name, old.get(name)), shown(name, new.get(name)))))
         .collect()
 }
 

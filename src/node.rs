@@ -39,6 +39,7 @@ mod drift;
 mod join;
 mod keeper;
 mod mailboxes;
+mod masking;
 mod observers;
 mod operate;
 mod orders;

@@ -9,6 +9,11 @@
 //! | `/warehouse` | warehouse, tells by webhook what has left | none |
 //! | `/support` | support desk | Zendesk |
 //! | `/notify` | notifications | Slack |
+//! | `/sourcing` | sourcing, tells by webhook what has happened to a supplier | Coupa, Ariba |
+//! | `/bank` | validation of bank accounts | none |
+//! | `/taxreg` | check of tax registrations | VIES |
+//! | `/itsm` | incidents | ServiceNow |
+//! | `/chat` | chat | Slack |
 //! | `/cpq` | quotes | Salesforce CPQ |
 //! | `/billing` | billing | Zuora |
 //! | `/revenue` | revenue recognition, by jobs | none |
@@ -19,20 +24,22 @@
 //! | `/shop` | web shop | Shopify |
 //! | `/s4` | ERP of a second company | SAP S/4HANA |
 //!
-//! Every system answers a repeated key with its first answer and applies it once; what is applied twice all the same, under two
-//! keys, stands under `violations`. User and secret are the same everywhere: [`USER`] and [`SECRET`].
+//! A system that knows keys answers a repeated one with its first answer and applies it once; what is applied twice all the same, under
+//! two keys or where no key is known, stands under `violations`. User and secret are the same everywhere: [`USER`] and [`SECRET`].
 //!
 //! What a system does with a business case is told by names, so that a demo needs no set-up: account ids that end in `-INACTIVE`,
 //! `-MISSING`, `-CHILD` or `-ORPHAN`; skus that begin with `BACK-` (not there at first) or `NEVER-`; the tax class `REFUSED`;
 //! addresses at `bounce.example`; the other systems say theirs in their own files. [`opportunity`], [`contract`] and [`worker`] build
-//! the webhooks that lead there.
+//! the webhooks that lead there, [`supplier`] what is typed at the screens of the sourcing tool.
 //!
 //! `GET /ledger`, `GET /ledger/summary`, `POST /reset`; `GET /faults`, `PUT /faults/{system}` with a plan or a list of them,
 //! `DELETE /faults`. Numbers are exact; time and chance come from outside.
 
 mod access;
+mod bank;
 mod billing;
 mod call;
+mod chat;
 pub mod contract;
 mod cpq;
 mod crm;
@@ -43,6 +50,7 @@ pub mod emit;
 mod erp;
 pub mod faults;
 mod hr;
+mod itsm;
 pub mod ledger;
 mod notify;
 pub mod opportunity;
@@ -50,9 +58,12 @@ mod payroll;
 mod revenue;
 mod s4;
 mod shop;
+mod sourcing;
 mod success;
+pub mod supplier;
 mod support;
 mod tax;
+mod taxreg;
 mod warehouse;
 mod web;
 pub mod worker;
@@ -62,6 +73,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use http::{HeaderMap, HeaderValue, Method, header};
 use secrecy::SecretString;
 use syncline_actors::value::Value;
 use tokio::net::TcpListener;
@@ -74,8 +86,12 @@ pub use faults::{Fault, Plan, RetryAfter};
 pub use ledger::{Snapshot, Summary};
 
 use crate::clock::SharedClock;
+use call::Call;
 use cut::CuttingListener;
 use desk::Desk;
+
+/// What a person shows at a screen: [`SECRET`] as bearer.
+const AS_PERSON: &str = "Bearer sandbox-secret";
 
 /// How long answers under way may take when the sandbox stops.
 const STOP_WITHIN: Duration = Duration::from_secs(2);
@@ -93,7 +109,7 @@ pub struct SandboxConfig {
     pub target: Option<String>,
     /// Secrets that webhooks are signed with, by source: `whsec_` and base64.
     pub secrets: BTreeMap<String, SecretString>,
-    /// How long the warehouse takes to ship.
+    /// How long the warehouse takes to ship, and any system to tell what has happened.
     pub shipping_delay: Duration,
 }
 
@@ -187,6 +203,22 @@ impl Sandbox {
     /// The names of all systems, as connectors call them.
     pub fn systems() -> impl Iterator<Item = &'static str> {
         desk::systems()
+    }
+
+    /// What a person does at the screen of a system, e.g. `PUT` on `screen/suppliers/SUP-1`: it meets no fault. Status and body of the
+    /// answer.
+    pub fn act(
+        &self,
+        system: &'static str,
+        method: Method,
+        path: &str,
+        body: &serde_json::Value,
+    ) -> (u16, String) {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::AUTHORIZATION, HeaderValue::from_static(AS_PERSON));
+        let call = Call::new(method, path, "", headers, body.to_string().into_bytes(), self.desk.now());
+        let reply = self.desk.act(system, &call);
+        (reply.status, reply.body)
     }
 
     /// Everything applied so far.

@@ -15,6 +15,8 @@ mod ledger;
 mod life;
 #[path = "sandbox/operations.rs"]
 mod operations;
+#[path = "sandbox/procure.rs"]
+mod procure;
 #[path = "sandbox/records.rs"]
 mod records;
 #[path = "sandbox/subscribe.rs"]

@@ -7,6 +7,7 @@ use crate::entity::Step;
 use crate::envelope::{Body, Outcome};
 use crate::expr::{Later, Made, Scope};
 use crate::letter;
+use crate::mask::Mask;
 use crate::record::Hash;
 use crate::value::Value;
 
@@ -56,6 +57,7 @@ impl Told {
 /// The values behind a [`Scope`]; what few expressions look at is made when one does.
 pub(super) struct Seen<'a, 'd> {
     kind: &'a str,
+    mask: &'a Mask,
     fields: &'a Value,
     told: &'a Told,
     entity: Made<'a, Draft<'d>>,
@@ -67,6 +69,7 @@ pub(super) struct Seen<'a, 'd> {
 impl Seen<'_, '_> {
     pub(super) fn borrowed(&self) -> Scope<'_> {
         Scope::new()
+            .masking(self.mask)
             .with(self.kind, self.fields)
             .with("data", &self.told.data)
             .with("result", &self.told.result)
@@ -99,6 +102,7 @@ impl<'d> Draft<'d> {
     pub(super) fn scope<'s>(&'s self, told: &'s Told) -> Seen<'s, 'd> {
         Seen {
             kind: &self.process.name,
+            mask: &self.process.mask,
             fields: &self.state.fields,
             told,
             entity: Made::new(self, Self::entity),

@@ -42,6 +42,14 @@ fn does_what_its_cases_say(process: &str, cases: &str) {
 }
 
 #[test]
+fn procure_to_pay_does_what_its_cases_say() {
+    does_what_its_cases_say(
+        include_str!("../../config/processes/supplier.yaml"),
+        include_str!("../../config/processes/supplier.test.yaml"),
+    );
+}
+
+#[test]
 fn order_to_cash_does_what_its_cases_say() {
     does_what_its_cases_say(
         include_str!("../../config/processes/order.yaml"),

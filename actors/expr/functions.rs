@@ -25,7 +25,7 @@ pub(super) struct Function {
 }
 
 /// Every function of ours. `a.f(b)` and `f(a, b)` are the same.
-pub(super) static FUNCTIONS: [Function; 22] = [
+pub(super) static FUNCTIONS: [Function; 23] = [
     Function { name: "dec", arguments: 1, run: dec },
     Function { name: "round", arguments: 2, run: round },
     Function { name: "string", arguments: 1, run: string },
@@ -55,6 +55,11 @@ pub(super) static FUNCTIONS: [Function; 22] = [
     },
     Function { name: "substring", arguments: 3, run: substring },
     Function { name: "replace", arguments: 3, run: replace },
+    Function {
+        name: "masked",
+        arguments: 1,
+        run: |args| Ok(text_of(crate::mask::masked(&text(&args[0], "masked")?))),
+    },
     Function { name: "keys", arguments: 1, run: keys },
     Function {
         name: "urlencode",

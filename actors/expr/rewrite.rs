@@ -3,7 +3,7 @@
 //! CEL's own integers know nothing of our decimals, so an operator whose left side is not plainly ours gets it wrapped; what is
 //! written `a.f(b)` or `f(a, b)` becomes a call of one of our functions under a name that no expression can write.
 
-use cel::common::ast::{CallExpr, EntryExpr, Expr as Ast, IdedExpr, LiteralValue, operators};
+use cel::common::ast::{CallExpr, EntryExpr, Expr as Ast, IdedExpr, LiteralValue, SelectExpr, operators};
 use cel::common::types::CelString;
 
 use super::functions::{FUNCTIONS, internal};
@@ -32,7 +32,7 @@ struct Rewriter<'n> {
 
 impl Rewriter<'_> {
     fn expr(&mut self, node: IdedExpr) -> Result<IdedExpr, ExprError> {
-        let IdedExpr { id, expr } = node;
+        let IdedExpr { id, expr } = member(node);
         let expr = match expr {
             Ast::Ident(name) => {
                 self.refer(vec![name.clone()])?;
@@ -157,6 +157,7 @@ impl Rewriter<'_> {
         let last = args.pop().expect("there are two or more");
         let mut value = self.expr(last)?;
         while let Some(arg) = args.pop() {
+            let arg = member(arg);
             let path = chain(&arg);
             let lenient = if let Some(path) = path.filter(|path| path.len() > 1) {
                 self.refer(path)?;
@@ -168,6 +169,27 @@ impl Rewriter<'_> {
         }
         Ok(value.expr)
     }
+}
+
+/// `a['b']` is `a.b`, for names that no member can have: `a['tax-id']`.
+fn member(node: IdedExpr) -> IdedExpr {
+    let IdedExpr { id, expr } = node;
+    let select = |operand: IdedExpr, field: String| {
+        let operand = Box::new(member(operand));
+        Ast::Select(SelectExpr { operand, field, test: false })
+    };
+    let expr = match expr {
+        Ast::Select(found) if !found.test => select(*found.operand, found.field),
+        Ast::Call(CallExpr { func_name, target: None, mut args }) if func_name == operators::INDEX => {
+            let key = match args.last().map(|key| &key.expr) {
+                Some(Ast::Literal(LiteralValue::String(key))) if args.len() == 2 => key.inner().to_owned(),
+                _ => return IdedExpr { id, expr: Ast::Call(CallExpr { func_name, target: None, args }) },
+            };
+            select(args.swap_remove(0), key)
+        }
+        other => other,
+    };
+    IdedExpr { id, expr }
 }
 
 /// The path of `a.b.c`, or of `has(a.b.c)`.

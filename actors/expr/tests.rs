@@ -202,3 +202,38 @@ proptest! {
         let _ = eval(&format!("{left} {operator} {right}"));
     }
 }
+
+#[test]
+fn an_error_does_not_show_what_is_masked() {
+    let (mask, iban) = (Mask::new(["iban"]), "DE89370400440532013000");
+    let payee = Value::map([("iban", Value::from(iban)), ("name", Value::from("Bolt"))]);
+    let scope = Scope::new().masking(&mask).with("payee", &payee);
+    for source in ["payee.iban + 1", "dec(payee.iban)", "payee.name + payee", "payee.iban.gone"] {
+        let told =
+            Expr::compile(source, &Names::new(["payee"])).unwrap().eval(&scope).unwrap_err().to_string();
+        assert!(!told.contains(iban), "{told}");
+    }
+    let told = Expr::compile("payee.iban + 1", &Names::new(["payee"]))
+        .unwrap()
+        .eval(&scope)
+        .unwrap_err()
+        .to_string();
+    assert!(told.contains("payee.iban = \"•••• 3000\""), "{told}");
+}
+
+#[test]
+fn a_member_in_brackets_is_one_like_any_other() {
+    for (source, expected) in [
+        ("order['id']", "\"SO-1\""),
+        ("default(order['tax-id'], 'none')", "\"none\""),
+        ("default(order['ship-to'].city, '')", "\"\""),
+        ("default(order['customer'].name, '')", "\"ACME\""),
+        ("order['lines'][1]['sku']", "\"B\""),
+    ] {
+        assert_eq!(shown(source), expected, "{source}");
+    }
+    assert!(shown("order['tax-id']").contains("there is no `order.tax-id`"), "{}", shown("order['tax-id']"));
+    let references =
+        Expr::compile("order['tax-id'] + order.id", &Names::new(["order"])).unwrap().references();
+    assert_eq!(references, [["order", "tax-id"], ["order", "id"]]);
+}

@@ -12,6 +12,7 @@ use crate::envelope::OutcomeClass;
 use crate::expr::Expr;
 use crate::mapping::Mapping;
 
+mod masks;
 mod owners;
 mod sense;
 
@@ -28,6 +29,7 @@ pub fn check(process: &Process) -> Vec<Problem> {
     checker.expressions();
     checker.sense();
     checker.owners();
+    checker.masks();
     checker.problems
 }
 

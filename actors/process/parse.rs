@@ -14,6 +14,7 @@ use crate::envelope::OutcomeClass;
 use crate::expr::{Expr, Names};
 use crate::id::check_kind;
 use crate::mapping::Mapping;
+use crate::mask::Mask;
 use crate::ownership::{Ownership, Policy};
 use crate::reading;
 use crate::value::Value;
@@ -52,6 +53,7 @@ pub fn parse(node: &Node, text: &str, reader: &Reader) -> Option<Process> {
         told_when: record.flatten(),
         subscribers: Vec::new(),
         has_owners: fields.values().any(|field| field.ownership.is_some()),
+        mask: Mask::new(fields.iter().filter(|(_, field)| field.mask).map(|(name, _)| name.as_str())),
         fields,
         messages: parser.each(top.entries("messages"), Parser::message),
         effects: parser.each(top.entries("effects"), Parser::effect),
@@ -305,15 +307,16 @@ fn field(item: &Item<'_>) -> Field {
     let place = item.place().clone();
     if item.node().as_map().is_none() {
         let kind = item.choice(&KINDS).map_or(FieldKind::Any, |kind| kind.value);
-        return Field { kind, ownership: None, place };
+        return Field { kind, ownership: None, mask: false, place };
     }
     let Some(mut fields) = item.fields() else {
-        return Field { kind: FieldKind::Any, ownership: None, place };
+        return Field { kind: FieldKind::Any, ownership: None, mask: false, place };
     };
     let kind = fields.choice("type", &KINDS).map_or(FieldKind::Any, |kind| kind.value);
     let owner = fields.optional_text("owner");
     let policies = [Policy::Reject, Policy::Hold, Policy::Accept].map(|policy| (policy.word(), policy));
     let policy = fields.optional_choice("conflict", &policies);
+    let mask = fields.boolean("mask", false);
     fields.finish();
     let Some(owner) = owner else {
         if let Some(policy) = policy {
@@ -323,10 +326,10 @@ fn field(item: &Item<'_>) -> Field {
                 "add `owner:` with the system of record, or delete `conflict`",
             );
         }
-        return Field { kind, ownership: None, place };
+        return Field { kind, ownership: None, mask, place };
     };
     let policy = policy.map_or(Policy::Hold, |policy| policy.value);
-    Field { kind, ownership: Some(Ownership { owner: owner.value.into(), policy }), place }
+    Field { kind, ownership: Some(Ownership { owner: owner.value.into(), policy }), mask, place }
 }
 
 fn names(fields: &mut Fields<'_>, key: &str) -> Vec<Arc<str>> {

@@ -72,7 +72,7 @@ fn remove(directory: &Path) {
 /// What happens, as lines; on a terminal with a bar that moves.
 fn teller(out: Output) -> (Tell, ProgressBar) {
     let bar = if out.is_watched() { ProgressBar::new(1) } else { ProgressBar::hidden() };
-    let style = ProgressStyle::with_template("{msg:24} {bar:40} {pos}/{len}").expect("the template is right");
+    let style = ProgressStyle::with_template("{msg:30} {bar:40} {pos}/{len}").expect("the template is right");
     bar.set_style(style);
     let shown = bar.clone();
     let tell: Tell = Arc::new(move |progress| match progress {
@@ -83,7 +83,7 @@ fn teller(out: Output) -> (Tell, ProgressBar) {
             shown.set_position(done);
         }
         Progress::Settled(done, all) => {
-            shown.set_message("orders settled");
+            shown.set_message("orders and suppliers settled");
             shown.set_length(all);
             shown.set_position(done);
         }
@@ -126,6 +126,7 @@ fn endpoints(stage: &Stage, directory: &Path) {
         "\nStill running; Ctrl-C ends it.\n\
          \x20 exceptions   http://{node}/\n\
          \x20 an order     http://{node}/v1/entities/order/SO-000001/timeline\n\
+         \x20 a supplier   http://{node}/v1/entities/supplier/SUP-00011/timeline\n\
          \x20 metrics      http://{node}/metrics\n\
          \x20 ledger       http://{sandbox}/ledger/summary\n\
          \x20 faults       http://{sandbox}/faults\n\

@@ -23,6 +23,9 @@ pub(super) struct Args {
     /// Secret that the warehouse signs its webhooks with, by reference. Without one it sends none.
     #[arg(long, value_name = "REF", default_value = "env:SYNCLINE_WAREHOUSE_SECRET")]
     warehouse_secret: SecretRef,
+    /// Secret that the sourcing tool signs its webhooks with, by reference. Without one it sends none.
+    #[arg(long, value_name = "REF", default_value = "env:SYNCLINE_SOURCING_SECRET")]
+    sourcing_secret: SecretRef,
     /// Fixes which calls meet a fault.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -39,15 +42,14 @@ pub(super) async fn run(args: Args, out: Output) -> Result<(), Failure> {
         );
         return Err(Failure::Input(why));
     }
-    let secret = args.warehouse_secret.resolve();
-    let secrets = secret.map(|secret| BTreeMap::from([("warehouse".to_owned(), secret)]));
-    let (secrets, target) = match secrets {
-        Ok(secrets) => (secrets, Some(args.target)),
-        Err(error) => {
-            super::output::note(format_args!("no webhooks are sent: {error}"));
-            (BTreeMap::new(), None)
+    let mut secrets = BTreeMap::new();
+    for (source, secret) in [("warehouse", &args.warehouse_secret), ("sourcing", &args.sourcing_secret)] {
+        match secret.resolve() {
+            Ok(secret) => drop(secrets.insert(source.to_owned(), secret)),
+            Err(error) => super::output::note(format_args!("no webhooks of {source} are sent: {error}")),
         }
-    };
+    }
+    let target = (!secrets.is_empty()).then_some(args.target);
     let config = SandboxConfig {
         listen: args.listen,
         seed: args.seed,

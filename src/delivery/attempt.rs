@@ -46,11 +46,13 @@ pub(super) struct Work {
     pub(super) row: OutboxRow,
     /// The credentials were refused once in this round: after a second refusal it waits.
     pub(super) refused: bool,
+    /// The system was asked and knows nothing of it: it may leave.
+    pub(super) asked: bool,
 }
 
 impl Work {
     pub(super) fn new(row: OutboxRow) -> Self {
-        Self { row, refused: false }
+        Self { row, refused: false, asked: false }
     }
 
     pub(super) fn key(&self) -> Key {
@@ -124,6 +126,13 @@ impl Site {
             Some(letters) => Some(&letters.operation),
             None => self.contract.operations.get(&row.effect.operation),
         }
+    }
+
+    /// Whether the system is to be asked before it is tried at all.
+    pub(super) fn asks_first(&self, work: &Work) -> bool {
+        let progress = &work.row.progress;
+        let untried = !work.asked && progress.attempts == 0 && !progress.called_off;
+        untried && self.operation(&work.row).is_some_and(|operation| operation.ask_first)
     }
 
     /// What comes next for `row`.
@@ -324,6 +333,7 @@ impl Site {
             }
             Probed::Absent => {
                 work.row.progress.uncertain = false;
+                work.asked = true;
                 self.absent(&work)
             }
             Probed::Refused(_) if !work.refused && self.authority.renews() => {

@@ -160,6 +160,8 @@ pub struct Operation {
     pub uncertain: Uncertain,
     /// How long the system remembers a key. Past it a repeated call is no longer harmless.
     pub key_kept: Option<Duration>,
+    /// Whether the system is asked before the first attempt as well: it knows no key, and another effect may have been there before.
+    pub ask_first: bool,
     /// How answers are read; the first that matches wins.
     pub outcomes: Vec<Rule>,
     /// How to ask whether it was applied.

@@ -300,7 +300,8 @@ impl Lane {
 
     /// Takes an effect in hand. What needs no call ends at once, even while no call may start.
     fn admit(&mut self, mut work: Work) {
-        work.row.progress.uncertain |= self.doubtful.contains(&work.key());
+        let asks = self.site.asks_first(&work);
+        work.row.progress.uncertain |= asks || self.doubtful.contains(&work.key());
         if self.is_draining() || !self.site.ownership.starts(work.row.entity.shard()) {
             self.known.remove(&work.key());
             return;

@@ -89,6 +89,7 @@ impl Letters {
             idempotency: Idempotency::Natural,
             uncertain: Uncertain::Resend,
             key_kept: None,
+            ask_first: false,
             outcomes: Vec::new(),
             probe: None,
         };

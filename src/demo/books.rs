@@ -6,6 +6,8 @@ use std::sync::Arc;
 use super::Error;
 use super::stage::Stage;
 use super::story::{Case, Story};
+use super::suppliers;
+use super::{agree, suppliers::Must};
 use crate::api::{Entry, ExceptionQuery, Operate};
 use crate::host::QUARANTINE;
 use crate::sandbox::Snapshot;
@@ -76,27 +78,38 @@ struct Journal {
     ids: BTreeMap<String, String>,
 }
 
-pub(super) async fn balance(stage: &Stage, story: &Story, acks: Vec<String>) -> Result<Books, Error> {
+pub(super) async fn balance(
+    stage: &Stage,
+    story: &Story,
+    suppliers: &[suppliers::Case],
+    acks: Vec<String>,
+) -> Result<Books, Error> {
     let operate = stage.operate().await.expect("the node lives at the end");
-    let journal = Journal::read(&operate, story).await?;
+    let entities = story.cases.iter().map(|case| &case.entity);
+    let entities = entities.chain(suppliers.iter().map(|case| &case.entity));
+    let journal = Journal::read(&operate, entities).await?;
     let ledger = stage.sandbox.ledger();
     let mut books = Books::default();
-    count(&mut books, story, &journal, &ledger);
+    count(&mut books, story, suppliers, &journal, &ledger);
     messages(&mut books, &journal, &ledger, acks);
     orders(&mut books, story, &journal, &ledger);
+    supplied(&mut books, suppliers, &journal, &ledger);
+    agreement(&mut books, &operate, story, suppliers, stage, &ledger).await?;
     deliveries(&mut books, &operate).await?;
     Ok(books)
 }
 
 impl Journal {
-    async fn read(operate: &Arc<dyn Operate>, story: &Story) -> Result<Self, Error> {
+    async fn read(
+        operate: &Arc<dyn Operate>,
+        entities: impl Iterator<Item = &EntityId>,
+    ) -> Result<Self, Error> {
         let mut journal = Self::default();
-        for case in &story.cases {
-            let id = case.entity.to_string();
-            if let Ok(entity) = operate.entity(&case.entity).await {
-                journal.states.insert(id, entity.status);
+        for id in entities {
+            if let Ok(entity) = operate.entity(id).await {
+                journal.states.insert(id.to_string(), entity.status);
             }
-            for entry in timeline(operate, &case.entity).await? {
+            for entry in timeline(operate, id).await? {
                 journal.note(&entry);
             }
         }
@@ -111,7 +124,7 @@ impl Journal {
 
     /// Only messages of senders; effects, timers and people have other books.
     fn note(&mut self, entry: &Entry) {
-        if matches!(&*entry.source, "crm" | "warehouse") {
+        if matches!(&*entry.source, "crm" | "warehouse" | "sourcing") {
             self.ids.insert(entry.message_id.clone(), entry.verdict.clone());
         }
     }
@@ -121,7 +134,7 @@ impl Journal {
     }
 }
 
-async fn timeline(operate: &Arc<dyn Operate>, id: &EntityId) -> Result<Vec<Entry>, Error> {
+pub(super) async fn timeline(operate: &Arc<dyn Operate>, id: &EntityId) -> Result<Vec<Entry>, Error> {
     let (mut entries, mut from) = (Vec::new(), 1);
     loop {
         let page = match operate.timeline(id, from, PAGE).await {
@@ -136,14 +149,29 @@ async fn timeline(operate: &Arc<dyn Operate>, id: &EntityId) -> Result<Vec<Entry
     }
 }
 
-fn count(books: &mut Books, story: &Story, journal: &Journal, ledger: &Snapshot) {
-    let standing =
-        |fits: &dyn Fn(&str) -> bool| journal.states.values().filter(|state| fits(state)).count() as u64;
+fn count(
+    books: &mut Books,
+    story: &Story,
+    suppliers: &[suppliers::Case],
+    journal: &Journal,
+    ledger: &Snapshot,
+) {
+    let standing = |kind: &str, fits: &dyn Fn(&str) -> bool| {
+        let of_kind = journal.states.iter().filter(|(id, _)| id.starts_with(kind));
+        of_kind.filter(|(_, state)| fits(state)).count() as u64
+    };
     let summary = ledger.summary();
     books.rows.push(("orders", story.cases.len() as u64));
-    books.rows.push(("  completed", standing(&|state| state == "completed")));
-    books.rows.push(("  cancelled, everything undone", standing(&|state| state == "cancelled")));
-    books.rows.push(("  held for a person", standing(&|state| state.ends_with("hold"))));
+    books.rows.push(("  completed", standing("order/", &|state| state == "completed")));
+    books.rows.push(("  cancelled, everything undone", standing("order/", &|state| state == "cancelled")));
+    books.rows.push(("  held for a person", standing("order/", &|state| state.ends_with("hold"))));
+    books.rows.push(("suppliers", suppliers.len() as u64));
+    books.rows.push(("  active", standing("supplier/", &|state| state == "active")));
+    books
+        .rows
+        .push(("  not taken on, everything undone", standing("supplier/", &|state| state == "refused")));
+    books.rows.push(("  offboarded", standing("supplier/", &|state| state == "offboarded")));
+    books.rows.push(("  kept waiting for a person", standing("supplier/", &|state| state.ends_with("hold"))));
     books.rows.push(("changes that the systems applied", summary.total.applied));
     books.rows.push(("repeated calls that they recognised", summary.total.duplicates));
 }
@@ -219,6 +247,45 @@ fn orders(books: &mut Books, story: &Story, journal: &Journal, ledger: &Snapshot
         })
         .collect();
     books.none("no system applied anything twice", &violations, format!("{} changes", ledger.entries.len()));
+}
+
+fn supplied(books: &mut Books, cases: &[suppliers::Case], journal: &Journal, ledger: &Snapshot) {
+    let mut stuck = Vec::new();
+    for case in cases {
+        let state = journal.states.get(&case.entity.to_string()).map_or("unknown", String::as_str);
+        if !case.must.allows(state) {
+            stuck.push(format!("{} stands in `{state}`", case.entity));
+        }
+        let made = ledger.of("erp", "create_vendor").any(|entry| entry.reference == case.entity.key());
+        if !made && case.must != Must::Hold {
+            stuck.push(format!("{} has no vendor", case.entity));
+        }
+    }
+    books.none("every supplier ends as it must", &stuck, format!("{} suppliers", cases.len()));
+}
+
+/// Field by field, per kind.
+async fn agreement(
+    books: &mut Books,
+    operate: &Arc<dyn Operate>,
+    story: &Story,
+    suppliers: &[suppliers::Case],
+    stage: &Stage,
+    ledger: &Snapshot,
+) -> Result<(), Error> {
+    let records = agree::records(&stage.sandbox);
+    let orders = agree::orders(operate, story, &records).await;
+    let well = format!("{} fields: sales order, customer, invoice", orders.fields);
+    books.none("orders and the ERP agree, field by field", &orders.wrong, well);
+    let supplied = agree::suppliers(operate, suppliers, &records).await;
+    let well = format!("{} fields: vendor, bank account, buyer, status told", supplied.fields);
+    books.none("suppliers, ERP and sourcing tool agree, field by field", &supplied.wrong, well);
+    let unchecked = agree::unchecked(suppliers, ledger, &records);
+    let well = "account validated, tax id checked, no incident left open".to_owned();
+    books.none("no vendor is active that was not checked", &unchecked, well);
+    let shown = agree::shown(operate, suppliers).await?;
+    books.none("no bank account is shown whole", &shown, "pages, API and command line".to_owned());
+    Ok(())
 }
 
 /// Changes of one operation that are about an order.

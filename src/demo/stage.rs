@@ -17,10 +17,14 @@ use crate::node::{Ground, Lookup, Node};
 use crate::sandbox::{Sandbox, SandboxConfig};
 
 /// The senders' secrets; the demo's own, and of no use elsewhere.
-pub(super) const SECRETS: [(&str, &str, &str); 2] = [
+pub(super) const SECRETS: [(&str, &str, &str); 3] = [
     ("crm", "SYNCLINE_CRM_SECRET", "whsec_ZGVtby1vZi1zeW5jbGluZS1jcm0tc2VuZGVyLXNlY3JldA=="),
     ("warehouse", "SYNCLINE_WAREHOUSE_SECRET", "whsec_ZGVtby1vZi1zeW5jbGluZS13YXJlaG91c2Utc2VjcmV0"),
+    ("sourcing", "SYNCLINE_SOURCING_SECRET", "whsec_ZGVtby1vZi1zeW5jbGluZS1zb3VyY2luZy1zZWNyZXQ="),
 ];
+
+/// How long a system takes to tell what has happened.
+pub(super) const TELLS_AFTER: Duration = Duration::from_millis(300);
 
 /// Everything that runs.
 #[derive(Debug)]
@@ -35,7 +39,7 @@ impl Stage {
         let clock: SharedClock = Arc::new(SystemClock);
         let mut config = SandboxConfig::local(clock);
         config.seed = plan.seed;
-        config.shipping_delay = Duration::from_millis(300);
+        config.shipping_delay = TELLS_AFTER;
         let secret =
             |(source, _, secret): &(&str, &str, &str)| ((*source).to_owned(), SecretString::from(*secret));
         config.secrets = SECRETS.iter().map(secret).collect();

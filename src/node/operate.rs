@@ -13,6 +13,7 @@ use syncline_actors::decide::{decide, refusal as refusal_of};
 use syncline_actors::entity::State;
 use syncline_actors::envelope::{self, Action, Body, Command, Envelope, Evidence};
 use syncline_actors::id::{EntityId, NodeId, ShardId};
+use syncline_actors::mask::Mask;
 use syncline_actors::outbox::ExceptionRow;
 use syncline_actors::process::Process;
 use syncline_actors::time::Timestamp;
@@ -20,7 +21,7 @@ use syncline_actors::value::Value;
 
 use super::cluster::{Cluster, Router};
 use super::orders::{self, About, Desk, Order};
-use super::view;
+use super::{masking, view};
 use crate::api::{self, ClusterOrder, Outcome, Page, Refusal, Who};
 use crate::clock::SharedClock;
 use crate::delivery::{Breakers, Delivery};
@@ -56,6 +57,7 @@ impl api::Operate for Operator {
     async fn entity(&self, id: &EntityId) -> Result<api::Entity, Refusal> {
         let state = self.state(id).await?;
         let outbox = self.journal.outbox_of(id).await.map_err(|error| unread(&error))?;
+        let state = masking::state(&self.mask(), state);
         let process = self.host().catalog().governing(id.kind(), state.version);
         Ok(view::entity(id, &state, process.map(|process| &**process), &outbox))
     }
@@ -66,9 +68,12 @@ impl api::Operate for Operator {
             return Err(unknown(id));
         }
         let next = (records.len() == limit).then(|| records.last().map(|last| (last.seq + 1).to_string()));
-        let names = view::names(&self.state(id).await?, &records);
+        let (names, mask) = (view::names(&self.state(id).await?, &records), self.mask());
         Ok(Page {
-            items: records.iter().map(|record| view::entry(record, &names)).collect(),
+            items: records
+                .iter()
+                .map(|record| view::entry(&masking::record(&mask, record), &names))
+                .collect(),
             next: next.flatten(),
         })
     }
@@ -123,7 +128,8 @@ impl api::Operate for Operator {
             .await
             .map_err(|error| unread(&error))?;
         let next = (rows.len() == limit).then(|| rows.last().map(ExceptionRow::id)).flatten();
-        Ok(Page { items: rows.iter().map(view::exception).collect(), next })
+        let mask = self.mask();
+        Ok(Page { items: rows.iter().map(|row| view::exception(&masking::row(&mask, row))).collect(), next })
     }
 
     async fn retry(&self, who: &Who, ask: api::Intervention) -> Result<Outcome, Refusal> {
@@ -319,6 +325,11 @@ impl Operator {
 
     fn host(&self) -> &Host {
         self.router.host()
+    }
+
+    /// What is shown to nobody.
+    fn mask(&self) -> Mask {
+        Mask::of_all(self.host().catalog())
     }
 
     async fn state(&self, id: &EntityId) -> Result<State, Refusal> {

@@ -120,6 +120,8 @@ pub(super) enum Kind {
     Natural,
     /// The first answer comes again, by its key; without a key it is applied again.
     Keyed,
+    /// It is applied again, whatever its key: the system knows none.
+    Blind,
     /// Issues a token.
     Token,
 }

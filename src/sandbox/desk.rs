@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use syncline_actors::time::Timestamp;
+use syncline_actors::value::Value;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -13,8 +14,8 @@ use super::emit::Emitter;
 use super::faults::{Fault, Faults, RetryAfter};
 use super::ledger::{Asked, Before, Ledger, Webhook, digest};
 use super::{
-    billing, cpq, crm, directory, erp, hr, notify, payroll, revenue, s4, shop, success, support, tax,
-    warehouse,
+    bank, billing, chat, cpq, crm, directory, erp, hr, itsm, notify, payroll, revenue, s4, shop, sourcing, success,
+    support, tax, taxreg, warehouse,
 };
 use crate::clock::SharedClock;
 
@@ -29,6 +30,11 @@ const SYSTEMS: &[(&str, Begin)] = &[
     ("warehouse", || Box::new(warehouse::Warehouse::default())),
     ("support", || Box::new(support::Support::default())),
     ("notify", || Box::new(notify::Notify::default())),
+    ("sourcing", || Box::new(sourcing::Sourcing::new())),
+    ("bank", || Box::new(bank::Bank::default())),
+    ("taxreg", || Box::new(taxreg::TaxReg::default())),
+    ("itsm", || Box::new(itsm::Itsm::new())),
+    ("chat", || Box::new(chat::Chat::default())),
     ("cpq", || Box::new(cpq::Cpq::new())),
     ("billing", || Box::new(billing::Billing::new())),
     ("revenue", || Box::new(revenue::Revenue::default())),
@@ -152,17 +158,7 @@ impl Desk {
             Some(Fault::ExpiredToken) => self.state().expire(system, &call),
             _ => {}
         }
-        let (reply, later) = {
-            let mut state = self.state();
-            let (reply, later) = state.perform(system, operation, &call);
-            (reply, later.map(|reference| (reference, state.age)))
-        };
-        if let Some((reference, age)) = later {
-            let task = self.clone().tell(system, reference, age);
-            let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-            while tasks.try_join_next().is_some() {} // those that have ended take no room
-            tasks.spawn(task);
-        }
+        let reply = self.perform(system, operation, &call);
         match fault {
             Some(Fault::LateAnswer { ms }) => tokio::time::sleep(Duration::from_millis(ms)).await,
             Some(Fault::CommitThenCut) => return Answer::Cut,
@@ -174,11 +170,39 @@ impl Desk {
         Answer::Reply(reply)
     }
 
+    /// What a person does at a system's screen: nothing comes in between.
+    pub(super) fn act(self: &Arc<Self>, system: &'static str, call: &Call) -> Reply {
+        let operation = {
+            let mut state = self.state();
+            match state.known(system, call) {
+                Ok(operation) => operation,
+                Err(reply) => return reply,
+            }
+        };
+        self.perform(system, operation, call)
+    }
+
+    /// Does it, and what the system wants to do later.
+    fn perform(self: &Arc<Self>, system: &'static str, operation: Operation, call: &Call) -> Reply {
+        let (reply, later) = {
+            let mut state = self.state();
+            let (reply, later) = state.perform(system, operation, call);
+            (reply, later.map(|reference| (reference, state.age)))
+        };
+        if let Some((reference, age)) = later {
+            let task = self.clone().tell(system, reference, age);
+            let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+            while tasks.try_join_next().is_some() {} // those that have ended take no room
+            tasks.spawn(task);
+        }
+        reply
+    }
+
     /// Does what was put off, and tells about it until it is heard: always under the same id.
     async fn tell(self: Arc<Self>, system: &'static str, reference: String, age: u64) {
         tokio::time::sleep(self.shipping_delay).await;
         let Some((body, kind, copies, held)) = self.due(system, &reference, age) else { return };
-        let text = format!("{} {} {age} {reference}", self.seed, self.began);
+        let text = format!("{} {} {age} {system} {reference}", self.seed, self.began);
         let message_id = format!("msg_{}", &digest(text.as_bytes())[..24]);
         let webhook = Webhook {
             system: system.to_owned(),
@@ -247,12 +271,18 @@ impl State {
 
     /// Which operation a call is, and what happens to it.
     fn admit(&mut self, system: &'static str, call: &Call) -> Result<(Operation, Option<Fault>), Reply> {
+        let operation = self.known(system, call)?;
+        Ok((operation, self.faults.for_request(system, operation.name, call.at)))
+    }
+
+    /// Which operation a call is; the error is the system's answer to what it does not know.
+    fn known(&mut self, system: &'static str, call: &Call) -> Result<Operation, Reply> {
         let Some(operation) = self.system(system).operation(call) else {
             let why = format!("{} /{} does not exist", call.method, call.path.join("/"));
             return Err(self.system(system).refuse(404, &why));
         };
         self.ledger.count(system, operation.name);
-        Ok((operation, self.faults.for_request(system, operation.name, call.at)))
+        Ok(operation)
     }
 
     /// Refuses a key whose request is under way, where the system does so; else this one is, for as long as its fault makes it.

@@ -3,6 +3,9 @@
 //! It does not stop a second sales order with the same external id, as many an ERP does not: it makes one, and the ledger tells.
 //! Differences from NetSuite: the key is honoured without `respond-async`, and a new record comes back in the answer
 //! (`Prefer: return=representation`). An invoice profile, by external id, needs a customer. A total above 1,000,000,000 is refused.
+//! Vendors are put and changed by external id.
+
+mod vendor;
 
 mod profile;
 
@@ -17,6 +20,7 @@ use super::access::Tokens;
 use super::call::{Call, Done, Held, Kind, Operation, Reply, System};
 
 use profile::Profiles;
+use vendor::Vendors;
 
 const BASE: &str = "/services/rest/record/v1";
 
@@ -80,8 +84,10 @@ pub(super) struct Erp {
     /// Customers that were asked for.
     asked: BTreeSet<String>,
     profiles: Profiles,
+    vendors: Vendors,
     sales_orders: Records,
     invoices: Records,
+    credit_memos: Records,
 }
 
 impl Erp {
@@ -91,8 +97,10 @@ impl Erp {
             customers: BTreeMap::new(),
             asked: BTreeSet::new(),
             profiles: Profiles::default(),
+            vendors: Vendors::default(),
             sales_orders: Records::new("salesOrder", "SO", 10_001),
             invoices: Records::new("invoice", "INV", 70_001),
+            credit_memos: Records::new("creditMemo", "CM", 80_001),
         }
     }
 
@@ -184,6 +192,16 @@ impl Erp {
         self.invoices.create(&external, &call.body)
     }
 
+    fn create_credit(&mut self, call: &Call) -> Done {
+        if let Some(why) = bad_total(call) {
+            return Done::only(self.refuse(400, &why));
+        }
+        match call.text("externalId") {
+            Some(external) => self.credit_memos.create(&external, &call.body),
+            None => Done::only(self.refuse(400, "Please enter value(s) for: External ID")),
+        }
+    }
+
     fn find(&self, records: &Records, external: &str) -> Reply {
         match records.find(external) {
             Some(record) => Reply::json(
@@ -234,8 +252,10 @@ impl System for Erp {
                 of("find_sales_order", Kind::Read)
             }
             (&Method::GET, ["invoice", id]) if id.starts_with("eid:") => of("find_invoice", Kind::Read),
+            (&Method::POST, ["creditMemo"]) => of("create_credit", Kind::Keyed),
+            (&Method::GET, ["creditMemo", id]) if id.starts_with("eid:") => of("find_credit", Kind::Read),
             (&Method::GET, ["customer", id]) if id.starts_with("eid:") => of("get_customer", Kind::Read),
-            _ => profile::operation(call, rest),
+            _ => profile::operation(call, rest).or_else(|| vendor::operation(call, rest)),
         }
     }
 
@@ -254,9 +274,17 @@ impl System for Erp {
             "close_sales_order" => self.close(&id),
             "create_invoice" => self.create_invoice(&id, call),
             "find_sales_order" => Done::only(self.find(&self.sales_orders, external)),
+            "create_credit" => self.create_credit(call),
+            "find_credit" => Done::only(self.find(&self.credit_memos, external)),
             "find_invoice" => Done::only(self.find(&self.invoices, external)),
             "get_customer" => Done::only(self.customer(external)),
-            _ => self.profile(operation, external, call),
+            "upsert_invoice_profile" | "close_invoice_profile" | "get_invoice_profile" => {
+                self.profile(operation, external, call)
+            }
+            _ => match self.vendors.perform(operation, external, call) {
+                Ok(done) => done,
+                Err((status, why)) => Done::only(self.refuse(status, &why)),
+            },
         }
     }
 
@@ -297,6 +325,8 @@ impl System for Erp {
             ("invoice_profile", self.profiles.held()),
             ("sales_order", shown(&self.sales_orders)),
             ("invoice", shown(&self.invoices)),
+            ("credit_memo", shown(&self.credit_memos)),
+            ("vendor", self.vendors.records().collect()),
         ])
     }
 

@@ -11,7 +11,10 @@ use sha2::{Digest as _, Sha256};
 use syncline_actors::time::Timestamp;
 
 /// Systems whose tokens can expire.
-const WITH_TOKENS: [&str; 6] = ["billing", "cpq", "crm", "erp", "hr", "s4"];
+const WITH_TOKENS: [&str; 8] = ["billing", "cpq", "crm", "erp", "hr", "itsm", "s4", "sourcing"];
+
+/// Systems that send webhooks.
+const TELLING: [&str; 2] = ["sourcing", "warehouse"];
 
 /// Which requests of a system go wrong, and how.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -308,8 +311,8 @@ fn check(system: &str, plan: &Plan) -> Result<(), String> {
                     WITH_TOKENS.join(", ")
                 ));
             }
-            Fault::Duplicates | Fault::Reorder { .. } if system != "warehouse" => {
-                return Err(format!("{system} sends no webhooks; warehouse does"));
+            Fault::Duplicates | Fault::Reorder { .. } if !TELLING.contains(&system) => {
+                return Err(format!("{system} sends no webhooks; {} do", TELLING.join(" and ")));
             }
             _ => {}
         }

@@ -193,6 +193,6 @@ const KEYS: &str = "# process version title owner team escalate initial fields m
     set to when except each as where map source preset secrets id ref optional not_after schemas send event command key time \
     correlation connector base_url auth scheme limits concurrency rate burst timeout retry base cap attempts_max breaker \
     failures open_for ordered sandbox operations method path query headers body form outcomes result detail wait idempotency \
-    uncertain key_kept probe found absent default verify identify ack handshake retry_span retention docs signature parse \
+    uncertain key_kept ask_first probe found absent default verify identify ack handshake retry_span retention docs signature parse \
     signed timestamp url algorithm encoding dedupe type tolerance from unit kind status conflict revision record subscribes \
     create required session take lasts";

@@ -10,10 +10,12 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
+use http::Method;
 use syncline::clock::{Clock as _, SystemClock};
 use syncline::ingress::verify::{Request, Secret, Verifier};
 use syncline::sandbox::emit::{Emitter, Error};
 use syncline::sandbox::opportunity::{Opportunity, Variant, opportunity};
+use syncline::sandbox::supplier::{Supplier, Variant as SupplierVariant};
 use syncline::sandbox::{Fault, Plan};
 use tokio::sync::watch;
 
@@ -120,6 +122,33 @@ async fn what_has_left_the_warehouse_is_told_until_it_is_heard_under_one_id() {
     assert_valid("warehouse/shipment.confirmed.v1.json", &serde_json::from_slice(&came[0].body).unwrap());
     let ledger = world.until(|ledger| ledger.webhooks.iter().all(|sent| sent.accepted == 1)).await;
     assert_eq!((ledger.webhooks.len(), ledger.webhooks[0].attempts), (1, 3));
+}
+
+#[tokio::test]
+async fn a_supplier_that_changes_is_told_with_its_latest_state_and_without_its_bank_account() {
+    let node = Node::start(&[]).await;
+    let world = World::new().await;
+    world.sandbox.set_target(&format!("http://{}", node.at)).unwrap();
+    let supplier = Supplier { number: 1, variant: SupplierVariant::Normal };
+    let types = |what| world.sandbox.act("sourcing", Method::PUT, &supplier.screen(), &what);
+    types(serde_json::json!({"name": "Bolt", "status": "onboarding"}));
+    types(supplier.approved());
+    node.heard(1).await;
+    types(supplier.approved()); // which changes nothing
+    let report = r#"{"number":"SUP-00001","vendor_id":"V","status":"active"}"#;
+    world.order("SO-1").ok("sourcing.report_status", report).await;
+    let came = node.heard(2).await;
+    assert_eq!(came.len(), 2, "nothing before the approval, nothing where nothing changes");
+    let kinds = came.iter().map(|one| {
+        assert_authentic(one, SECRET);
+        assert_eq!(one.path, "/hooks/sourcing");
+        assert!(!String::from_utf8_lossy(&one.body).contains(&supplier.iban()));
+        let body: serde_json::Value = serde_json::from_slice(&one.body).unwrap();
+        assert_valid("sourcing/supplier.v1.json", &body);
+        (body["type"].as_str().unwrap().to_owned(), body["data"]["revision"].as_u64().unwrap())
+    });
+    let kinds: Vec<_> = kinds.collect();
+    assert_eq!(kinds, [("supplier.approved".to_owned(), 2), ("supplier.changed".to_owned(), 3)]);
 }
 
 #[tokio::test]

@@ -137,7 +137,9 @@ impl World {
 
     async fn start(shipping_delay: Duration, change: impl FnOnce(&mut Connectors)) -> Self {
         let mut config = SandboxConfig::local(Arc::new(SystemClock));
-        config.secrets.insert("warehouse".to_owned(), SECRET.into());
+        for source in ["warehouse", "sourcing"] {
+            config.secrets.insert(source.to_owned(), SECRET.into());
+        }
         config.shipping_delay = shipping_delay;
         let sandbox = Sandbox::start(config).await.unwrap();
         let journal = Memory::new();

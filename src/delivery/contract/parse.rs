@@ -429,6 +429,7 @@ fn operation(name: Arc<str>, item: &Item<'_>) -> Option<Operation> {
     let uncertains = [("probe", Uncertain::Probe), ("resend", Uncertain::Resend), ("hold", Uncertain::Hold)];
     let uncertain = fields.optional_choice("uncertain", &uncertains).map(|found| found.value);
     let key_kept = fields.optional("key_kept").and_then(|item| positive(&item));
+    let ask_first = fields.boolean("ask_first", false);
     let outcomes = fields.optional_list("outcomes").iter().filter_map(rule).collect();
     let has_probe = fields.node("probe").is_some();
     fields.finish();
@@ -440,7 +441,8 @@ fn operation(name: Arc<str>, item: &Item<'_>) -> Option<Operation> {
         (false, Idempotency::None) => Uncertain::Hold,
         (false, _) => Uncertain::Resend,
     });
-    let operation = Operation { name, request, timeout, idempotency, uncertain, key_kept, outcomes, probe };
+    let operation =
+        Operation { name, request, timeout, idempotency, uncertain, key_kept, ask_first, outcomes, probe };
     check_safety(item, &operation, has_probe);
     Some(operation)
 }
@@ -456,6 +458,9 @@ fn check_safety(item: &Item<'_>, operation: &Operation, has_probe: bool) {
     if operation.uncertain == Uncertain::Probe && !has_probe {
         item.refuse("`uncertain: probe` without a probe", "add `probe`, or use `uncertain: hold`");
     }
+    if operation.ask_first && !has_probe {
+        item.refuse("`ask_first` without a probe", "add `probe`, which says how to ask, or delete it");
+    }
     if operation.idempotency == Idempotency::Header && !operation.request.mentions("key") {
         item.refuse(
             "`idempotency: header`, but nothing that is sent holds `key`",
@@ -465,7 +470,7 @@ fn check_safety(item: &Item<'_>, operation: &Operation, has_probe: bool) {
     if operation.key_kept.is_some() && operation.idempotency != Idempotency::Header {
         item.refuse("`key_kept` without `idempotency: header`", "remove it, or send the key");
     }
-    if has_probe && operation.uncertain == Uncertain::Hold
+    if has_probe && operation.uncertain == Uncertain::Hold && !operation.ask_first
         || has_probe && operation.uncertain == Uncertain::Resend && operation.key_kept.is_none()
     {
         item.warn("the probe is never used", "use `uncertain: probe`, or remove the probe");

@@ -116,6 +116,7 @@ fn each_mistake_is_told_with_its_fix() {
         ("uncertain: probe", "uncertain: guess", "`guess` is not allowed here"),
         ("path: /session", "path: /session, uncertain: resend", "may apply an effect twice"),
         ("path: /session", "path: /session, uncertain: probe", "without a probe"),
+        ("path: /session", "path: /session, ask_first: true", "`ask_first` without a probe"),
         ("path: /session", "path: /session, body: input", "both `body` and `form`"),
         ("path: /session", "path: /session, key_kept: 1h", "`key_kept` without"),
         ("path: /session", "path: /session, retries: 3", "the key `retries` is unknown"),
