@@ -14,7 +14,7 @@ use crate::envelope::{Body, Envelope, Outcome, OutcomeClass};
 use crate::id::EffectId;
 use crate::mapping::Mapping;
 use crate::ownership::PROCESS;
-use crate::process::{EffectDef, FailurePath, OutOfTurn, Process, StateDef, Transition, Trigger};
+use crate::process::{EffectDef, FailurePath, OutOfTurn, Process, Transition, Trigger};
 use crate::value::Value;
 
 mod compensation;

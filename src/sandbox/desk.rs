@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use syncline_actors::time::Timestamp;
-use syncline_actors::value::Value;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -14,8 +13,8 @@ use super::emit::Emitter;
 use super::faults::{Fault, Faults, RetryAfter};
 use super::ledger::{Asked, Before, Ledger, Webhook, digest};
 use super::{
-    bank, billing, chat, cpq, crm, directory, erp, hr, itsm, notify, payroll, revenue, s4, shop, sourcing, success,
-    support, tax, taxreg, warehouse,
+    bank, billing, chat, cpq, crm, directory, erp, hr, itsm, notify, payroll, revenue, s4, shop, sourcing,
+    success, support, tax, taxreg, warehouse,
 };
 use crate::clock::SharedClock;
 
