@@ -19,7 +19,9 @@ fn told(name: &str, text: &str) -> Vec<Problem> {
 #[test]
 fn a_schema_that_is_no_json_is_told_where_it_ends() {
     for (name, whole) in schemas() {
-        for cut in text::cuts(&whole).into_iter().step_by(7) {
+        // Without its last line break it is as whole as before.
+        let is_cut = |text: &str| serde_json::from_str::<Value>(text).is_err();
+        for cut in text::cuts(&whole).into_iter().step_by(7).filter(|cut| is_cut(&cut.text)) {
             let told = told(&name, &cut.text);
             let near = |problem: &Problem| problem.place.line.abs_diff(cut.line) <= 1;
             assert!(told.iter().any(near), "{name} cut in line {}: {told:?}", cut.line);

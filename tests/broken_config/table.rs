@@ -172,7 +172,7 @@ pub(crate) const MISTAKES: &[Mistake] = &[
          config/processes/order.yaml:333:14  states.cancelled: state `cancelled` can never be reached\n\
          \x20   fix: lead a transition to it with `to`, or delete it\n\
          config/processes/order.yaml:335:1  anywere: the key `anywere` is unknown\n\
-         \x20   fix: did you mean `anywhere`? Known keys: `anywhere`, `effects`, `fields`, `initial`, `messages`, `milestones`, `owner`, `process`, `states`, `title`, `version`",
+         \x20   fix: did you mean `anywhere`? Known keys: `anywhere`, `effects`, `fields`, `initial`, `messages`, `milestones`, `owner`, `process`, `record`, `states`, `title`, `version`",
     ),
     (
         "processes/order.yaml",

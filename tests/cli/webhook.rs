@@ -109,7 +109,11 @@ fn wrong_input_is_told_with_what_there_is() {
     assert!(ran.err.contains("`yesterday` is no time"), "{}", ran.err);
     let ran =
         webhook(sign("crm", "Cargo.toml").into_iter().chain(["--event", "opportunity.won"])).run().ended(2);
-    assert!(ran.err.contains("there are: opportunity.amended, opportunity.cancelled"), "{}", ran.err);
+    assert!(
+        ran.err.contains("there are: account.changed, opportunity.amended, opportunity.cancelled"),
+        "{}",
+        ran.err
+    );
     let copy = Copy::new().with("sources/crm.yaml", "preset: standard-webhooks", "preset: standrd-webhooks");
     let ran =
         webhook(sign("crm", "Cargo.toml").into_iter().chain(["--config-dir", copy.path()])).run().ended(2);
