@@ -189,10 +189,10 @@ impl<'a> Draft<'a> {
         let before = (self.state.clone(), self.changes.len(), self.effects, self.exceptions, self.hops);
         let taken = self.current(name, told).and_then(|revised| {
             let taken = self.trigger(&Trigger::Message(name.clone()), told)?;
-            if taken == Taken::Yes {
-                if let Some(change) = revised {
-                    self.change(change);
-                }
+            if taken == Taken::Yes
+                && let Some(change) = revised
+            {
+                self.change(change);
             }
             Ok(taken)
         });

@@ -12,7 +12,7 @@
 //! | `/sourcing` | sourcing, tells by webhook what has happened to a supplier | Coupa, Ariba |
 //! | `/bank` | validation of bank accounts | none |
 //! | `/taxreg` | check of tax registrations | VIES |
-//! | `/itsm` | incidents | ServiceNow |
+//! | `/itsm` | incidents | `ServiceNow` |
 //! | `/chat` | chat | Slack |
 //! | `/cpq` | quotes | Salesforce CPQ |
 //! | `/billing` | billing | Zuora |

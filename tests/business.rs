@@ -4,6 +4,7 @@
 //! `INSTANCES=10000 scripts/business` runs the same with so many of each kind.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::print_stderr, reason = "figures of the run, for whoever started it")]
 
 #[path = "business/books.rs"]
 mod books;

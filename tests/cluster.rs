@@ -236,7 +236,9 @@ async fn one_after_the_other(programs: &[Option<&str>]) {
         for program in programs {
             for node in &world.nodes {
                 assert_eq!(node.terminate().await, Some(0), "{}", node.log());
-                program.iter().for_each(|program| node.becomes(program));
+                if let Some(program) = program {
+                    node.becomes(program);
+                }
                 node.start().await;
                 world.balancer.until(|ready| ready.len() == names.len()).await;
                 if program.is_some() {
@@ -250,7 +252,7 @@ async fn one_after_the_other(programs: &[Option<&str>]) {
     };
     let both = tokio::time::timeout(PATIENCE, async { tokio::join!(sending, restarting) }).await;
     let (sent, ()) = both.unwrap_or_else(|_elapsed| panic!("it takes too long\n{}", world.told()));
-    eprintln!("{sent} requests, none failed");
+    say(&format!("{sent} requests, none failed"));
     assert!(sent > 50, "{sent} requests are no load");
     all_ends_well(seed, &sandbox, &world, &orders[..sent], &client.history()).await;
 }

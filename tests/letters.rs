@@ -97,7 +97,9 @@ fn catalog() -> Catalog {
         let reader = Reader::default();
         let node = reader.read("process.yaml", text).unwrap();
         let process = parse::parse(&node, text, &reader).unwrap();
-        check::check(&process).into_iter().for_each(|problem| reader.note(problem));
+        for problem in check::check(&process) {
+            reader.note(problem);
+        }
         assert!(!reader.problems().is_fatal(), "{}", reader.problems());
         catalog.add(process);
     }

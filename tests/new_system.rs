@@ -160,12 +160,10 @@ impl World {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         });
-        match waited.await {
-            Ok(entity) => entity,
-            Err(_) => {
-                panic!("{id} never came to it: {:#?}\n{:#?}", self.entity(id).await, self.sandbox.ledger())
-            }
+        if let Ok(entity) = waited.await {
+            return entity;
         }
+        panic!("{id} never came to it: {:#?}\n{:#?}", self.entity(id).await, self.sandbox.ledger());
     }
 
     fn applied(&self, system: &str, operation: &str) -> Vec<String> {

@@ -61,7 +61,7 @@ fn changed(schema: &Json, with: &Json, at: usize) -> Json {
             inner.insert(NAMES[at % 3].to_owned(), with.clone());
         }
         (Some(key), Some(others)) if others.contains_key(key) => {
-            drop(members.insert(key.clone(), others[key].clone()))
+            drop(members.insert(key.clone(), others[key].clone()));
         }
         (Some(key), _) => drop(members.remove(key)),
         (None, Some(others)) => members.extend(others.clone()),

@@ -6,6 +6,7 @@
 //! SIM_SEED=17 cargo test --test simulation every_seed -- --nocapture       one seed, with all that happens in it
 //! ```
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
+#![expect(clippy::print_stdout, reason = "what a run showed, for whoever asked for it")]
 
 #[path = "simulation/book.rs"]
 mod book;

@@ -13,12 +13,11 @@ pub(super) async fn add_kept(catalog: &mut Catalog, journal: &SharedJournal) -> 
         }
         let reader = Reader::default();
         let node = reader.read(&format!("{kind}, version {version}, as the store keeps it"), &text);
-        match node.and_then(|node| parse::parse(&node, &text, &reader)) {
-            Some(process) => catalog.keep(process),
-            None => {
-                let problems = reader.problems();
-                tracing::error!(alarm = true, kind, version, "a kept definition cannot be read: {problems}");
-            }
+        if let Some(process) = node.and_then(|node| parse::parse(&node, &text, &reader)) {
+            catalog.keep(process);
+        } else {
+            let problems = reader.problems();
+            tracing::error!(alarm = true, kind, version, "a kept definition cannot be read: {problems}");
         }
     }
     Ok(())

@@ -286,7 +286,7 @@ impl Delivery<'_> {
             }
             Err(Unread { class, reason, drift, meant_for }) => {
                 let aside = self.aside(&identity.dedupe, &event_type, class, reason, message.raw, context);
-                vec![(event_type, Step::Keep(Aside { drift, meant_for, ..aside }))]
+                vec![(event_type, Step::Keep(Aside { meant_for, drift, ..aside }))]
             }
         }
     }

@@ -202,6 +202,7 @@ impl Difference {
         }
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "the names are made for this call alone")]
     fn new_schemas(
         &mut self,
         name: &str,

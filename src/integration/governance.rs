@@ -119,7 +119,8 @@ pub fn verdicts(meaning: &Meaning, schemas: &Schemas) -> Vec<Finding> {
 
 /// Where a message says its own version, which differs from version to version.
 pub(super) fn exempt(meaning: &Meaning) -> Vec<String> {
-    let references = meaning.version.as_ref().map(|version| version.references()).unwrap_or_default();
+    let references =
+        meaning.version.as_ref().map(syncline_actors::expr::Expr::references).unwrap_or_default();
     let of_body = references.iter().filter(|path| path.first().is_some_and(|root| root == "body"));
-    of_body.map(|path| path[1..].iter().map(|part| format!("/{part}")).collect()).collect()
+    of_body.map(|path| path[1..].iter().flat_map(|part| ["/", part]).collect()).collect()
 }

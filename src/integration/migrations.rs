@@ -44,7 +44,9 @@ impl Loader<'_> {
             process
         });
         if let [Some(old), Some(new)] = found {
-            migration::check(plan, old, new).into_iter().for_each(|problem| self.reader.note(problem));
+            for problem in migration::check(plan, old, new) {
+                self.reader.note(problem);
+            }
         }
     }
 }

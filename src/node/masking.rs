@@ -73,7 +73,7 @@ fn hide_change(mask: &Mask, change: &mut Change) {
     match change {
         Change::Assigned { field, value } => *value = mask.shown_at(field, value),
         Change::Emitted(effect) | Change::Reissued(effect) | Change::Parked { effect, .. } => {
-            hide_effect(mask, effect)
+            hide_effect(mask, effect);
         }
         Change::Resolved { effect, result } => {
             hide_effect(mask, effect);

@@ -1,4 +1,4 @@
-//! The simulated ITSM, shaped like ServiceNow: incidents in a table, with a `correlation_id` that nobody holds to be unique.
+//! The simulated ITSM, shaped like `ServiceNow`: incidents in a table, with a `correlation_id` that nobody holds to be unique.
 //!
 //! It knows no key: whoever posts twice has two incidents, and the ledger tells. So who has lost an answer, or does not know whether
 //! somebody else was there before, asks for the correlation id first. The assignment group `nobody` does not exist.

@@ -311,7 +311,7 @@ mod tests {
     #[test]
     fn a_key_is_forgotten_in_time_and_a_refusal_may_be_remembered() {
         let mut ledger = Ledger::default();
-        let kept = Some(Duration::from_secs(60));
+        let kept = Some(Duration::from_mins(1));
         let later = |key, ms| Asked { at: Timestamp(ms), ..asked(key, "{}") };
         ledger.apply(asked("k", "{}"), "SO-1".to_owned(), Reply::empty(204));
         ledger.refuse(asked("no", "{}"), Reply::empty(200));

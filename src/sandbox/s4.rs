@@ -1,4 +1,4 @@
-//! The simulated ERP of a second company, shaped like SAP S/4HANA (OData V2): business partners and sales orders.
+//! The simulated ERP of a second company, shaped like SAP S/4HANA (`OData` V2): business partners and sales orders.
 //!
 //! What changes something needs a CSRF token and the cookie it came with, fetched by `x-csrf-token: fetch`; without them, or with those
 //! of a session that is over, it is 403. There is no idempotency key: a second order for one purchase order number is made, and the

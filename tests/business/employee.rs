@@ -17,10 +17,9 @@ pub(crate) async fn play(stage: Arc<Stage>, number: u64) -> Vec<Must> {
         0 => (Variant::NoDepartment, "2026-01-01", &["employed"]),
         1 => (Variant::NoTaxId, "2026-01-01", &["employed"]),
         2 => (Variant::TakenName, "2026-01-01", &["preparation_hold"]),
-        3 => (Variant::Normal, "2099-01-01", &["rescinded"]),
+        3 | 7 => (Variant::Normal, "2099-01-01", &["rescinded"]),
         4 => (Variant::Normal, "2099-01-01", &["ready"]),
         5 => (Variant::Normal, "2026-01-01", &["left"]),
-        7 => (Variant::Normal, "2099-01-01", &["rescinded"]),
         _ => (Variant::Normal, "2026-01-01", &["employed"]),
     };
     let worker = Worker::new(number, variant);

@@ -28,7 +28,7 @@ pub(crate) async fn play(stage: Arc<Stage>, number: u64) -> Vec<Must> {
     match number % 10 {
         0 | 4 => {
             stage.until(KIND, &key, &["tax_class_missing"]).await;
-            let (body, what) = if number % 10 == 0 {
+            let (body, what) = if number.is_multiple_of(10) {
                 (order.amended(now), "amended")
             } else {
                 (order.cancelled("not wanted any more", now), "cancelled")

@@ -154,9 +154,10 @@ impl Stage {
                 pause = (pause * 3 / 2).min(Duration::from_millis(700));
             }
         };
-        if tokio::time::timeout(PATIENCE, there).await.is_err() {
-            panic!("{id} does not come to {states:?}: {last}");
-        }
+        assert!(
+            tokio::time::timeout(PATIENCE, there).await.is_ok(),
+            "{id} does not come to {states:?}: {last}"
+        );
     }
 
     /// A person tries the hold of an entity again; where an answer was lost on the way, it may have gone on without.

@@ -74,7 +74,7 @@ pub(crate) async fn play(stage: Arc<Stage>, number: u64) -> Vec<Must> {
 /// A subscription with two amendments, one after the other; of some the first is refused by a system, and undone.
 pub(crate) async fn amend(stage: Arc<Stage>, number: u64) -> Vec<Must> {
     let contract = Contract { prefix: "AMS".to_owned(), number, variant: Variant::Normal };
-    let refused = number % 4 == 0;
+    let refused = number.is_multiple_of(4);
     let key = quote(&stage, &contract).await;
     let (first, second) = (contract.amendment(1), contract.amendment(2));
     let one = contract.amended(Change { number: 1, refused }, Stage::now());

@@ -92,7 +92,9 @@ impl Hints for Switchboard {
 
     fn called_off(&self, entity: &EntityId, effects: &[EffectId]) {
         if let Some(delivery) = self.delivery() {
-            effects.iter().for_each(|effect| delivery.call_off(entity, *effect));
+            for effect in effects {
+                delivery.call_off(entity, *effect);
+            }
         }
     }
 
@@ -259,7 +261,10 @@ fn host_config(ground: &Ground, me: usize) -> HostConfig {
         takes_all: false,
         ..HostConfig::new(name(me))
     };
-    ground.bug.map_or(config.clone(), |bug| bug.in_config(config))
+    match ground.bug {
+        Some(bug) => bug.in_config(config),
+        None => config,
+    }
 }
 
 fn cluster_config(ground: &Ground, me: usize, boot: u64) -> cluster::Config {

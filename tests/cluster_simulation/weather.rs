@@ -101,7 +101,9 @@ async fn begin(ground: &Arc<Ground>, fault: Fault, length: Duration) {
         if fault == Fault::StoreRestart {
             ground.group().restart();
         }
-        numbers.into_iter().for_each(|number| ground.net.end(number));
+        for number in numbers {
+            ground.net.end(number);
+        }
         ground.line(&format!("{name} is over"));
     });
 }

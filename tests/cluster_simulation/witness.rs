@@ -205,7 +205,7 @@ impl Ground {
             ));
         }
         if known.is_some() {
-            self.losses().due.entry(entity.shard()).or_insert(now.plus(LOUD_WITHIN));
+            self.losses().due.entry(entity.shard()).or_insert_with(|| now.plus(LOUD_WITHIN));
         } else {
             self.count("record lost with the node that knew of it");
         }

@@ -91,8 +91,12 @@ async fn live(ground: &Arc<Ground>) {
             "I12: {entity}#{seq} was acknowledged, its node lives, and it is gone in silence"
         ));
     }
-    readers.into_iter().for_each(|reader| reader.abort());
-    keepers.into_iter().for_each(|keeper| keeper.abort());
+    for reader in readers {
+        reader.abort();
+    }
+    for keeper in keepers {
+        keeper.abort();
+    }
     close(ground).await;
     last_look(ground).await;
 }

@@ -58,7 +58,7 @@ impl Store {
         let is_master = |server: &Server| server.say(&["ROLE"]).starts_with("master");
         let masters = |servers: &[Server]| servers.iter().filter(|server| is_master(server)).count();
         let killed = self.servers.iter().position(is_master).expect("there is one");
-        let others = if killed == 0 { 1 } else { 0 };
+        let others = usize::from(killed == 0);
         self.servers[killed].kill();
         self.servers[others].until("CLUSTER INFO", |_| masters(&self.servers) == 3);
         killed

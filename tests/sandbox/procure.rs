@@ -164,7 +164,7 @@ async fn a_supplier_is_read_as_it_is_now_and_told_what_became_of_it() {
     let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_text).unwrap().to_owned();
     assert_eq!(
         (text(&found, "tax_id"), text(&found, "insured_until"), text(&found, "updated_by")),
-        ("".into(), "".into(), "anna".into())
+        (String::new(), String::new(), "anna".into())
     );
     assert_eq!(text(&found, "iban"), supplier.iban());
     types(&world, &supplier, &supplier.corrected());

@@ -253,7 +253,9 @@ async fn what_is_read_can_be_put_back_exactly() {
     assert_ne!(held(), before);
     let with = |value: &Value, extra: &[(&str, Value)]| {
         let mut all = value.clone();
-        extra.iter().for_each(|(name, value)| all.set_path(name, value.clone()));
+        for (name, value) in extra {
+            all.set_path(name, value.clone());
+        }
         all.to_json()
     };
     let subscription = ("subscription", Value::from("SUB-1"));

@@ -300,7 +300,6 @@ impl World {
         self.send(format!("http://{}{path}", self.sandbox.address()), method, headers, body).await
     }
 
-    #[expect(clippy::unused_self, reason = "it is one of the world's ways to call")]
     async fn send(
         &self,
         url: String,

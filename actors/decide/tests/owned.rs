@@ -92,30 +92,32 @@ fn a_write_by_another_is_rejected_held_or_accepted_and_never_unseen() {
 
 #[test]
 fn a_person_takes_the_new_value_or_keeps_the_owners() {
-    let conflict = r#"
+    let conflict = r"
       - {when: person.told, from: crm, data: {revision: 1, email: a@x}}
       - {when: person.told, from: shop, data: {revision: 1, email: b@x}, then: {exceptions: [{class: conflict}]}}
-"#;
-    let take = r#"
+";
+    let take = r"
       - {when: retry, then: {verdict: applied, fields: {email: b@x}, written_by: {email: operator}, exceptions: []}}
       - {when: person.told, from: shop, data: {revision: 2, email: c@x}, then: {fields: {email: b@x}, exceptions: [{class: conflict}]}}
       - {when: person.told, from: crm, data: {revision: 2, email: c@x}, then: {fields: {email: c@x}, exceptions: []}}
-"#;
-    let other = r#"
+";
+    let other = r"
       - {when: retry, set: {email: d@x, name: Dan}, then: {fields: {email: d@x, name: Dan}, exceptions: []}}
-"#;
-    let keep = r#"
+";
+    let keep = r"
       - {when: resolve, then: {verdict: applied, fields: {email: a@x}, written_by: {email: crm}, exceptions: []}}
-"#;
-    [take, other, keep].into_iter().for_each(|end| cases(&format!("{conflict}{end}")));
+";
+    for end in [take, other, keep] {
+        cases(&format!("{conflict}{end}"));
+    }
 }
 
 #[test]
 fn a_conflict_is_opened_once_and_goes_when_both_agree() {
-    let conflict = r#"
+    let conflict = r"
       - {when: person.told, from: crm, data: {revision: 1, email: a@x}}
       - {when: person.told, from: shop, data: {revision: 1, email: b@x}, then: {exceptions: [{class: conflict}]}}
-"#;
+";
     for end in [
         "{when: person.told, from: shop, data: {revision: 2, email: b@x}, then: {exceptions: [{summary: b@x}]}}",
         "{when: person.told, from: shop, data: {revision: 2, email: c@x}, then: {exceptions: [{summary: c@x}]}}",
@@ -130,27 +132,27 @@ fn a_conflict_is_opened_once_and_goes_when_both_agree() {
 #[test]
 fn an_empty_field_is_filled_until_its_owner_speaks() {
     cases(
-        r#"
+        r"
       - {when: person.told, from: shop, data: {revision: 1, email: b@x}, then: {written_by: {email: shop}, exceptions: []}}
       - {when: person.told, from: shop, data: {revision: 2, email: c@x}, then: {fields: {email: c@x}, exceptions: []}}
       - {when: person.told, from: erp, data: {revision: 1, email: d@x}, then: {fields: {email: c@x}, exceptions: [{class: conflict}]}}
       - {when: person.told, from: crm, data: {revision: 1, email: a@x}, then: {fields: {email: a@x}, written_by: {email: crm}}}
       - {when: person.told, from: shop, data: {revision: 3, email: c@x}, then: {fields: {email: a@x}}}
-"#,
+",
     );
 }
 
 #[test]
 fn what_a_system_answers_is_its_word_and_a_person_gives_a_reason() {
     cases(
-        r#"
+        r"
       - {when: person.told, from: crm, data: {revision: 1, email: a@x, limit: null}, then: {state: known}}
       - {when: person.opened, then: {state: open, calls: [ask_erp, ask_shop]}}
       - {when: ask_erp.ok, result: {limit: 9, email: e@x}, then: {fields: {limit: 9, email: a@x}, written_by: {limit: erp}, exceptions: [{class: conflict}]}}
       - {when: ask_shop.failed, then: {exceptions: [{class: conflict}, {class: failure}]}}
       - {when: retry, class: failure, set: {limit: 10}, then: {verdict: rejected, fields: {limit: 9}}}
       - {when: retry, class: failure, set: {email: z@x}, then: {verdict: applied, fields: {email: z@x}, written_by: {email: operator}, calls: [ask_shop]}}
-"#,
+",
     );
 }
 
@@ -186,13 +188,13 @@ fn an_older_revision_and_a_repeated_one_have_no_effect() {
 #[test]
 fn a_message_that_waited_keeps_its_sender_and_its_revision() {
     cases(
-        r#"
+        r"
       - {when: person.told, from: crm, data: {revision: 1, email: a@x}, then: {state: known}}
       - {when: person.moved, from: shop, data: {address: {city: Bonn}}, then: {verdict: deferred}}
       - {when: person.opened, from: crm, then: {state: open, fields: {address: {city: Bonn}}, written_by: {address: shop}}}
       - {when: person.moved, from: crm, data: {address: {city: Berlin}}, then: {written_by: {address: crm}}}
       - {when: person.moved, from: shop, data: {address: {city: Bonn}}, then: {fields: {address: {city: Berlin}}, exceptions: [{class: conflict}]}}
-"#,
+",
     );
 }
 

@@ -103,7 +103,9 @@ states:
         let reader = Reader::default();
         let node = reader.read("payee.yaml", text).unwrap();
         let process = parse::parse(&node, text, &reader).unwrap();
-        check::check(&process).into_iter().for_each(|problem| reader.note(problem));
+        for problem in check::check(&process) {
+            reader.note(problem);
+        }
         reader.into_problems().to_string()
     }
 

@@ -67,7 +67,7 @@ fn what_senders_rely_on_breaks_them_when_it_goes() {
     let found = told(|files| replaced(files, schema, "\"maxLength\": 500", "\"maxLength\": 600"));
     assert_eq!((found.len(), found[0].0), (1, false), "{found:?}");
     let found = told(|files| {
-        replaced(files, "sources/crm.yaml", "schemas: {\"1\": crm/opportunity.cancelled.v1.json}", "")
+        replaced(files, "sources/crm.yaml", "schemas: {\"1\": crm/opportunity.cancelled.v1.json}", "");
     });
     assert!(
         found.iter().any(|(breaks, name, _)| *breaks && name == "schema crm opportunity.cancelled 1"),

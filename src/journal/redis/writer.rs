@@ -129,10 +129,7 @@ impl Writer {
         }
         let mut answers: Vec<Result<Value, RedisError>> =
             pipe.ignore_errors().query_async(&mut open.connection).await?;
-        let replicas = match wait {
-            None => None,
-            Some(_) => Some(replicas_that_have_it(answers.pop().and_then(Result::ok))),
-        };
+        let replicas = wait.map(|_| replicas_that_have_it(answers.pop().and_then(Result::ok)));
         Ok((answers, replicas))
     }
 
