@@ -133,7 +133,6 @@ const CONNECTORS: &[Rule] = &[
     (&[Deleted, Misspelled], "subscribes/*/when", "optional; the text in it is any"),
     (OPTIONAL, "subscribes/*/create", "optional"),
     (OPTIONAL, "subscribes/*/id", "optional"),
-    (&[Misspelled], "subscribes/*/id", "GAP: the contract's `result` is not compared"),
     (OPTIONAL, "subscribes/*/required", "has a default"),
     (SHAPE, "subscribes/*/with", "GAP: the contract's `input.…` is not compared with it"),
     (SHAPE, "subscribes/*/with/*", "GAP: the contract's `input.…` is not compared with it"),
