@@ -142,6 +142,7 @@ fn every_mistake_is_told(of: &str, only: impl Fn(&str) -> bool) {
 }
 
 #[test]
+#[ignore = "open: it takes five minutes since there are eight processes; run it with `--run-ignored all` after a change of the language"]
 fn every_mistake_in_a_process_is_told() {
     every_mistake_is_told("processes", |_| true);
 }
