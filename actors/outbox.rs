@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::class::Latency;
 use crate::decision::{Change, Effect, Exception};
 use crate::envelope::Envelope;
 use crate::id::{EffectId, EntityId};
@@ -25,6 +26,16 @@ pub struct OutboxRow {
     pub since: Timestamp,
     /// What its attempts have shown.
     pub progress: Progress,
+    /// The lane it waits in. Not among the row's bytes: stores keep the name of its lane beside them.
+    #[serde(skip)]
+    pub latency: Latency,
+}
+
+impl OutboxRow {
+    /// The name of the lane it waits in.
+    pub fn lane(&self) -> String {
+        self.latency.lane(&self.effect.connector)
+    }
 }
 
 /// What the attempts of an effect have shown so far. Survives restarts, so that none of it is guessed again.
@@ -160,5 +171,6 @@ fn outbox_row(envelope: &Envelope, effect: &Effect, uncertain: bool) -> OutboxRo
             called_off: false,
             last: Arc::from(""),
         },
+        latency: Latency::default(),
     }
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::class::Class;
 use crate::decision::Ending;
 use crate::document::Place;
 use crate::envelope::OutcomeClass;
@@ -29,6 +30,8 @@ pub struct Process {
     pub title: String,
     /// Who answers for it.
     pub owner: Owner,
+    /// How soon its work must be done, and how much it matters.
+    pub class: Class,
     /// The state in which an instance begins.
     pub initial: Arc<str>,
     /// Where that is said.

@@ -312,6 +312,27 @@ pub struct Drift {
     pub entities: Vec<String>,
 }
 
+/// The class of an integration.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Class {
+    /// `realtime`, `minutes` or `batch`.
+    pub latency: String,
+    /// `low`, `normal` or `high`.
+    pub criticality: String,
+    /// How long it may fail before a person must know.
+    pub failure_tolerance: String,
+}
+
+impl From<syncline_actors::class::Class> for Class {
+    fn from(class: syncline_actors::class::Class) -> Self {
+        Self {
+            latency: class.latency.word().to_owned(),
+            criticality: class.criticality.word().to_owned(),
+            failure_tolerance: humantime::format_duration(class.tolerance()).to_string(),
+        }
+    }
+}
+
 /// A connector as it runs.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Connector {
@@ -321,6 +342,12 @@ pub struct Connector {
     pub title: String,
     /// The team that answers for it.
     pub owner: String,
+    /// How urgent it is, how much it matters, and how long it may fail.
+    #[serde(default)]
+    pub class: Class,
+    /// Whether it has kept something urgent waiting for longer than its class tolerates.
+    #[serde(default)]
+    pub late: bool,
     /// Set by an operator.
     pub paused: bool,
     /// Who set it and why.
@@ -336,7 +363,10 @@ pub struct Connector {
     /// Effects in the store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<u64>,
-    /// Since when the oldest waits.
+    /// Those of them that can wait: of batches, polls and reconciliation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patient: Option<u64>,
+    /// Since when the oldest of those waits that cannot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest: Option<String>,
     /// Until when the system asked to be left alone.

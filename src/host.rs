@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::{Actor as _, ActorRef};
+use syncline_actors::class::{Class, Latency};
 use syncline_actors::decide::decide;
 use syncline_actors::decision::{Answer, Decision, Rejection};
 use syncline_actors::entity::State;
@@ -157,6 +158,31 @@ pub enum Lane {
     Outside,
     /// From ourselves (outcomes, timers, interventions): it waits for its turn.
     Inside,
+    /// From outside, of a source that says how urgent it is and how much it matters. What can wait has room of its own.
+    Classed(Class),
+    /// From ourselves, about what can wait: after its like, and never in the way of what cannot.
+    Patient(Latency),
+}
+
+impl Lane {
+    /// For a message of ours about an effect of this latency.
+    pub fn back(latency: Latency) -> Self {
+        if latency == Latency::Realtime { Self::Inside } else { Self::Patient(latency) }
+    }
+
+    /// Whether it comes from outside.
+    pub fn is_outside(self) -> bool {
+        matches!(self, Self::Outside | Self::Classed(_))
+    }
+
+    /// How urgent it is, and how much it matters.
+    pub fn class(self) -> Class {
+        match self {
+            Self::Outside | Self::Inside => Class::default(),
+            Self::Classed(class) => class,
+            Self::Patient(latency) => Class { latency, ..Class::default() },
+        }
+    }
 }
 
 /// What a sender gets: the message is durable, now or since an earlier delivery.

@@ -34,6 +34,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{any, post};
+use syncline_actors::class::Class;
 use syncline_actors::decision::Answer;
 use syncline_actors::envelope::{Envelope, Evidence};
 use syncline_actors::id::EntityId;
@@ -186,9 +187,9 @@ pub struct Aside {
 #[async_trait]
 pub trait Mailbox: fmt::Debug + Send + Sync + 'static {
     /// Gives a message to its entity.
-    async fn deliver(&self, envelope: Envelope) -> Result<Taken, MailboxError>;
+    async fn deliver(&self, envelope: Envelope, class: Class) -> Result<Taken, MailboxError>;
     /// Keeps a message that is not understood.
-    async fn quarantine(&self, aside: Aside) -> Result<Taken, MailboxError>;
+    async fn quarantine(&self, aside: Aside, class: Class) -> Result<Taken, MailboxError>;
     /// The message that record `seq` of an entity holds; none when it is no longer kept.
     async fn message(&self, entity: &EntityId, seq: u64) -> Result<Option<Envelope>, MailboxError>;
 }

@@ -273,16 +273,16 @@ pub trait Journal: std::fmt::Debug + Send + Sync + 'static {
         Ok(0)
     }
 
-    /// Effects of `connector` due at `now`, the longest due first, at most `limit`. One that is called off is due at once, or, where
+    /// Effects in `lane` ([`OutboxRow::lane`]) due at `now`, the longest due first, at most `limit`. One that is called off is due at once, or, where
     /// an attempt may still be under way, when its pause is over.
     async fn due_effects(
         &self,
-        connector: &str,
+        lane: &str,
         now: Timestamp,
         limit: usize,
     ) -> Result<Vec<OutboxRow>, Error>;
-    /// When the next effect of `connector` is due, after `now`.
-    async fn next_effect(&self, connector: &str, now: Timestamp) -> Result<Option<Timestamp>, Error>;
+    /// When the next effect in `lane` is due, after `now`.
+    async fn next_effect(&self, lane: &str, now: Timestamp) -> Result<Option<Timestamp>, Error>;
     /// Effects of `entity` that wait, in order of their ids.
     async fn outbox_of(&self, entity: &EntityId) -> Result<Vec<OutboxRow>, Error>;
     /// Keeps what an attempt has shown. Returns false, and writes nothing, when the effect waits no longer.
@@ -294,7 +294,7 @@ pub trait Journal: std::fmt::Debug + Send + Sync + 'static {
         effect: EffectId,
         progress: Progress,
     ) -> Result<bool, Error>;
-    /// What waits, by connector.
+    /// What waits, by lane.
     async fn depths(&self) -> Result<BTreeMap<String, Depth>, Error>;
 
     /// Timers due at `now`, the longest due first, at most `limit`.

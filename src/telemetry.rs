@@ -176,10 +176,20 @@ const EXCEPTIONS: Metric = Metric::gauge(
 );
 const QUEUE_DEPTH: Metric =
     Metric::gauge("syncline_queue_depth", &["connector"], "Effects that wait in the store for a connector");
+const QUEUE_PATIENT: Metric = Metric::gauge(
+    "syncline_queue_patient",
+    &["connector"],
+    "Effects that wait in the store for a connector and can wait: of batches, polls and reconciliation",
+);
+const LATE: Metric = Metric::gauge(
+    "syncline_integration_late",
+    &["kind", "name"],
+    "1 while an integration fails for longer than its class tolerates: a connector, a polled source",
+);
 const QUEUE_OLDEST: Metric = Metric::gauge(
     "syncline_queue_oldest_seconds",
     &["connector"],
-    "Time since the effect that waits longest was due; 0 when none is",
+    "Time since the effect that waits longest, of those that cannot wait, was due; 0 when none is",
 );
 const CALLS: Metric =
     Metric::gauge("syncline_effects_in_flight", &["connector"], "Calls of other systems under way");
@@ -280,6 +290,8 @@ const METRICS: &[Metric] = &[
     INSTANCES,
     EXCEPTIONS,
     QUEUE_DEPTH,
+    QUEUE_PATIENT,
+    LATE,
     QUEUE_OLDEST,
     CALLS,
     PAUSED,
@@ -392,7 +404,11 @@ pub fn actor_panicked(process: &str) {
 pub struct ConnectorGauges {
     /// Effects that wait in the store.
     pub waiting: u64,
-    /// Since when the oldest of them is due.
+    /// Those of them that can wait.
+    pub patient: u64,
+    /// Whether it has kept something urgent waiting for longer than its class tolerates.
+    pub late: bool,
+    /// Since when the oldest of those is due that cannot wait.
     pub oldest: Duration,
     /// Calls under way.
     pub in_flight: u64,
@@ -464,6 +480,8 @@ impl Snapshot {
         }
         for (name, connector) in &self.connectors {
             put(QUEUE_DEPTH, &[name], float(connector.waiting));
+            put(QUEUE_PATIENT, &[name], float(connector.patient));
+            put(LATE, &["connector", name], f64::from(u8::from(connector.late)));
             put(QUEUE_OLDEST, &[name], connector.oldest.as_secs_f64());
             put(CALLS, &[name], float(connector.in_flight));
             put(PAUSED, &[name], f64::from(u8::from(connector.paused)));
@@ -704,6 +722,8 @@ mod tests {
             r#"syncline_process_instances{process="order",state="taxing"} 7"#,
             r#"syncline_exceptions_open{process="order",class="hold"} 1"#,
             r#"syncline_queue_depth{connector="erp"} 3"#,
+            r#"syncline_queue_patient{connector="erp"} 0"#,
+            r#"syncline_integration_late{kind="connector",name="erp"} 0"#,
             r#"syncline_queue_oldest_seconds{connector="erp"} 90"#,
             r#"syncline_connector_paused{connector="erp"} 1"#,
             r#"syncline_journal_duration_seconds_count{call="append",outcome="ok"} 1"#,

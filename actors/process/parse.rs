@@ -8,6 +8,7 @@ use super::{
     StateDef, Transition, Trigger,
 };
 use crate::decide::NAMES;
+use crate::class::Class;
 use crate::decision::Ending;
 use crate::document::{Fields, Item, Kind, Node, Reader, Spanned};
 use crate::envelope::OutcomeClass;
@@ -43,6 +44,7 @@ pub fn parse(node: &Node, text: &str, reader: &Reader) -> Option<Process> {
         version: version.map_or(1, |version| version.value),
         title: top.optional_text("title").map_or_else(|| name.value.clone(), |title| title.value),
         owner: top.map("owner").map_or_else(Owner::default, reading::owner),
+        class: top.optional_map("class").map(Class::read).unwrap_or_default(),
         initial: initial.as_ref().map(|initial| initial.value.as_str().into()).unwrap_or_default(),
         initial_place: initial.map_or_else(|| node.place.clone(), |initial| initial.place),
         fields: fields(top.optional_entries("fields")),

@@ -159,15 +159,22 @@ pub(super) fn connectors(connectors: &[Connector], out: Output) -> String {
         let state = match connector.breaker.as_str() {
             _ if connector.paused => "paused".to_owned(),
             _ if connector.throttled_until.is_some() => "throttled".to_owned(),
+            "closed" if connector.late => "late".to_owned(),
             "closed" => "running".to_owned(),
             other => format!("breaker {other}"),
         };
-        let waiting = connector.waiting.map_or_else(|| "?".to_owned(), |waiting| waiting.to_string());
+        let waiting = match (connector.waiting, connector.patient) {
+            (None, _) => "?".to_owned(),
+            (Some(waiting), None | Some(0)) => waiting.to_string(),
+            (Some(waiting), Some(patient)) => format!("{waiting} ({patient} can wait)"),
+        };
+        let class = format!("{}, {}", connector.class.latency, connector.class.criticality);
         let oldest = connector.oldest.as_deref().map(from_now).unwrap_or_default();
         let calls = connector.in_flight.to_string();
-        [connector.name.clone(), connector.title.clone(), state, calls, waiting, oldest]
+        let of = (connector.name.clone(), connector.title.clone(), connector.owner.clone());
+        [of.0, of.1, of.2, class, state, calls, waiting, oldest]
     });
-    out.table(&["connector", "system", "state", "calls", "waiting", "oldest"], rows)
+    out.table(&["connector", "system", "owner", "class", "state", "calls", "waiting", "oldest"], rows)
 }
 
 /// The nodes that share a store.

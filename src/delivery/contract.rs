@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
+use syncline_actors::class::Class;
 use syncline_actors::retry::Retry;
 
 pub use super::auth::CredentialStyle;
@@ -37,6 +38,8 @@ pub struct Connector {
     pub title: Arc<str>,
     /// Who to call when it does not work.
     pub owner: Owner,
+    /// How urgent it is, and how much it matters.
+    pub class: Class,
     /// Where it is.
     pub base_url: Setting,
     /// How we show who we are.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use syncline_actors::class::Latency;
 use syncline_actors::decide::refusal;
 use syncline_actors::decision::{Answer, BusinessKey, Change, Decision, Rejection, Verdict};
 use syncline_actors::entity::State;
@@ -107,13 +108,15 @@ impl Resident {
         Ok(())
     }
 
-    /// Decides, appends, folds. `condemned`: the message is journaled as refused, without being decided upon.
+    /// Decides, appends, folds. `condemned`: the message is journaled as refused, without being decided upon. What leaves because of it
+    /// is as urgent as it (`latency`), or as its process, if that is less.
     pub(super) async fn take(
         &mut self,
         core: &Core,
         epoch: Epoch,
         envelope: &Envelope,
         condemned: bool,
+        latency: Latency,
     ) -> Tried {
         let process = match core.governing(&envelope.subject, envelope.body.governed_by(self.state.version)) {
             Ok(process) => process,
@@ -128,10 +131,12 @@ impl Resident {
                 Err(rejection) => refusal(&self.state, rejection),
             }
         };
-        let (record, append) = match self.append(process, epoch, envelope, decision) {
+        let (record, mut append) = match self.append(process, epoch, envelope, decision) {
             Ok(append) => append,
             Err(error) => return Tried::Refused(error),
         };
+        let latency = latency.max(process.class.latency);
+        append.rows.emitted.iter_mut().for_each(|row| row.latency = latency);
         self.write(core, record, append).await
     }
 

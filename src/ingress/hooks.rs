@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
+use syncline_actors::class::Criticality;
 use syncline_actors::envelope::{Envelope, Evidence, Raw};
 use syncline_actors::expr::{Later as _, Made};
 use syncline_actors::id::EntityId;
@@ -69,7 +70,7 @@ async fn serve(ingress: &Ingress, source: &str, request: HttpRequest<Body>) -> R
     {
         return Err(compressed(encoding));
     }
-    let body = ingress.read(&parts.headers, body).await?;
+    let body = ingress.read(&parts.headers, body, criticality(door)).await?;
     let Some(door) = door else {
         telemetry::ingress_event("unknown", "unknown", "bad_signature");
         tracing::info!(source = %source.escape_debug(), "a request for a source that there is not");
@@ -83,6 +84,11 @@ async fn serve(ingress: &Ingress, source: &str, request: HttpRequest<Body>) -> R
     }
     delivery.take(&body.bytes).await?;
     Ok(door.ack())
+}
+
+/// Before a sender is known to be who it says it is, its source's word must do: it makes nothing more important than what is usual.
+fn criticality(door: Option<&Door>) -> Criticality {
+    door.map_or(Criticality::Low, |door| door.source.class.criticality)
 }
 
 fn only_post() -> Problem {
@@ -232,7 +238,7 @@ impl Delivery<'_> {
             Step::Deliver(envelope) => {
                 // Its parts are shared: the clone copies nothing.
                 let spare = envelope.clone();
-                match self.ingress.mailbox.deliver(envelope).await {
+                match self.ingress.mailbox.deliver(envelope, self.door.source.class).await {
                     Err(MailboxError::Never(why)) => {
                         ("quarantined", self.keep(self.undeliverable(spare, &event_type, why)).await)
                     }
@@ -255,7 +261,7 @@ impl Delivery<'_> {
 
     async fn keep(&self, aside: Aside) -> Result<Taken, MailboxError> {
         tracing::warn!(source = %aside.source, message = %aside.message_id, class = aside.class, "kept in quarantine: {}", aside.reason);
-        self.ingress.mailbox.quarantine(aside).await
+        self.ingress.mailbox.quarantine(aside, self.door.source.class).await
     }
 
     /// Only types that the source names: a sender must not fill the metrics.

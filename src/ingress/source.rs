@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use syncline_actors::class::Class;
 use syncline_actors::document::{Fields, Item, Spanned};
 use syncline_actors::expr::{Expr, Names};
 use syncline_actors::id::is_region;
@@ -33,6 +34,8 @@ pub struct Source {
     pub title: String,
     /// Who answers for it.
     pub owner: Owner,
+    /// How urgent what it sends is, and how much it matters.
+    pub class: Class,
     /// How its requests are verified, identified and answered.
     pub preset: Preset,
     /// Whether a node without any of its secrets starts all the same, and does not serve it.
@@ -112,6 +115,7 @@ pub fn parse(item: &Item<'_>, presets: &Presets) -> Option<Source> {
     }
     let title = top.optional_text("title").map_or_else(|| name.value.clone(), |title| title.value);
     let owner = top.map("owner").map(reading::owner).unwrap_or_default();
+    let class = top.optional_map("class").map(Class::read).unwrap_or_default();
     let preset = preset(&mut top, presets);
     let optional = top.boolean("optional", false);
     let secrets = top.optional_list("secrets").iter().filter_map(secret).collect::<Vec<_>>();
@@ -135,6 +139,7 @@ pub fn parse(item: &Item<'_>, presets: &Presets) -> Option<Source> {
         name: name.value.into(),
         title,
         owner,
+        class,
         preset,
         optional,
         secrets,

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use syncline_actors::class::{Class, Latency};
 use syncline_actors::decision::Answer;
 use syncline_actors::envelope::Envelope;
 use syncline_actors::id::EntityId;
@@ -22,8 +23,8 @@ pub(super) struct Mailbox(pub(super) Router);
 
 #[async_trait]
 impl delivery::Mailbox for Mailbox {
-    async fn settle(&self, envelope: Envelope) -> Result<(), delivery::MailboxError> {
-        match self.0.host().deliver(envelope, Lane::Inside).await {
+    async fn settle(&self, envelope: Envelope, latency: Latency) -> Result<(), delivery::MailboxError> {
+        match self.0.host().deliver(envelope, Lane::back(latency)).await {
             Ok(_) => Ok(()),
             Err(host::Error::NotOwner { .. }) => Err(delivery::MailboxError::NotOwned),
             Err(error) => Err(delivery::MailboxError::Unavailable(error.to_string())),
@@ -61,16 +62,16 @@ impl timer::Mailbox for Mailbox {
 
 #[async_trait]
 impl ingress::Mailbox for Mailbox {
-    async fn deliver(&self, envelope: Envelope) -> Result<Taken, ingress::MailboxError> {
+    async fn deliver(&self, envelope: Envelope, class: Class) -> Result<Taken, ingress::MailboxError> {
         if envelope.id.starts_with(letter::PREFIX) {
             let why = format!("a message's id may not begin with `{}`: entities send so", letter::PREFIX);
             return Err(ingress::MailboxError::Never(why));
         }
         let entity = envelope.subject.clone();
-        self.0.deliver(envelope, Lane::Outside).await.map(|reply| taken(entity, reply)).map_err(not_taken)
+        self.0.deliver(envelope, outside(class)).await.map(|reply| taken(entity, reply)).map_err(not_taken)
     }
 
-    async fn quarantine(&self, aside: Aside) -> Result<Taken, ingress::MailboxError> {
+    async fn quarantine(&self, aside: Aside, class: Class) -> Result<Taken, ingress::MailboxError> {
         let item = QuarantineItem {
             source: aside.source,
             message_id: aside.message_id,
@@ -92,7 +93,7 @@ impl ingress::Mailbox for Mailbox {
         };
         let entity = item.entity().map_err(not_taken)?;
         self.0
-            .deliver(item.into_envelope().map_err(not_taken)?, Lane::Outside)
+            .deliver(item.into_envelope().map_err(not_taken)?, outside(class))
             .await
             .map(|reply| taken(entity, reply))
             .map_err(not_taken)
@@ -102,6 +103,11 @@ impl ingress::Mailbox for Mailbox {
         let records = self.0.host().timeline(entity, seq, 1).await.map_err(not_taken)?;
         Ok(records.into_iter().find(|record| record.seq == seq).map(|record| record.envelope))
     }
+}
+
+/// The usual class needs no words between nodes.
+fn outside(class: Class) -> Lane {
+    if class == Class::default() { Lane::Outside } else { Lane::Classed(class) }
 }
 
 fn taken(entity: EntityId, reply: Reply) -> Taken {

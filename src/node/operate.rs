@@ -191,9 +191,9 @@ impl api::Operate for Operator {
     }
 
     async fn connectors(&self) -> Result<Page<api::Connector>, Refusal> {
-        let orders = self.desk.known();
+        let (orders, now) = (self.desk.known(), self.clock.now());
         let items =
-            self.delivery.status().await.iter().map(|status| view::connector(status, &orders)).collect();
+            self.delivery.status().await.iter().map(|status| view::connector(status, &orders, now)).collect();
         Ok(Page { items, next: None })
     }
 
@@ -214,7 +214,7 @@ impl api::Operate for Operator {
         tracing::warn!(connector = name, who = who.0, paused, "connector set by an operator: {reason}");
         let (orders, status) = (self.desk.known(), self.delivery.status().await);
         let found = status.iter().find(|status| *status.name == *name);
-        found.map(|status| view::connector(status, &orders)).ok_or_else(unknown)
+        found.map(|status| view::connector(status, &orders, self.clock.now())).ok_or_else(unknown)
     }
 
     async fn cluster(&self) -> Result<api::Cluster, Refusal> {
@@ -432,6 +432,8 @@ impl Operator {
         let now = self.clock.now();
         let gauges = |status: &crate::delivery::ConnectorStatus| ConnectorGauges {
             waiting: status.waiting.unwrap_or_default(),
+            patient: status.patient.unwrap_or_default(),
+            late: status.is_late(now),
             oldest: status.oldest.map_or(Duration::ZERO, |oldest| now.since(oldest)),
             in_flight: status.in_flight as u64,
             paused: status.paused,

@@ -9,6 +9,7 @@ use syncline_actors::envelope::{Action, Body};
 use syncline_actors::id::{EffectId, EntityId};
 use syncline_actors::outbox::{ExceptionRow, OutboxRow};
 use syncline_actors::record::Record;
+use syncline_actors::time::Timestamp;
 use syncline_actors::value::Value;
 
 use super::cluster::Cluster;
@@ -205,13 +206,15 @@ pub(super) fn head(head: &Head) -> api::Head {
     }
 }
 
-pub(super) fn connector(status: &ConnectorStatus, orders: &Orders) -> api::Connector {
+pub(super) fn connector(status: &ConnectorStatus, orders: &Orders, now: Timestamp) -> api::Connector {
     let paused_by =
         orders.connectors.get(&*status.name).map(|order| format!("{}: {}", order.by, order.reason));
     api::Connector {
         name: status.name.to_string(),
         title: status.title.to_string(),
         owner: status.owner.team.to_string(),
+        class: status.class.into(),
+        late: status.is_late(now),
         paused: status.paused,
         paused_by,
         slots: status.slots,
@@ -223,6 +226,7 @@ pub(super) fn connector(status: &ConnectorStatus, orders: &Orders) -> api::Conne
         .to_owned(),
         in_flight: status.in_flight,
         waiting: status.waiting,
+        patient: status.patient,
         oldest: status.oldest.map(|oldest| oldest.to_string()),
         throttled_until: status.throttled_until.map(|until| until.to_string()),
     }

@@ -326,6 +326,9 @@ fn connector(name: &str, paused: bool) -> Connector {
         breaker: "closed".into(),
         in_flight: 2,
         waiting: Some(14),
+        patient: Some(3),
+        class: syncline::api::Class::default(),
+        late: false,
         oldest: Some("2026-11-23T09:10:00Z".into()),
         throttled_until: None,
     }

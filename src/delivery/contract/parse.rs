@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, Method};
+use syncline_actors::class::Class;
 use syncline_actors::document::{Fields, Item, Kind, Problems, Reader, Spanned};
 use syncline_actors::process::ENTITY;
 use syncline_actors::retry::Retry;
@@ -47,6 +48,7 @@ pub fn parse(root: &Item<'_>) -> Option<Connector> {
     };
     let name = fields.text("connector").and_then(|name| check_name(root, name));
     let title = fields.optional_text("title").map(|title| title.value);
+    let class = fields.optional_map("class").map(Class::read).unwrap_or_default();
     let owner = fields.required("owner").and_then(|item| owner(&item));
     let base_url = fields.required("base_url").and_then(|item| base_url(&item, switches));
     let auth = fields.required("auth").and_then(|item| auth(&item, switches));
@@ -67,6 +69,7 @@ pub fn parse(root: &Item<'_>) -> Option<Connector> {
         title: title.map_or_else(|| name.clone(), Into::into),
         name,
         owner: owner?,
+        class,
         base_url: base_url?,
         auth: auth?,
         concurrency: limits.0,

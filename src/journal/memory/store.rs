@@ -35,7 +35,7 @@ pub(super) struct Store {
     /// The last epoch of each shard, and who holds it.
     epochs: BTreeMap<ShardId, (Epoch, Option<NodeId>)>,
     entities: BTreeMap<EntityId, Entity>,
-    /// By connector: what is due when.
+    /// By lane: what is due when.
     effects_due: BTreeMap<Arc<str>, BTreeSet<EffectDue>>,
     timers_due: BTreeSet<(Timestamp, ShardId, EntityId, Arc<str>)>,
     /// By `ExceptionRow::id`.
@@ -223,12 +223,12 @@ impl Store {
         let place = |due| (due, entity.shard(), entity.clone(), effect);
         let outbox = &mut self.entities.entry(entity.clone()).or_default().outbox;
         if let Some(old) = outbox.remove(&effect)
-            && let Some(due) = self.effects_due.get_mut(&old.effect.connector)
+            && let Some(due) = self.effects_due.get_mut(&*old.lane())
         {
             due.remove(&place(old.progress.due));
         }
         if let Some(row) = row {
-            let due = self.effects_due.entry(row.effect.connector.clone()).or_default();
+            let due = self.effects_due.entry(row.lane().into()).or_default();
             due.insert(place(row.progress.due));
             outbox.insert(effect, row);
         }

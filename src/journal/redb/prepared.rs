@@ -96,7 +96,7 @@ impl Prepared {
 
 impl EffectRow {
     fn new(owned: &[u8], row: &OutboxRow) -> Result<Self, Error> {
-        let connector = row.effect.connector.to_string();
+        let connector = row.lane();
         let due = row.progress.due;
         let fixed = encoded(Schema::OutboxRow, row)?;
         let value = effect_value(&connector, &row.progress, &fixed)?;

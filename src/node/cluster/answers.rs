@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use syncline_actors::envelope::Envelope;
 use syncline_actors::id::{Epoch, ShardId};
 use tokio::sync::{mpsc, oneshot};
 
@@ -43,12 +44,11 @@ impl Answers {
     async fn answer(&self, ask: Ask) -> Told {
         match ask {
             Ask::Deliver { inside, envelope } => {
-                let shard = envelope.subject.shard();
-                let lane = if inside { Lane::Inside } else { Lane::Outside };
-                self.host
-                    .deliver(*envelope, lane)
-                    .await
-                    .map_or_else(|error| self.refuse(shard, &error), Told::from)
+                self.deliver(*envelope, if inside { Lane::Inside } else { Lane::Outside }).await
+            }
+            Ask::DeliverClassed { inside, class, envelope } => {
+                let lane = if inside { Lane::back(class.latency) } else { Lane::Classed(class) };
+                self.deliver(*envelope, lane).await
             }
             Ask::State(entity) => {
                 let state = self.host.state(&entity).await;
@@ -59,6 +59,12 @@ impl Answers {
             }
             Ask::Take(shard) => self.take(shard).await,
         }
+    }
+
+    async fn deliver(&self, envelope: Envelope, lane: Lane) -> Told {
+        let shard = envelope.subject.shard();
+        let taken = self.host.deliver(envelope, lane).await;
+        taken.map_or_else(|error| self.refuse(shard, &error), Told::from)
     }
 
     async fn take(&self, shard: ShardId) -> Told {
