@@ -176,6 +176,7 @@ pub fn apply(state: &mut State, change: &Change, seq: u64, at: Timestamp) {
             state.fields = fields.clone();
         }
         Change::Committed => commit(state),
+        Change::Forgotten { effect } => state.steps.retain(|step| step.effect != *effect),
     }
 }
 

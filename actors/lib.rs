@@ -22,6 +22,7 @@ pub mod process;
 pub mod reading;
 pub mod record;
 pub mod retry;
+pub mod schedule;
 pub mod schema;
 #[cfg(test)]
 mod testing;

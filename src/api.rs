@@ -10,6 +10,10 @@
 //! POST /v1/exceptions/retry | resolve         Intervention        → Outcome
 //! POST /v1/migrations                         Migration           → Outcome
 //! GET  /v1/drift                                                  → DriftReport
+//! GET  /v1/sources                                                → Page<Source>
+//! POST /v1/batches/{source}                   rows of a file       → BatchReport
+//! GET  /v1/reconciliations                    ?limit=              → Page<Reconciliation>
+//! POST /v1/reconciliations                    ReconcileAsk         → Page<String>   (entity ids)
 //! GET  /v1/connectors                                             → Page<Connector>
 //! POST /v1/connectors/{name}/pause | resume   Reason              → Connector
 //! GET  /v1/cluster                                                → Cluster
@@ -374,6 +378,153 @@ pub struct Connector {
     pub throttled_until: Option<String>,
 }
 
+/// A source as it stands.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Source {
+    /// Its name.
+    pub name: String,
+    /// Its name for people.
+    pub title: String,
+    /// The team that answers for it.
+    pub owner: String,
+    /// Where that team is reached when it is urgent.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub escalate: String,
+    /// How urgent it is, how much it matters, and how long it may fail.
+    #[serde(default)]
+    pub class: Class,
+    /// Whether it sends to `/hooks/<name>`.
+    pub sends: bool,
+    /// How it is polled, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub poll: Option<PollState>,
+}
+
+/// How a polled source stands.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct PollState {
+    /// What is called: `connector.operation`.
+    pub call: String,
+    /// When.
+    pub schedule: String,
+    /// The state of `poll/<source>`; empty before its first turn.
+    pub status: String,
+    /// Whether it fails for longer than its class tolerates.
+    pub late: bool,
+    /// Cursor, turn and counts of the last run.
+    pub fields: BTreeMap<String, String>,
+}
+
+/// What became of the rows of a file, or of a part of it.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchReport {
+    /// Rows taken up.
+    pub rows: u64,
+    /// Journaled now.
+    pub accepted: u64,
+    /// Known: they came before.
+    pub duplicate: u64,
+    /// Not understood, and kept whole for a person.
+    pub quarantined: u64,
+    /// Refused: the row is malformed, or its entity said no. A malformed row is kept nowhere.
+    pub rejected: u64,
+    /// Rows that were not accepted, by line; the first thousand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lines: Vec<RowFate>,
+    /// How many more there were.
+    #[serde(default)]
+    pub untold: u64,
+}
+
+/// A row that was not accepted.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowFate {
+    /// The line it begins in.
+    pub line: u64,
+    /// `quarantined` or `rejected`.
+    pub fate: String,
+    /// Why.
+    pub why: String,
+}
+
+impl BatchReport {
+    /// Rows named at most.
+    pub const LINES_MAX: usize = 1_000;
+
+    /// Adds what became of another part.
+    pub fn add(&mut self, part: Self) {
+        self.rows += part.rows;
+        self.accepted += part.accepted;
+        self.duplicate += part.duplicate;
+        self.quarantined += part.quarantined;
+        self.rejected += part.rejected;
+        let room = Self::LINES_MAX.saturating_sub(self.lines.len());
+        self.untold += part.untold + part.lines.len().saturating_sub(room) as u64;
+        self.lines.extend(part.lines.into_iter().take(room));
+    }
+}
+
+/// What is to be reconciled. The body of `POST /v1/reconciliations`.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReconcileAsk {
+    /// Only this connector.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
+    /// Only this process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub process: Option<String>,
+    /// Only look: repair nothing.
+    pub dry_run: bool,
+}
+
+/// One run of reconciliation, finished or not.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Reconciliation {
+    /// Its entity.
+    pub id: String,
+    /// The connector.
+    pub system: String,
+    /// The process.
+    pub process: String,
+    /// Who asked for it.
+    pub by: String,
+    /// When it began.
+    pub began: String,
+    /// Where it stands: `paging`, `reading`, `listing`, `drifted` (somebody must look) or `done`.
+    pub status: String,
+    /// Whether it has ended.
+    pub ended: bool,
+    /// Whether it only looks.
+    pub dry_run: bool,
+    /// Entities compared.
+    pub checked: u64,
+    /// Entities that need not be in the system.
+    pub skipped: u64,
+    /// Compared, and they agree.
+    pub equal: u64,
+    /// Compared, and a field says something else.
+    pub differs: u64,
+    /// The system does not have them.
+    pub missing: u64,
+    /// Something about them is still on its way.
+    pub stale: u64,
+    /// Records of the system that are of no entity.
+    pub unknown: u64,
+    /// They could not be read back.
+    pub unread: u64,
+    /// Repaired in the system.
+    pub repaired: u64,
+    /// Taken over from the system, which owns the field.
+    pub taken: u64,
+    /// Neither.
+    pub unrepaired: u64,
+    /// How often each field is among the drift that is named.
+    pub by_field: BTreeMap<String, u64>,
+    /// What does not agree; the first thousand.
+    pub drift: Box<RawValue>,
+}
+
 /// Why something asked of the API is not done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -584,6 +735,12 @@ pub trait Operate: Debug + Send + Sync + 'static {
     async fn migrate(&self, who: &Who, migration: Migration) -> Result<Outcome, Refusal>;
     /// Where messages have come away from their schemas.
     async fn drift(&self) -> Result<DriftReport, Refusal>;
+    /// All sources.
+    async fn sources(&self) -> Result<Page<Source>, Refusal>;
+    /// Begins to reconcile. The ids of the runs.
+    async fn reconcile(&self, who: &Who, ask: ReconcileAsk) -> Result<Page<String>, Refusal>;
+    /// The newest runs of reconciliation.
+    async fn reconciliations(&self, limit: usize) -> Result<Page<Reconciliation>, Refusal>;
     /// All connectors.
     async fn connectors(&self) -> Result<Page<Connector>, Refusal>;
     /// Stops or resumes calls of a connector; what waits, waits in the store.

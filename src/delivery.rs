@@ -7,6 +7,7 @@
 //! dies in between, nothing is lost.
 
 pub mod contract;
+pub mod harvest;
 pub mod limits;
 pub mod post;
 pub mod wire;
@@ -42,6 +43,7 @@ use crate::clock::SharedClock;
 use crate::journal::SharedJournal;
 use attempt::Site;
 use contract::Connector;
+use harvest::Harvest;
 use lane::{Door, Lane};
 use post::{Letters, Post};
 use wire::Wire;
@@ -114,6 +116,8 @@ pub struct Outside {
     pub wire: Arc<dyn Wire>,
     /// Takes messages to other entities.
     pub post: Arc<dyn Post>,
+    /// Takes in what some calls have brought, before their entities are told.
+    pub harvest: Arc<dyn Harvest>,
     /// Tells the time.
     pub clock: SharedClock,
     /// Tells which shards are ours.

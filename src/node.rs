@@ -36,19 +36,25 @@ use crate::{api, clock, console};
 
 pub mod cluster;
 mod drift;
+mod harvest;
 mod join;
 mod keeper;
 mod mailboxes;
 mod observers;
 mod operate;
 mod orders;
+mod polls;
+mod reconcile;
 mod shards;
 mod store;
 mod view;
 
+use harvest::Harvester;
 use mailboxes::Mailbox;
 use observers::Watch;
 use operate::Operator;
+use polls::Polls;
+use reconcile::Reconciler;
 use shards::Shards;
 pub use store::Directory;
 
@@ -201,6 +207,8 @@ pub struct Node {
     server: JoinHandle<bool>,
     timers: JoinHandle<()>,
     keeper: JoinHandle<()>,
+    polls: JoinHandle<()>,
+    runs: JoinHandle<()>,
     shards: Shards,
     drain_for: Duration,
     linger: Duration,
@@ -253,7 +261,11 @@ impl Node {
         // Orders hold from the first call on.
         desk.look().await?;
         let paused = desk.known().connectors.keys().cloned().collect();
-        let outside = Outside { paused, ..outside(&host, &journal, mailbox.clone(), wire, &clock, seed) };
+        let harvester = Arc::new(Harvester::default());
+        let polls = Polls::new(&host, &journal, &clock, integration.sources.values());
+        let outside = Outside { paused, harvest: harvester.clone(), ..outside(&host, &journal, mailbox.clone(), wire, &clock, seed) };
+        let plans = Reconciler::plans(integration.connectors.values());
+        let reconciler = Arc::new(Reconciler::new(&router, &journal, &clock, plans));
         let connectors = integration.connectors.into_values().collect();
         let delivery = Delivery::start(connectors, &*lookup.0, outside);
         let means = ingress::Means {
@@ -266,6 +278,8 @@ impl Node {
         };
         let (delivery, ingress) = both(delivery, Ingress::open(means, &*lookup.0))?;
         let _ = switchboard.delivery.set(delivery.clone());
+        let _ = harvester.ingress.set(ingress.clone());
+        let _ = harvester.reconciler.set(reconciler.clone());
         let operator = Arc::new(Operator {
             router,
             cluster: shards.cluster().cloned(),
@@ -273,6 +287,7 @@ impl Node {
             desk: desk.clone(),
             delivery: delivery.clone(),
             ingress: ingress.clone(),
+            reconciler: reconciler.clone(),
             clock: clock.clone(),
             metrics: metrics.clone(),
             config_hash: integration.hash,
@@ -287,6 +302,8 @@ impl Node {
             switchboard.timers.clone(),
         );
         let timers = tokio::spawn(timers.run(stopped(stopping.clone())));
+        let polls = tokio::spawn(polls.run(stopping.clone()));
+        let runs = tokio::spawn(reconciler.clone().run(stopping.clone()));
         let keeper =
             keeper::keep(journal.clone(), clock, metrics, settings.retention.ended, stopping.clone());
         let keeper = tokio::spawn(keeper);
@@ -308,6 +325,8 @@ impl Node {
             server,
             timers,
             keeper,
+            polls,
+            runs,
             shards,
             drain_for,
             _directory: directory,
@@ -329,13 +348,13 @@ impl Node {
     pub async fn stop(self) -> bool {
         let given = self.give_away().await;
         let Self {
-            host, delivery, journal, stop, ending, mut server, timers, keeper, shards, drain_for, ..
+            host, delivery, journal, stop, ending, mut server, timers, keeper, polls, runs, shards, drain_for, ..
         } = self;
         ending.send_replace(Ending::Now);
         let _ = stop.send(true);
         let served = matches!(tokio::time::timeout(drain_for, &mut server).await, Ok(Ok(true)));
         server.abort();
-        let _ = tokio::join!(timers, keeper);
+        let _ = tokio::join!(timers, keeper, polls, runs);
         let delivered = delivery.drain(drain_for).await;
         shards.leave(drain_for).await;
         let drained = host.drain(drain_for).await;
@@ -369,6 +388,8 @@ impl Node {
         self.server.abort();
         self.timers.abort();
         self.keeper.abort();
+        self.polls.abort();
+        self.runs.abort();
         self.shards.crash().await;
         self.host.crash().await;
         drop(self.delivery);
@@ -392,6 +413,7 @@ fn outside(
         post: mailbox.clone(),
         mailbox,
         wire,
+        harvest: Arc::new(delivery::harvest::Fallow),
         clock: clock.clone(),
         epochs: Arc::new(move |shard| held.epoch(shard)),
         // A new run does not count on what an earlier one was leased.

@@ -176,6 +176,11 @@ const EXCEPTIONS: Metric = Metric::gauge(
 );
 const QUEUE_DEPTH: Metric =
     Metric::gauge("syncline_queue_depth", &["connector"], "Effects that wait in the store for a connector");
+const RECONCILED: Metric = Metric::counter(
+    "syncline_reconciled_total",
+    &["system", "process", "class"],
+    "Records compared with their entities, by how they stand: equal, differs, missing, stale, unknown",
+);
 const QUEUE_PATIENT: Metric = Metric::gauge(
     "syncline_queue_patient",
     &["connector"],
@@ -289,6 +294,7 @@ const METRICS: &[Metric] = &[
     PANICS,
     INSTANCES,
     EXCEPTIONS,
+    RECONCILED,
     QUEUE_DEPTH,
     QUEUE_PATIENT,
     LATE,
@@ -325,6 +331,11 @@ pub fn ingress_event(source: &str, kind: &str, outcome: &'static str) {
 /// A message of a known type differs from its schema, in a way that holds it or not.
 pub fn drifted(source: &str, kind_of_message: &str, kind: &'static str, is_held: bool) {
     DRIFT.add(&[source, kind_of_message, kind, if is_held { "hold" } else { "accept" }], 1);
+}
+
+/// A record of `system` was compared with its entity. `class` is one of `equal`, `differs`, `missing`, `stale`, `unknown`.
+pub fn reconciled(system: &str, process: &str, class: &'static str) {
+    RECONCILED.add(&[system, process, class], 1);
 }
 
 /// A request was answered. `route` is the template, e.g. `/v1/entities/{kind}`; `unmatched` if there is none.
@@ -444,6 +455,8 @@ pub struct Snapshot {
     pub exceptions: BTreeMap<(String, String), u64>,
     /// Connectors by name.
     pub connectors: BTreeMap<String, ConnectorGauges>,
+    /// Polled sources that this node asks, and whether each fails for longer than its class tolerates.
+    pub polls: BTreeMap<String, bool>,
     /// Shards served here.
     pub shards: u64,
     /// The cluster, if the node is one of several.
@@ -486,6 +499,9 @@ impl Snapshot {
             put(CALLS, &[name], float(connector.in_flight));
             put(PAUSED, &[name], f64::from(u8::from(connector.paused)));
             put(BREAKER, &[name], f64::from(u8::from(connector.breaker_open)));
+        }
+        for (name, late) in &self.polls {
+            put(LATE, &["source", name], f64::from(u8::from(*late)));
         }
         if let Some(cluster) = &self.cluster {
             put(MEMBERS, &[], float(cluster.members));
@@ -616,6 +632,7 @@ mod tests {
             instances: BTreeMap::from([(("order".to_owned(), "taxing".to_owned()), 7)]),
             exceptions: BTreeMap::from([(("order".to_owned(), "hold".to_owned()), 1)]),
             connectors: BTreeMap::from([("erp".to_owned(), connector)]),
+            polls: BTreeMap::from([("accounts".to_owned(), true)]),
             shards: 85,
             cluster: Some(ClusterGauges {
                 members: 3,
@@ -724,6 +741,7 @@ mod tests {
             r#"syncline_queue_depth{connector="erp"} 3"#,
             r#"syncline_queue_patient{connector="erp"} 0"#,
             r#"syncline_integration_late{kind="connector",name="erp"} 0"#,
+            r#"syncline_integration_late{kind="source",name="accounts"} 1"#,
             r#"syncline_queue_oldest_seconds{connector="erp"} 90"#,
             r#"syncline_connector_paused{connector="erp"} 1"#,
             r#"syncline_journal_duration_seconds_count{call="append",outcome="ok"} 1"#,

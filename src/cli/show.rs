@@ -9,9 +9,7 @@ use syncline_actors::time::Timestamp;
 use super::json::spaced;
 use super::output::Output;
 use super::paint::{Style, tone};
-use crate::api::{
-    Cluster, Connector, DriftReport, Entity, Entry, Exception, Head, Holder, Member, Outcome, Page, Pending,
-};
+use crate::api::{BatchReport, Cluster, Connector, DriftReport, Entity, Entry, Exception, Head, Holder, Member, Outcome, Page, Pending, Reconciliation, Source};
 use crate::clock::{Clock as _, SystemClock};
 
 /// An entity with all that belongs to it.
@@ -151,6 +149,66 @@ pub(super) fn drift(report: &DriftReport, out: Output) -> String {
         [message, item.kind.clone(), item.path.clone(), count, held, waiting, item.entities.join(" ")]
     });
     out.table(&["message", "drift", "where", "seen", "held", "waiting", "meant for"], rows)
+}
+
+/// Sources in a list.
+pub(super) fn sources(sources: &[Source], out: Output) -> String {
+    let rows = sources.iter().map(|source| {
+        let class = format!("{}, {}", source.class.latency, source.class.criticality);
+        let hooks = source.sends.then(|| "webhooks".to_owned());
+        let polled = source.poll.as_ref().map(|poll| format!("{} {}", poll.call, poll.schedule));
+        let how = hooks.into_iter().chain(polled).collect::<Vec<_>>().join(", ");
+        let (state, cursor) = source.poll.as_ref().map_or_else(Default::default, |poll| {
+            let state = if poll.late { format!("{} (late)", poll.status) } else { poll.status.clone() };
+            (state, poll.fields.get("cursor").cloned().unwrap_or_default())
+        });
+        [source.name.clone(), source.title.clone(), source.owner.clone(), class, how, state, cursor]
+    });
+    out.table(&["source", "system", "owner", "class", "how", "state", "cursor"], rows)
+}
+
+/// Rows of a report that are shown to people.
+const LINES_SHOWN: usize = 20;
+
+/// What became of a file.
+pub(super) fn batch(report: &BatchReport, out: Output) -> String {
+    let counts = [
+        ("rows", report.rows),
+        ("accepted", report.accepted),
+        ("duplicate", report.duplicate),
+        ("quarantined", report.quarantined),
+        ("rejected", report.rejected),
+    ];
+    let mut shown = out.facts(counts.map(|(name, count)| (name, count.to_string())));
+    for row in report.lines.iter().take(LINES_SHOWN) {
+        let _ = write!(shown, "\nline {}  {}  {}", row.line, row.fate, row.why);
+    }
+    let more = report.lines.len().saturating_sub(LINES_SHOWN) as u64 + report.untold;
+    if more > 0 {
+        let _ = write!(shown, "\n… and {more} more");
+    }
+    shown
+}
+
+/// Runs of reconciliation, and what does not agree.
+pub(super) fn reconciliations(runs: &[Reconciliation], out: Output) -> String {
+    let rows = runs.iter().map(|run| {
+        let what = format!("{} in {}", run.process, run.system);
+        let counts = [run.checked, run.equal, run.differs, run.missing, run.unknown, run.stale, run.unread];
+        let done = [run.repaired + run.taken, run.unrepaired];
+        let state = if run.dry_run { format!("{} (dry run)", run.status) } else { run.status.clone() };
+        let numbers = counts.into_iter().chain(done).map(|count| count.to_string());
+        [time(&run.began), what, state].into_iter().chain(numbers).collect::<Vec<_>>()
+    });
+    let head = ["began", "what", "state", "checked", "equal", "differ", "missing", "unknown", "stale", "unread", "repaired", "left"];
+    let mut shown = out.table(&head, rows);
+    for run in runs {
+        let drift: Vec<&RawValue> = serde_json::from_str(run.drift.get()).unwrap_or_default();
+        for one in drift.iter().take(LINES_SHOWN) {
+            let _ = write!(shown, "\n{} in {}: {}", run.process, run.system, spaced(one.get()));
+        }
+    }
+    shown
 }
 
 /// Connectors in a list.

@@ -3,6 +3,7 @@
 //! A contract is data (`config/connectors/<name>.yaml`). [`parse`] compiles every expression once and reports every mistake.
 
 mod parse;
+mod reconcile;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,6 +19,7 @@ pub use super::formula::Formula;
 pub use super::limits::{BreakerRule, Rate};
 pub use super::template::{BodyTemplate, Piece, Template, Tree};
 pub use parse::{parse, read};
+pub use reconcile::{Compared, List, Reconcile, Repair, Take};
 
 /// Time for one call where the contract does not say.
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
@@ -66,6 +68,8 @@ pub struct Connector {
     pub response_max: usize,
     /// What it can be asked to do, by name.
     pub operations: BTreeMap<Arc<str>, Arc<Operation>>,
+    /// Which records are read back and compared with their entities, one for each kind.
+    pub reconcile: Vec<Arc<Reconcile>>,
 }
 
 /// Who answers for a system.

@@ -12,15 +12,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use syncline_actors::class::Latency;
-use syncline_actors::envelope::{Body, Envelope, Outcome};
+use syncline_actors::envelope::{Body, Envelope, Outcome, OutcomeClass};
 use syncline_actors::id::EntityId;
 use syncline_actors::outbox::OutboxRow;
 use syncline_actors::time::Timestamp;
+use syncline_actors::value::Value;
 use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
 
 use super::attempt::{Ended, Key, Report, Site, Step, Work};
 use super::budget::{Budget, Closed};
+use super::harvest::Harvested;
 use super::post::goes_before;
 use super::ready::{Ready, patient_slots};
 use super::{Breakers, Busy, MailboxError, Outside};
@@ -699,8 +701,34 @@ impl Lane {
     }
 }
 
+/// Has what an effect brought taken in, if that is wanted, until it is durable. `None` when the entity belongs to another node now, which
+/// makes the call again.
+async fn gather(outside: &Outside, row: &OutboxRow, mut outcome: Outcome) -> Option<Outcome> {
+    if outcome.class != OutcomeClass::Ok || !outside.harvest.is_for(row) {
+        return Some(outcome);
+    }
+    let mut pause = SETTLE_PAUSE;
+    loop {
+        (outside.epochs)(row.entity.shard())?;
+        match outside.harvest.harvest(row, &outcome.result).await {
+            Harvested::Told(result) => outcome.result = result,
+            Harvested::Unusable(why) => {
+                (outcome.class, outcome.result, outcome.detail) = (OutcomeClass::Failed, Value::Null, why.into());
+            }
+            Harvested::Later(why) => {
+                tracing::debug!(entity = %row.entity, effect = %row.effect.id, why, "what it brought is not taken in yet");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(SETTLE_PAUSE_MAX);
+                continue;
+            }
+        }
+        return Some(outcome);
+    }
+}
+
 /// Tells an entity how its effect ended, until it is on record there. False when the entity belongs to another node now.
 async fn tell(outside: &Outside, row: OutboxRow, outcome: Outcome) -> bool {
+    let Some(outcome) = gather(outside, &row, outcome).await else { return false };
     let learnt = outside.clock.now();
     let class = outcome.class;
     let mut envelope = Envelope {

@@ -15,6 +15,8 @@ use syncline_actors::mapping::Mapping;
 use syncline_actors::process::Owner;
 use syncline_actors::reading;
 
+use super::batches::Batch;
+use super::poll::Poll;
 use super::preset::{Preset, Presets};
 use super::versions::Versions;
 use crate::secret::SecretRef;
@@ -23,7 +25,8 @@ use crate::secret::SecretRef;
 pub const NAMES: [&str; 4] = ["body", "headers", "message", "now"];
 
 /// Names that messages of the node itself have; who took one could take their ids.
-const RESERVED: [&str; 7] = ["timer", "delivery", "operator", "api", "event", "events", "entity"];
+const RESERVED: [&str; 8] =
+    ["schedule", "timer", "delivery", "operator", "api", "event", "events", "entity"];
 
 /// A system that sends to us.
 #[derive(Debug)]
@@ -46,6 +49,12 @@ pub struct Source {
     pub region: Option<Arc<str>>,
     /// How long a message id is remembered: never shorter than the sender's retry span.
     pub retention: Duration,
+    /// How it is asked for what is new, if it is.
+    pub poll: Option<Poll>,
+    /// What a row of a file is, if it says.
+    pub batch: Option<Batch>,
+    /// Whether it may send to `/hooks/<source>`; one that is only asked may not.
+    pub sends: bool,
     /// What its messages mean, by the type it gives them.
     pub messages: BTreeMap<String, Meaning>,
 }
@@ -116,7 +125,12 @@ pub fn parse(item: &Item<'_>, presets: &Presets) -> Option<Source> {
     let title = top.optional_text("title").map_or_else(|| name.value.clone(), |title| title.value);
     let owner = top.map("owner").map(reading::owner).unwrap_or_default();
     let class = top.optional_map("class").map(Class::read).unwrap_or_default();
-    let preset = preset(&mut top, presets);
+    let batch = top.optional_map("batch").and_then(Batch::read);
+    let poll = top.optional_map("poll");
+    let unsigned = top.optional("preset").is_none() && top.optional("verify").is_none();
+    let asked_only = unsigned && (poll.is_some() || top.optional("batch").is_some());
+    let poll = poll.and_then(Poll::read);
+    let preset = if asked_only { Some(Preset::silent()) } else { preset(&mut top, presets) };
     let optional = top.boolean("optional", false);
     let secrets = top.optional_list("secrets").iter().filter_map(secret).collect::<Vec<_>>();
     let region = top.optional("region").and_then(|item| region(&item));
@@ -128,7 +142,7 @@ pub fn parse(item: &Item<'_>, presets: &Presets) -> Option<Source> {
     top.finish();
     let preset = preset?;
     super::preset::refuse_mistakes(&preset, item);
-    if secrets.is_empty() && preset.verify.needs_secret() {
+    if secrets.is_empty() && preset.verify.needs_secret() && !asked_only {
         item.refuse(
             "the source has no secret, so nothing it sends can be verified",
             "add `secrets: [{id: current, ref: \"env:NAME\"}]`",
@@ -145,6 +159,9 @@ pub fn parse(item: &Item<'_>, presets: &Presets) -> Option<Source> {
         secrets,
         region,
         retention,
+        poll,
+        batch,
+        sends: !asked_only,
         messages,
     })
 }

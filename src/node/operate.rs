@@ -20,11 +20,12 @@ use syncline_actors::value::Value;
 
 use super::cluster::{Cluster, Router};
 use super::orders::{self, About, Desk, Order};
-use super::view;
+use super::reconcile::Reconciler;
+use super::{polls, view};
 use crate::api::{self, ClusterOrder, Outcome, Page, Refusal, Who};
 use crate::clock::SharedClock;
 use crate::delivery::{Breakers, Delivery};
-use crate::host::{self, Host, Lane, QUARANTINE, Reply};
+use crate::host::{self, Host, Lane, POLL, QUARANTINE, RECONCILE, Reply};
 use crate::ingress::{Ingress, Kept, MailboxError, ReplayError};
 use crate::journal::{self, ExceptionFilter, SharedJournal};
 use crate::telemetry::{self, ConnectorGauges, Metrics, Snapshot};
@@ -44,6 +45,7 @@ pub(super) struct Operator {
     pub(super) desk: Arc<Desk>,
     pub(super) delivery: Arc<Delivery>,
     pub(super) ingress: Arc<Ingress>,
+    pub(super) reconciler: Arc<Reconciler>,
     pub(super) clock: SharedClock,
     pub(super) metrics: Arc<Metrics>,
     pub(super) config_hash: String,
@@ -188,6 +190,40 @@ impl api::Operate for Operator {
         let held = self.journal.exceptions(&filter).await.map_err(|error| unread(&error))?;
         let items = super::drift::report(&self.ingress.drift(), &held);
         Ok(api::DriftReport { node: self.host().node().to_string(), items })
+    }
+
+    async fn sources(&self) -> Result<Page<api::Source>, Refusal> {
+        let mut items = Vec::new();
+        for source in self.ingress.sources() {
+            let poll = EntityId::new(POLL, &source.name).ok().filter(|_| source.poll.is_some());
+            let state = match &poll {
+                Some(poll) => self.router.state(poll).await.map_err(|error| refusal(&error))?,
+                None => None,
+            };
+            items.push(view::source(source, state.as_ref()));
+        }
+        Ok(Page { items, next: None })
+    }
+
+    async fn reconcile(&self, who: &Who, ask: api::ReconcileAsk) -> Result<Page<String>, Refusal> {
+        let (system, process) = (ask.system.as_deref(), ask.process.as_deref());
+        let begun = self.reconciler.begin(system, process, ask.dry_run, &who.0).await;
+        let runs = begun.map_err(|error| refusal(&error))?;
+        if runs.is_empty() {
+            let what = "no connector says how such records are reconciled: see `reconcile:` in docs/reconciliation.md";
+            return Err(Refusal::NotFound(what.to_owned()));
+        }
+        Ok(Page { items: runs.iter().map(ToString::to_string).collect(), next: None })
+    }
+
+    async fn reconciliations(&self, limit: usize) -> Result<Page<api::Reconciliation>, Refusal> {
+        let heads = self.journal.heads(RECONCILE, None, limit).await.map_err(|error| unread(&error))?;
+        let mut items = Vec::new();
+        for head in heads {
+            let state = self.router.state(&head.entity).await.map_err(|error| refusal(&error))?;
+            items.extend(state.map(|state| view::reconciliation(&head.entity, &state)));
+        }
+        Ok(Page { items, next: None })
     }
 
     async fn connectors(&self) -> Result<Page<api::Connector>, Refusal> {
@@ -440,7 +476,16 @@ impl Operator {
             breaker_open: status.breaker != Breakers::Closed,
         };
         let connectors = self.delivery.status().await;
+        let mut polls = BTreeMap::new();
+        for source in self.ingress.sources().filter(|source| source.poll.is_some()) {
+            // Each is told of by the node that holds it.
+            let Ok(poll) = EntityId::new(POLL, &source.name) else { continue };
+            if let Ok(Some(state)) = self.host().state(&poll).await {
+                polls.insert(source.name.to_string(), polls::is_late(&state));
+            }
+        }
         Snapshot {
+            polls,
             instances: self.journal.census().await.unwrap_or_default(),
             exceptions,
             connectors: connectors.iter().map(|status| (status.name.to_string(), gauges(status))).collect(),

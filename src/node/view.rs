@@ -14,9 +14,11 @@ use syncline_actors::value::Value;
 
 use super::cluster::Cluster;
 use super::orders::{Order, Orders};
+use super::{polls, reconcile};
 use crate::api::{self, raw};
 use crate::delivery::{Breakers, ConnectorStatus};
 use crate::gossip::Member;
+use crate::ingress::source::Source;
 use crate::journal::{Head, Holding};
 use crate::telemetry::ClusterGauges;
 
@@ -232,6 +234,54 @@ pub(super) fn connector(status: &ConnectorStatus, orders: &Orders, now: Timestam
     }
 }
 
+pub(super) fn source(source: &Source, state: Option<&State>) -> api::Source {
+    let poll = source.poll.as_ref().map(|poll| api::PollState {
+        call: poll.call.value.clone(),
+        schedule: poll.schedule.to_string(),
+        status: state.map(|state| state.status.to_string()).unwrap_or_default(),
+        late: state.is_some_and(polls::is_late),
+        fields: state.map(polls::summary).unwrap_or_default(),
+    });
+    api::Source {
+        name: source.name.to_string(),
+        title: source.title.clone(),
+        owner: source.owner.team.to_string(),
+        escalate: source.owner.escalate.to_string(),
+        class: source.class.into(),
+        sends: source.sends,
+        poll,
+    }
+}
+
+pub(super) fn reconciliation(run: &EntityId, state: &State) -> api::Reconciliation {
+    let text = |field: &str| state.field(field).map(Value::to_plain_text).unwrap_or_default();
+    let number = |field: &str| state.field(field).and_then(Value::as_int).and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
+    let drift = state.field("drift").cloned().unwrap_or_default();
+    api::Reconciliation {
+        id: run.to_string(),
+        system: text("system"),
+        process: text("kind"),
+        by: text("by"),
+        began: text("began"),
+        status: state.status.to_string(),
+        ended: state.ending.is_some(),
+        dry_run: state.field("dry_run").and_then(Value::as_bool).unwrap_or(false),
+        checked: number("checked"),
+        skipped: number("skipped"),
+        equal: number("equal"),
+        differs: number("differs"),
+        missing: number("missing"),
+        stale: number("stale"),
+        unknown: number("unknown"),
+        unread: number("unread"),
+        repaired: number("repaired"),
+        taken: number("taken"),
+        unrepaired: number("unrepaired"),
+        by_field: reconcile::by_field(&drift),
+        drift: raw(&drift),
+    }
+}
+
 /// The names of effects, by id: a record of an outcome holds only the id.
 pub(super) type Names = BTreeMap<EffectId, Arc<str>>;
 
@@ -336,6 +386,7 @@ fn sentence(change: &Change, names: &Names) -> String {
             format!("goes on under version {version} in state {state}")
         }
         Change::Committed => "what was done so far stands".to_owned(),
+        Change::Forgotten { effect: id } => format!("{} is no longer among the steps", effect(*id, names)),
     }
 }
 

@@ -46,6 +46,16 @@ impl Crm {
         )
     }
 
+    fn order(&self, external: &str) -> Reply {
+        let Some(order) = self.orders.get(external) else {
+            return self.refuse(404, "The requested resource does not exist");
+        };
+        let mut record = order.clone();
+        record.insert("Id".to_owned(), Value::from(format!("801{external}")));
+        record.insert("OrderNumber__c".to_owned(), Value::from(external));
+        Reply::exact(200, Value::Map(std::sync::Arc::new(record)))
+    }
+
     fn upsert(&mut self, external: &str, call: &Call) -> Done {
         if external.ends_with("-TWIN") {
             let records = [1, 2].map(|n| format!("/services/data/v62.0/sobjects/Order/801{external}{n}"));
@@ -74,6 +84,9 @@ impl System for Crm {
             (&Method::GET, ["services", "data", _, "sobjects", "Account", _]) => {
                 of("get_account", Kind::Read)
             }
+            (&Method::GET, ["services", "data", _, "sobjects", "Order", "OrderNumber__c", _]) => {
+                of("get_order", Kind::Read)
+            }
             (&Method::PATCH, ["services", "data", _, "sobjects", "Order", "OrderNumber__c", _]) => {
                 of("update_order", Kind::Natural)
             }
@@ -90,6 +103,7 @@ impl System for Crm {
         match operation {
             "token" => Done::only(self.tokens.issue(call)),
             "get_account" => Done::only(self.account(&last)),
+            "get_order" => Done::only(self.order(&last)),
             _ => self.upsert(&last, call),
         }
     }

@@ -12,9 +12,7 @@ use secrecy::SecretString;
 use serde_json::Value as Json;
 use serde_json::value::RawValue;
 use syncline::api::{
-    Acceptance, Cluster, ClusterOrder, Connector, Drift, DriftReport, Entity, Entry, Exception,
-    ExceptionQuery, Head, Holder, Intervention, Migration, Operate, Outcome, Page, Pending, Refusal, Step,
-    Suspect, Who,
+    Acceptance, Cluster, ClusterOrder, Connector, Drift, DriftReport, Entity, Entry, Exception, ExceptionQuery, Head, Holder, Intervention, Migration, Operate, Outcome, Page, Pending, ReconcileAsk, Reconciliation, Refusal, Source, Step, Suspect, Who,
 };
 use syncline::config::Role;
 use syncline::console::router;
@@ -256,6 +254,22 @@ impl Operate for Fake {
             Drift { kind: "new_field".into(), path: "/data/Tier__c".into(), count: 3, ..Drift::default() };
         let items = if self.is_quiet { Vec::new() } else { vec![one, two] };
         Ok(DriftReport { node: "a".into(), items })
+    }
+
+    async fn sources(&self) -> Result<Page<Source>, Refusal> {
+        self.note("sources".to_owned())?;
+        let source = Source { name: "crm".into(), title: "The <CRM>".into(), owner: "sales-ops".into(), ..Source::default() };
+        Ok(Page { items: vec![source], next: None })
+    }
+
+    async fn reconcile(&self, who: &Who, ask: ReconcileAsk) -> Result<Page<String>, Refusal> {
+        self.note(format!("reconcile {:?} {:?} {} by {}", ask.system, ask.process, ask.dry_run, who.0))?;
+        Ok(Page { items: vec!["reconcile/1:erp:order".into()], next: None })
+    }
+
+    async fn reconciliations(&self, limit: usize) -> Result<Page<Reconciliation>, Refusal> {
+        self.note(format!("reconciliations {limit}"))?;
+        Ok(Page { items: Vec::new(), next: None })
     }
 
     async fn connectors(&self) -> Result<Page<Connector>, Refusal> {

@@ -65,15 +65,16 @@ async fn what_can_wait_is_not_starved() {
 
 #[tokio::test(start_paused = true)]
 async fn after_a_start_the_store_gives_what_is_urgent_first() {
-    let mut world = World::new(&[&contract("")]);
-    world.vendor.behave(|_| (ms(CALL), answer(200, "{}")));
+    let mut world = world("").await;
+    world.crash();
     for n in 0..3_000 {
         world.journal_effects_as(&format!("B-{n}"), PUT, Latency::Batch).await;
     }
     world.journal_effects_as("R-1", PUT, Latency::Realtime).await;
     world.start().await;
+    let now = world.now();
     world.vendor.called(8).await;
-    assert!(waited(&world, "R-1", 0) <= 10);
+    assert!(waited(&world, "R-1", now) <= 10);
 }
 
 #[tokio::test(start_paused = true)]

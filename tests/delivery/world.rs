@@ -273,6 +273,7 @@ impl World {
             journal: Arc::new(self.journal.clone()),
             mailbox: self.mail.clone(),
             post: self.mail.clone(),
+            harvest: Arc::new(syncline::delivery::harvest::Fallow),
             wire: self.vendor.clone(),
             clock: Arc::new(self.clock),
             epochs,

@@ -155,6 +155,7 @@ impl World {
             journal: Arc::new(journal.clone()),
             mailbox: mail.clone(),
             post: mail.clone(),
+            harvest: Arc::new(syncline::delivery::harvest::Fallow),
             wire: Arc::new(HttpWire::new().unwrap()),
             clock: Arc::new(SystemClock),
             epochs: Arc::new(move |_| Some(epoch)),

@@ -281,6 +281,7 @@ impl Running {
             journal: store(false),
             mailbox: mailbox.clone(),
             post: mailbox.clone(),
+            harvest: Arc::new(syncline::delivery::harvest::Fallow),
             wire: wire(Line { ground: ground.clone(), life: life.clone() }),
             clock: Arc::new(ground.clock),
             epochs: Arc::new(move |shard| epochs.epoch(shard)),

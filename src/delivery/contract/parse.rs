@@ -63,6 +63,7 @@ pub fn parse(root: &Item<'_>) -> Option<Connector> {
     let response_max =
         fields.optional("response_max").and_then(|item| item.number_within(1_usize..=64 << 20));
     let operations = operations(&mut fields);
+    let reconcile = super::reconcile::read(&mut fields);
     fields.finish();
     let name: Arc<str> = name?.into();
     Some(Connector {
@@ -83,6 +84,7 @@ pub fn parse(root: &Item<'_>) -> Option<Connector> {
         allow_private: switches.allow_private,
         response_max: response_max.map_or(RESPONSE_MAX_DEFAULT, |found| found.value),
         operations,
+        reconcile,
     })
 }
 
