@@ -49,9 +49,10 @@ impl Latency {
     pub fn of_lane(lane: &str) -> (&str, Self) {
         match lane.split_once(MARK) {
             None => (lane, Self::Realtime),
-            Some((connector, word)) => {
-                (connector, Self::ALL.into_iter().find(|latency| latency.word() == word).unwrap_or(Self::Batch))
-            }
+            Some((connector, word)) => (
+                connector,
+                Self::ALL.into_iter().find(|latency| latency.word() == word).unwrap_or(Self::Batch),
+            ),
         }
     }
 }
@@ -111,14 +112,15 @@ impl Class {
     /// Reads `class: {latency, criticality, failure_tolerance}`; what is not said is usual.
     pub fn read(mut fields: Fields<'_>) -> Self {
         let latencies = Latency::ALL.map(|latency| (latency.word(), latency));
-        let levels = [Criticality::Low, Criticality::Normal, Criticality::High].map(|level| (level.word(), level));
+        let levels =
+            [Criticality::Low, Criticality::Normal, Criticality::High].map(|level| (level.word(), level));
         let latency = fields.optional_choice("latency", &latencies);
         let criticality = fields.optional_choice("criticality", &levels);
         let tolerates = fields.optional_duration("failure_tolerance");
         fields.finish();
         Self {
-            latency: latency.map_or(Latency::default(), |latency| latency.value),
-            criticality: criticality.map_or(Criticality::default(), |level| level.value),
+            latency: latency.map_or_else(Latency::default, |latency| latency.value),
+            criticality: criticality.map_or_else(Criticality::default, |level| level.value),
             tolerates: tolerates.map(|tolerates| tolerates.value),
         }
     }
@@ -139,7 +141,8 @@ mod tests {
 
     #[test]
     fn what_matters_less_is_turned_away_sooner() {
-        let shares = [Criticality::Low, Criticality::Normal, Criticality::High].map(|level| level.share_of(800));
+        let shares =
+            [Criticality::Low, Criticality::Normal, Criticality::High].map(|level| level.share_of(800));
         assert_eq!(shares, [400, 700, 800]);
     }
 }

@@ -32,7 +32,8 @@ impl Schedule {
             }
             Self::At(minutes) => {
                 let midnight = now.0.div_euclid(DAY_MS) * DAY_MS;
-                let of_day = |day: i64| minutes.iter().map(move |minute| day + i64::from(*minute) * MINUTE_MS);
+                let of_day =
+                    |day: i64| minutes.iter().map(move |minute| day + i64::from(*minute) * MINUTE_MS);
                 let all = of_day(midnight - DAY_MS).chain(of_day(midnight));
                 Timestamp(all.filter(|at| *at <= now.0).max().unwrap_or(midnight))
             }
@@ -45,7 +46,8 @@ impl Schedule {
             Self::Every(time) => self.last(now).plus(*time),
             Self::At(minutes) => {
                 let midnight = now.0.div_euclid(DAY_MS) * DAY_MS;
-                let of_day = |day: i64| minutes.iter().map(move |minute| day + i64::from(*minute) * MINUTE_MS);
+                let of_day =
+                    |day: i64| minutes.iter().map(move |minute| day + i64::from(*minute) * MINUTE_MS);
                 let all = of_day(midnight).chain(of_day(midnight + DAY_MS));
                 Timestamp(all.filter(|at| *at > now.0).min().unwrap_or(midnight + DAY_MS))
             }
@@ -101,7 +103,10 @@ fn minute(item: &Item<'_>) -> Option<u16> {
     };
     let found = parts.and_then(of);
     if found.is_none() {
-        item.refuse(format!("`{}` is no time of day", text.value), "write hours and minutes in UTC: \"02:00\"");
+        item.refuse(
+            format!("`{}` is no time of day", text.value),
+            "write hours and minutes in UTC: \"02:00\"",
+        );
     }
     found
 }

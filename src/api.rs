@@ -12,6 +12,7 @@
 //! GET  /v1/drift                                                  → DriftReport
 //! GET  /v1/sources                                                → Page<Source>
 //! POST /v1/batches/{source}                   rows of a file       → BatchReport
+//! GET  /v1/balance                                                → Page<Balance>
 //! GET  /v1/reconciliations                    ?limit=              → Page<Reconciliation>
 //! POST /v1/reconciliations                    ReconcileAsk         → Page<String>   (entity ids)
 //! GET  /v1/connectors                                             → Page<Connector>
@@ -464,6 +465,32 @@ impl BatchReport {
     }
 }
 
+/// The standing balance of one source over all nodes: received = applied + ignored + rejected + quarantined + open + duplicate, when nothing is
+/// missing and nobody waits for an answer.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Balance {
+    /// The source; `api` and `events` for those who call the API.
+    pub source: String,
+    /// Messages answered with success.
+    pub received: u64,
+    /// Journaled, and took effect.
+    pub applied: u64,
+    /// Journaled, and their entity had no use for them.
+    pub ignored: u64,
+    /// Journaled, and refused.
+    pub rejected: u64,
+    /// Not understood, and kept.
+    pub quarantined: u64,
+    /// They wait for their turn.
+    pub open: u64,
+    /// They were known.
+    pub duplicate: u64,
+    /// Answered with success and not in the journal: lost.
+    pub missing: u64,
+    /// Journaled without an answer: the sender was gone, or will be told at its next try.
+    pub unanswered: u64,
+}
+
 /// What is to be reconciled. The body of `POST /v1/reconciliations`.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -737,6 +764,8 @@ pub trait Operate: Debug + Send + Sync + 'static {
     async fn drift(&self) -> Result<DriftReport, Refusal>;
     /// All sources.
     async fn sources(&self) -> Result<Page<Source>, Refusal>;
+    /// The standing balance of each source.
+    async fn balance(&self) -> Result<Page<Balance>, Refusal>;
     /// Begins to reconcile. The ids of the runs.
     async fn reconcile(&self, who: &Who, ask: ReconcileAsk) -> Result<Page<String>, Refusal>;
     /// The newest runs of reconciliation.

@@ -44,11 +44,13 @@ mod permits;
 mod quarantine;
 mod resident;
 mod shard;
+mod tally;
 
+pub use builtin::{BALANCE, POLL, RECONCILE, add_builtin};
 pub use error::Error;
 pub use observer::{Deaf, Hints, KindStats, Observer, Stats};
-pub use builtin::{POLL, RECONCILE, add_builtin};
 pub use quarantine::{KIND as QUARANTINE, QuarantineItem};
+pub use tally::label;
 
 use self::core::Core;
 use self::resident::Resident;
@@ -233,7 +235,16 @@ impl Host {
     /// # Errors
     /// See [`Error`]: none is an ack. A dropped call may or may not have been applied.
     pub async fn deliver(&self, envelope: Envelope, lane: Lane) -> Result<Reply, Error> {
-        Box::pin(self.core.deliver(envelope, lane)).await
+        let via = self.core.config.node.0.clone();
+        Box::pin(self.core.deliver(envelope, lane, via)).await
+    }
+
+    /// The same, for a message that another node took in.
+    ///
+    /// # Errors
+    /// As those of [`Self::deliver`].
+    pub async fn deliver_for(&self, envelope: Envelope, lane: Lane, via: NodeId) -> Result<Reply, Error> {
+        Box::pin(self.core.deliver(envelope, lane, via.0)).await
     }
 
     /// Puts an authentic message aside that could not be understood. The answer is durable as any other.

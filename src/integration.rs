@@ -83,7 +83,7 @@ pub enum Error {
 }
 
 /// Processes that are part of the program.
-const BUILTIN: [&str; 3] = ["quarantine", "poll", "reconcile"];
+const BUILTIN: [&str; 4] = ["quarantine", "poll", "reconcile", "balance"];
 
 /// The directories that an integration consists of.
 const PARTS: [&str; 5] = ["processes", "sources", "connectors", "schemas", "migrations"];
@@ -316,7 +316,8 @@ impl<'l> Loader<'l> {
         if BUILTIN.contains(&&*process.name) {
             let message = format!("`{}` is a process that is part of the program", process.name);
             self.reader.note(
-                Problem::error(process.place.clone(), "process", message).fix("give the process another name"),
+                Problem::error(process.place.clone(), "process", message)
+                    .fix("give the process another name"),
             );
         }
         for (name, def) in process.effects.iter().filter(|(_, def)| def.by.is_some()) {
@@ -402,8 +403,14 @@ impl<'l> Loader<'l> {
     /// What a connector reconciles must be there: the process, its fields' names, the operations, the event.
     fn check_reconcile(&self, connector: &Connector, catalog: &Catalog) {
         for how in &connector.reconcile {
-            let calls = [Some(&how.read), how.repair.as_ref().map(|repair| &repair.call), how.list.as_ref().map(|list| &list.call)];
-            for call in calls.into_iter().flatten().filter(|call| !connector.operations.contains_key(&*call.value)) {
+            let calls = [
+                Some(&how.read),
+                how.repair.as_ref().map(|repair| &repair.call),
+                how.list.as_ref().map(|list| &list.call),
+            ];
+            for call in
+                calls.into_iter().flatten().filter(|call| !connector.operations.contains_key(&*call.value))
+            {
                 let names: Vec<_> = connector.operations.keys().map(|name| &**name).collect();
                 self.unknown(&call.place, &call.path, "operation of the connector", &call.value, &names);
             }

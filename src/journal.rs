@@ -275,12 +275,7 @@ pub trait Journal: std::fmt::Debug + Send + Sync + 'static {
 
     /// Effects in `lane` ([`OutboxRow::lane`]) due at `now`, the longest due first, at most `limit`. One that is called off is due at once, or, where
     /// an attempt may still be under way, when its pause is over.
-    async fn due_effects(
-        &self,
-        lane: &str,
-        now: Timestamp,
-        limit: usize,
-    ) -> Result<Vec<OutboxRow>, Error>;
+    async fn due_effects(&self, lane: &str, now: Timestamp, limit: usize) -> Result<Vec<OutboxRow>, Error>;
     /// When the next effect in `lane` is due, after `now`.
     async fn next_effect(&self, lane: &str, now: Timestamp) -> Result<Option<Timestamp>, Error>;
     /// Effects of `entity` that wait, in order of their ids.
@@ -310,6 +305,9 @@ pub trait Journal: std::fmt::Debug + Send + Sync + 'static {
     async fn heads(&self, kind: &str, after: Option<&str>, limit: usize) -> Result<Vec<Head>, Error>;
     /// How many entities stand in which status, by (kind, status).
     async fn census(&self) -> Result<BTreeMap<(String, String), u64>, Error>;
+
+    /// The counters of the standing balance, of the whole store ([`Rows::tallies`]).
+    async fn tallies(&self) -> Result<BTreeMap<String, u64>, Error>;
 
     /// Every process definition ever used here, by (kind, version), as its YAML text.
     async fn definitions(&self) -> Result<BTreeMap<(String, u32), String>, Error>;

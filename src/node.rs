@@ -34,6 +34,7 @@ use crate::telemetry::Metrics;
 use crate::timer::{self, Timers};
 use crate::{api, clock, console};
 
+mod balance;
 pub mod cluster;
 mod drift;
 mod harvest;
@@ -46,16 +47,16 @@ mod orders;
 mod polls;
 mod reconcile;
 mod shards;
+mod standing;
 mod store;
 mod view;
 
-use harvest::Harvester;
+use balance::Till;
 use mailboxes::Mailbox;
 use observers::Watch;
 use operate::Operator;
-use polls::Polls;
-use reconcile::Reconciler;
 use shards::Shards;
+use standing::{Said, Standing};
 pub use store::Directory;
 
 /// How long an `Idempotency-Key` and the id of an event are remembered. Published in the documentation of the API.
@@ -207,8 +208,7 @@ pub struct Node {
     server: JoinHandle<bool>,
     timers: JoinHandle<()>,
     keeper: JoinHandle<()>,
-    polls: JoinHandle<()>,
-    runs: JoinHandle<()>,
+    standing: JoinHandle<()>,
     shards: Shards,
     drain_for: Duration,
     linger: Duration,
@@ -221,6 +221,7 @@ impl Node {
     /// settings never both begin to work.
     pub async fn start(settings: &Settings, ground: Ground) -> Result<Self, Error> {
         let Ground { integration, journal, clock, wire, seed, lookup, directory } = ground;
+        let said = Said::by(&integration);
         let guard = guard(settings)?;
         let listener = Listener::bind(settings.http.listen, settings.http.tls.files()).await?;
         let address = listener.address();
@@ -256,16 +257,15 @@ impl Node {
         };
         let shards = joining.join(settings, address, &stopping).await?;
         let router = shards.router(&host, regions);
-        let mailbox = Arc::new(Mailbox(router.clone()));
+        let till = Arc::new(Till::default());
+        let standing = Standing::open(said, &router, &journal, &clock, till.clone()).await?;
+        let mailbox = Arc::new(Mailbox { router: router.clone(), till });
 
         // Orders hold from the first call on.
         desk.look().await?;
         let paused = desk.known().connectors.keys().cloned().collect();
-        let harvester = Arc::new(Harvester::default());
-        let polls = Polls::new(&host, &journal, &clock, integration.sources.values());
-        let outside = Outside { paused, harvest: harvester.clone(), ..outside(&host, &journal, mailbox.clone(), wire, &clock, seed) };
-        let plans = Reconciler::plans(integration.connectors.values());
-        let reconciler = Arc::new(Reconciler::new(&router, &journal, &clock, plans));
+        let outside = outside(&host, &journal, mailbox.clone(), wire, &clock, seed);
+        let outside = Outside { paused, harvest: standing.harvester.clone(), ..outside };
         let connectors = integration.connectors.into_values().collect();
         let delivery = Delivery::start(connectors, &*lookup.0, outside);
         let means = ingress::Means {
@@ -278,8 +278,6 @@ impl Node {
         };
         let (delivery, ingress) = both(delivery, Ingress::open(means, &*lookup.0))?;
         let _ = switchboard.delivery.set(delivery.clone());
-        let _ = harvester.ingress.set(ingress.clone());
-        let _ = harvester.reconciler.set(reconciler.clone());
         let operator = Arc::new(Operator {
             router,
             cluster: shards.cluster().cloned(),
@@ -287,7 +285,8 @@ impl Node {
             desk: desk.clone(),
             delivery: delivery.clone(),
             ingress: ingress.clone(),
-            reconciler: reconciler.clone(),
+            reconciler: standing.reconciler.clone(),
+            balance: standing.balance.clone(),
             clock: clock.clone(),
             metrics: metrics.clone(),
             config_hash: integration.hash,
@@ -302,8 +301,7 @@ impl Node {
             switchboard.timers.clone(),
         );
         let timers = tokio::spawn(timers.run(stopped(stopping.clone())));
-        let polls = tokio::spawn(polls.run(stopping.clone()));
-        let runs = tokio::spawn(reconciler.clone().run(stopping.clone()));
+        let standing = standing.begin(&ingress, &stopping);
         let keeper =
             keeper::keep(journal.clone(), clock, metrics, settings.retention.ended, stopping.clone());
         let keeper = tokio::spawn(keeper);
@@ -325,8 +323,7 @@ impl Node {
             server,
             timers,
             keeper,
-            polls,
-            runs,
+            standing,
             shards,
             drain_for,
             _directory: directory,
@@ -348,13 +345,24 @@ impl Node {
     pub async fn stop(self) -> bool {
         let given = self.give_away().await;
         let Self {
-            host, delivery, journal, stop, ending, mut server, timers, keeper, polls, runs, shards, drain_for, ..
+            host,
+            delivery,
+            journal,
+            stop,
+            ending,
+            mut server,
+            timers,
+            keeper,
+            standing,
+            shards,
+            drain_for,
+            ..
         } = self;
         ending.send_replace(Ending::Now);
         let _ = stop.send(true);
         let served = matches!(tokio::time::timeout(drain_for, &mut server).await, Ok(Ok(true)));
         server.abort();
-        let _ = tokio::join!(timers, keeper, polls, runs);
+        let _ = tokio::join!(timers, keeper, standing);
         let delivered = delivery.drain(drain_for).await;
         shards.leave(drain_for).await;
         let drained = host.drain(drain_for).await;
@@ -388,8 +396,7 @@ impl Node {
         self.server.abort();
         self.timers.abort();
         self.keeper.abort();
-        self.polls.abort();
-        self.runs.abort();
+        self.standing.abort();
         self.shards.crash().await;
         self.host.crash().await;
         drop(self.delivery);

@@ -176,6 +176,16 @@ const EXCEPTIONS: Metric = Metric::gauge(
 );
 const QUEUE_DEPTH: Metric =
     Metric::gauge("syncline_queue_depth", &["connector"], "Effects that wait in the store for a connector");
+const BALANCE: Metric = Metric::gauge(
+    "syncline_balance_messages",
+    &["source", "what"],
+    "Messages a node answered with success (received, duplicate) and what became of them in the store; summed over nodes, received = applied + ignored + rejected + quarantined + deferred + duplicate",
+);
+const MISSING: Metric = Metric::gauge(
+    "syncline_balance_missing",
+    &["source"],
+    "Messages that were answered with success and are not in the journal; must be 0",
+);
 const RECONCILED: Metric = Metric::counter(
     "syncline_reconciled_total",
     &["system", "process", "class"],
@@ -294,6 +304,8 @@ const METRICS: &[Metric] = &[
     PANICS,
     INSTANCES,
     EXCEPTIONS,
+    BALANCE,
+    MISSING,
     RECONCILED,
     QUEUE_DEPTH,
     QUEUE_PATIENT,
@@ -429,6 +441,29 @@ pub struct ConnectorGauges {
     pub breaker_open: bool,
 }
 
+/// What a node adds to the balance of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BalanceGauges {
+    /// Messages answered with success.
+    pub received: u64,
+    /// Those of them that were known.
+    pub duplicate: u64,
+    /// Records of messages that it took in, by what became of them.
+    pub applied: u64,
+    /// See `applied`.
+    pub ignored: u64,
+    /// See `applied`.
+    pub rejected: u64,
+    /// See `applied`.
+    pub quarantined: u64,
+    /// See `applied`: they waited for their turn.
+    pub deferred: u64,
+    /// Messages that waited and had their turn in a shard of this node.
+    pub resumed: u64,
+    /// Answered with success and not in the journal.
+    pub missing: u64,
+}
+
 /// What a node of a cluster shows when metrics are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ClusterGauges {
@@ -457,6 +492,8 @@ pub struct Snapshot {
     pub connectors: BTreeMap<String, ConnectorGauges>,
     /// Polled sources that this node asks, and whether each fails for longer than its class tolerates.
     pub polls: BTreeMap<String, bool>,
+    /// What it adds to the balance of each source.
+    pub balance: BTreeMap<String, BalanceGauges>,
     /// Shards served here.
     pub shards: u64,
     /// The cluster, if the node is one of several.
@@ -499,6 +536,21 @@ impl Snapshot {
             put(CALLS, &[name], float(connector.in_flight));
             put(PAUSED, &[name], f64::from(u8::from(connector.paused)));
             put(BREAKER, &[name], f64::from(u8::from(connector.breaker_open)));
+        }
+        for (source, line) in &self.balance {
+            for (what, count) in [
+                ("received", line.received),
+                ("duplicate", line.duplicate),
+                ("applied", line.applied),
+                ("ignored", line.ignored),
+                ("rejected", line.rejected),
+                ("quarantined", line.quarantined),
+                ("deferred", line.deferred),
+                ("resumed", line.resumed),
+            ] {
+                put(BALANCE, &[source, what], float(count));
+            }
+            put(MISSING, &[source], float(line.missing));
         }
         for (name, late) in &self.polls {
             put(LATE, &["source", name], f64::from(u8::from(*late)));
@@ -633,6 +685,10 @@ mod tests {
             exceptions: BTreeMap::from([(("order".to_owned(), "hold".to_owned()), 1)]),
             connectors: BTreeMap::from([("erp".to_owned(), connector)]),
             polls: BTreeMap::from([("accounts".to_owned(), true)]),
+            balance: BTreeMap::from([(
+                "crm".to_owned(),
+                BalanceGauges { received: 9, applied: 7, ..BalanceGauges::default() },
+            )]),
             shards: 85,
             cluster: Some(ClusterGauges {
                 members: 3,
@@ -740,6 +796,8 @@ mod tests {
             r#"syncline_exceptions_open{process="order",class="hold"} 1"#,
             r#"syncline_queue_depth{connector="erp"} 3"#,
             r#"syncline_queue_patient{connector="erp"} 0"#,
+            r#"syncline_balance_messages{source="crm",what="applied"} 7"#,
+            r#"syncline_balance_missing{source="crm"} 0"#,
             r#"syncline_integration_late{kind="connector",name="erp"} 0"#,
             r#"syncline_integration_late{kind="source",name="accounts"} 1"#,
             r#"syncline_queue_oldest_seconds{connector="erp"} 90"#,

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "node/balances.rs"]
+mod balances;
 #[path = "node/batches.rs"]
 mod batches;
 #[path = "node/polls.rs"]
@@ -91,6 +93,8 @@ async fn started_over(
     more: &[&str],
     wire: Arc<dyn Wire>,
 ) -> Result<Node, Error> {
+    // Whatever makes the node's calls, the tests make their own, and HTTPS needs to be set up for them.
+    let _ = HttpWire::new().unwrap();
     let read = integration::read(&files, "");
     let integration = read.integration.unwrap_or_else(|| panic!("{}", read.problems));
     let own = ["http.listen=127.0.0.1:0".to_owned(), format!("node.data_dir={}", directory.display())];

@@ -408,7 +408,9 @@ impl<'p> Checker<'p> {
             }
         }
         if let Some(hold) = &state.hold {
-            for expr in [Some(&hold.reason), hold.missing.as_ref(), hold.owner_by.as_ref()].into_iter().flatten() {
+            for expr in
+                [Some(&hold.reason), hold.missing.as_ref(), hold.owner_by.as_ref()].into_iter().flatten()
+            {
                 self.expression(&state.place, &format!("{path}.hold"), expr, FIELDS_ONLY);
             }
         }

@@ -7,8 +7,8 @@ use super::{
     EffectDef, FailurePath, Field, FieldKind, Hold, MessageDef, Milestone, OutOfTurn, Owner, Process,
     StateDef, Transition, Trigger,
 };
-use crate::decide::NAMES;
 use crate::class::Class;
+use crate::decide::NAMES;
 use crate::decision::Ending;
 use crate::document::{Fields, Item, Kind, Node, Reader, Spanned};
 use crate::envelope::OutcomeClass;

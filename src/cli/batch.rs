@@ -15,7 +15,7 @@ use crate::api::BatchReport;
 use crate::ingress::rows::{Format, Row, Rows};
 
 /// Bytes of a part, at most, unless one row is longer.
-const PART: usize = 512 * 1024;
+const PART: usize = 128 * 1024;
 
 /// Bytes read at once.
 const READ: usize = 64 * 1024;
@@ -70,7 +70,9 @@ impl Args {
         match self.format.or_else(by_name) {
             Some(Written::Csv) => Ok((Format::Csv, "csv")),
             Some(Written::Ndjson) => Ok((Format::Ndjson, "ndjson")),
-            None => Err(Failure::Input("say how the file is written: --format csv or --format ndjson".to_owned())),
+            None => {
+                Err(Failure::Input("say how the file is written: --format csv or --format ndjson".to_owned()))
+            }
         }
     }
 
@@ -110,7 +112,7 @@ impl Parts<'_> {
     fn row(&mut self) -> Result<Option<Row>, Failure> {
         loop {
             let unreadable = |error: crate::ingress::rows::Error| Failure::Input(error.to_string());
-            if let Some(row) = self.rows.next().map_err(unreadable)? {
+            if let Some(row) = self.rows.take().map_err(unreadable)? {
                 return Ok(Some(row));
             }
             if self.ended {
@@ -181,7 +183,11 @@ pub(super) async fn run(args: Args, out: Output) -> Result<(), Failure> {
             Ok(part) => report.add(part),
             Err(failure) => {
                 let so_far = show::batch(&report, out);
-                let again = format!("go on with: syncline batch {} --source {} --from-line {line}", args.file.display(), args.source);
+                let again = format!(
+                    "go on with: syncline batch {} --source {} --from-line {line}",
+                    args.file.display(),
+                    args.source
+                );
                 note(format!("{so_far}\n{}", out.paint(Style::Dim, &again)));
                 return Err(failure);
             }

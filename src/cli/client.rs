@@ -145,7 +145,10 @@ impl Client {
         Ok(request)
     }
 
-    async fn exchange(&self, request: reqwest::RequestBuilder) -> Result<(StatusCode, bytes::Bytes), Failure> {
+    async fn exchange(
+        &self,
+        request: reqwest::RequestBuilder,
+    ) -> Result<(StatusCode, bytes::Bytes), Failure> {
         let response = request.send().await.map_err(|error| unreachable(self.base.as_str(), &error))?;
         let status = response.status();
         let bytes = response.bytes().await.map_err(|error| unreachable(self.base.as_str(), &error))?;

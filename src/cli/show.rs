@@ -9,7 +9,10 @@ use syncline_actors::time::Timestamp;
 use super::json::spaced;
 use super::output::Output;
 use super::paint::{Style, tone};
-use crate::api::{BatchReport, Cluster, Connector, DriftReport, Entity, Entry, Exception, Head, Holder, Member, Outcome, Page, Pending, Reconciliation, Source};
+use crate::api::{
+    Balance, BatchReport, Cluster, Connector, DriftReport, Entity, Entry, Exception, Head, Holder, Member,
+    Outcome, Page, Pending, Reconciliation, Source,
+};
 use crate::clock::{Clock as _, SystemClock};
 
 /// An entity with all that belongs to it.
@@ -167,6 +170,35 @@ pub(super) fn sources(sources: &[Source], out: Output) -> String {
     out.table(&["source", "system", "owner", "class", "how", "state", "cursor"], rows)
 }
 
+/// What came from each source, and what became of it.
+pub(super) fn balance(lines: &[Balance], out: Output) -> String {
+    let rows = lines.iter().map(|line| {
+        let counts = [
+            line.received,
+            line.applied,
+            line.ignored,
+            line.rejected,
+            line.quarantined,
+            line.open,
+            line.duplicate,
+            line.missing,
+        ];
+        std::iter::once(line.source.clone()).chain(counts.map(|count| count.to_string())).collect::<Vec<_>>()
+    });
+    let head = [
+        "source",
+        "received",
+        "applied",
+        "ignored",
+        "rejected",
+        "quarantined",
+        "open",
+        "duplicate",
+        "missing",
+    ];
+    out.table(&head, rows)
+}
+
 /// Rows of a report that are shown to people.
 const LINES_SHOWN: usize = 20;
 
@@ -200,7 +232,10 @@ pub(super) fn reconciliations(runs: &[Reconciliation], out: Output) -> String {
         let numbers = counts.into_iter().chain(done).map(|count| count.to_string());
         [time(&run.began), what, state].into_iter().chain(numbers).collect::<Vec<_>>()
     });
-    let head = ["began", "what", "state", "checked", "equal", "differ", "missing", "unknown", "stale", "unread", "repaired", "left"];
+    let head = [
+        "began", "what", "state", "checked", "equal", "differ", "missing", "unknown", "stale", "unread",
+        "repaired", "left",
+    ];
     let mut shown = out.table(&head, rows);
     for run in runs {
         let drift: Vec<&RawValue> = serde_json::from_str(run.drift.get()).unwrap_or_default();

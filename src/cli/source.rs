@@ -19,6 +19,11 @@ pub(super) enum Source {
         #[command(flatten)]
         to: To,
     },
+    /// What came from each source, and what became of it. Ends with 1 when anything is missing.
+    Balance {
+        #[command(flatten)]
+        to: To,
+    },
     /// Ask a polled source for what is new, now.
     Poll {
         /// Its name.
@@ -58,6 +63,12 @@ impl Source {
             Self::List { to } => {
                 let page: Page<api::Source> = Client::new(&to)?.get(&["v1", "sources"], &[]).await?;
                 return out.value(&page, |page| show::sources(&page.items, out));
+            }
+            Self::Balance { to } => {
+                let page: Page<api::Balance> = Client::new(&to)?.get(&["v1", "balance"], &[]).await?;
+                out.value(&page, |page| show::balance(&page.items, out))?;
+                let whole = page.items.iter().all(|line| line.missing == 0);
+                return if whole { Ok(()) } else { Err(Failure::Told) };
             }
             Self::Poll { name, to } => (name, "poll.now", serde_json::json!({}), to),
             Self::Rewind { name, cursor: Some(cursor), to } => {

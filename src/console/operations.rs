@@ -8,7 +8,9 @@ use axum::{Json, Router};
 use super::Desk;
 use super::ask::{Admin, Asked, Body, Name, Named, Operator, Viewer};
 use crate::api::{
-    Acceptance, Cluster, ClusterOrder, Connector, DriftReport, Entity, Entry, Exception, ExceptionQuery, Head, Intervention, Migration, Outcome, Page, Reason, ReconcileAsk, Reconciliation, Refusal, Source,
+    Acceptance, Balance, Cluster, ClusterOrder, Connector, DriftReport, Entity, Entry, Exception,
+    ExceptionQuery, Head, Intervention, Migration, Outcome, Page, Reason, ReconcileAsk, Reconciliation,
+    Refusal, Source,
 };
 use crate::problem::Problem;
 
@@ -34,6 +36,7 @@ pub(super) fn routes() -> Router<Desk> {
         .route("/v1/drift", get(drift))
         .route("/v1/migrations", post(migrate))
         .route("/v1/sources", get(sources))
+        .route("/v1/balance", get(balance))
         .route("/v1/reconciliations", get(reconciliations).post(reconcile))
         .route("/v1/connectors", get(connectors))
         .route("/v1/connectors/{name}/pause", post(pause))
@@ -142,6 +145,11 @@ async fn drift(_: Viewer, State(desk): State<Desk>, asked: Asked) -> Answer<Drif
 async fn sources(_: Viewer, State(desk): State<Desk>, asked: Asked) -> Answer<Page<Source>> {
     asked.nothing_else("none")?;
     answer(desk.operate.sources().await)
+}
+
+async fn balance(_: Viewer, State(desk): State<Desk>, asked: Asked) -> Answer<Page<Balance>> {
+    asked.nothing_else("none")?;
+    answer(desk.operate.balance().await)
 }
 
 async fn reconciliations(

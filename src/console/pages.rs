@@ -102,7 +102,8 @@ async fn entity(
 async fn integrations(visitor: Visitor, State(desk): State<Desk>) -> Result<Page, Failure> {
     let sources = desk.operate.sources().await.map_err(refusal)?.items;
     let connectors = desk.operate.connectors().await.map_err(refusal)?.items;
-    Ok(Page::new("Integrations", Some(&visitor), &integrations::page(&sources, &connectors)))
+    let balance = desk.operate.balance().await.map_err(refusal)?.items;
+    Ok(Page::new("Integrations", Some(&visitor), &integrations::page(&sources, &connectors, &balance)))
 }
 
 async fn reconciliations(visitor: Visitor, State(desk): State<Desk>) -> Result<Page, Failure> {

@@ -346,7 +346,8 @@ impl Lane {
         }
         for latency in Latency::ALL {
             let place = latency as usize;
-            if !self.more[place] || !self.has_room(latency) || now < self.page_at[place].max(self.held_until) {
+            if !self.more[place] || !self.has_room(latency) || now < self.page_at[place].max(self.held_until)
+            {
                 continue;
             }
             if let Err(error) = self.page(latency, now).await {
@@ -382,9 +383,7 @@ impl Lane {
         }
         self.more[latency as usize] = more;
         self.page_at[latency as usize] = now.plus(if admitted || !more { PAGE_PAUSE } else { STORE_PAUSE });
-        if !more
-            && let Some(due) = journal.next_effect(&lane, now).await?
-        {
+        if !more && let Some(due) = journal.next_effect(&lane, now).await? {
             self.due_at(due);
         }
         Ok(())
@@ -713,7 +712,8 @@ async fn gather(outside: &Outside, row: &OutboxRow, mut outcome: Outcome) -> Opt
         match outside.harvest.harvest(row, &outcome.result).await {
             Harvested::Told(result) => outcome.result = result,
             Harvested::Unusable(why) => {
-                (outcome.class, outcome.result, outcome.detail) = (OutcomeClass::Failed, Value::Null, why.into());
+                (outcome.class, outcome.result, outcome.detail) =
+                    (OutcomeClass::Failed, Value::Null, why.into());
             }
             Harvested::Later(why) => {
                 tracing::debug!(entity = %row.entity, effect = %row.effect.id, why, "what it brought is not taken in yet");

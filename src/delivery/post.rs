@@ -102,6 +102,7 @@ pub(super) fn contract() -> Connector {
         name: ENTITY.into(),
         title: "Other entities".into(),
         owner: Owner { team: "platform".into(), escalate: "".into() },
+        class: syncline_actors::class::Class::default(),
         base_url: Setting::Plain(String::new()),
         auth: Auth::None,
         concurrency: CONCURRENCY,
@@ -115,6 +116,7 @@ pub(super) fn contract() -> Connector {
         allow_private: false,
         response_max: RESPONSE_MAX_DEFAULT,
         operations: std::collections::BTreeMap::new(),
+        reconcile: Vec::new(),
     }
 }
 

@@ -104,7 +104,13 @@ mod tests {
             correlation_id: "".into(),
             traceparent: None,
             since: now,
-            progress: Progress { due: now, attempts: 0, uncertain: false, called_off: false, last: "".into() },
+            progress: Progress {
+                due: now,
+                attempts: 0,
+                uncertain: false,
+                called_off: false,
+                last: "".into(),
+            },
             latency,
         })
     }

@@ -9,11 +9,15 @@ pub const POLL: &str = "poll";
 /// The kind of the entities that reconcile systems, a run each.
 pub const RECONCILE: &str = "reconcile";
 
+/// The kind of the entities that tell of messages which are missing.
+pub const BALANCE: &str = "balance";
+
 /// Their files. No other process may have their names.
-const FILES: [(&str, &str); 4] = [
+const FILES: [(&str, &str); 5] = [
     // Every version there has been: what was held by an old one stays on it.
     ("builtin/quarantine.v1.yaml", include_str!("../../config/builtin/quarantine.v1.yaml")),
     ("builtin/quarantine.yaml", include_str!("../../config/builtin/quarantine.yaml")),
+    ("builtin/balance.yaml", include_str!("../../config/builtin/balance.yaml")),
     ("builtin/poll.yaml", include_str!("../../config/builtin/poll.yaml")),
     ("builtin/reconcile.yaml", include_str!("../../config/builtin/reconcile.yaml")),
 ];

@@ -168,7 +168,10 @@ mod tests {
             held.push(permit);
         }
         assert_eq!(held.len(), 10, "an eighth of the room");
-        let _urgent = permits.take(classed(Latency::Realtime, Criticality::High), 800).await.expect("all of it is free");
+        let _urgent = permits
+            .take(classed(Latency::Realtime, Criticality::High), 800)
+            .await
+            .expect("all of it is free");
         let _outcome = permits.take(Lane::Patient(Latency::Batch), 1).await.expect("one of eight");
         let second = permits.take(Lane::Patient(Latency::Batch), 1);
         assert!(tokio::time::timeout(Duration::from_mins(1), second).await.is_err(), "it waits for its like");

@@ -148,7 +148,10 @@ pub(super) fn set_aside(
         let item = QuarantineItem::poison(&envelope, &panic, core.clock.now());
         drop(envelope);
         let held = match item.into_envelope() {
-            Ok(envelope) => Box::pin(core.send(envelope, Lane::Inside, core.permits.free())).await,
+            Ok(envelope) => {
+                Box::pin(core.send(envelope, Lane::Inside, core.permits.free(), core.config.node.0.clone()))
+                    .await
+            }
             Err(error) => Err(error),
         };
         match held {

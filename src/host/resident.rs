@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use syncline_actors::class::Latency;
 use syncline_actors::decide::refusal;
 use syncline_actors::decision::{Answer, BusinessKey, Change, Decision, Rejection, Verdict};
 use syncline_actors::entity::State;
@@ -15,6 +14,7 @@ use syncline_actors::record::{Hash, Record};
 use tokio::time::Instant;
 
 use super::core::Core;
+use super::delivery::Delivery;
 use super::observer::count;
 use super::{Error, Reply};
 use crate::codec;
@@ -108,21 +108,20 @@ impl Resident {
         Ok(())
     }
 
-    /// Decides, appends, folds. `condemned`: the message is journaled as refused, without being decided upon. What leaves because of it
-    /// is as urgent as it (`latency`), or as its process, if that is less.
+    /// Decides, appends, folds. A condemned message is journaled as refused, without being decided upon. What leaves because of it is as
+    /// urgent as it, or as its process, if that is less.
     pub(super) async fn take(
         &mut self,
         core: &Core,
         epoch: Epoch,
         envelope: &Envelope,
-        condemned: bool,
-        latency: Latency,
+        delivery: &Delivery,
     ) -> Tried {
         let process = match core.governing(&envelope.subject, envelope.body.governed_by(self.state.version)) {
             Ok(process) => process,
             Err(error) => return Tried::Refused(error),
         };
-        let decision = if condemned {
+        let decision = if delivery.is_condemned() {
             set_aside(&self.state, envelope)
         } else {
             match (core.config.decide.0)(process, &self.state, envelope) {
@@ -135,8 +134,12 @@ impl Resident {
             Ok(append) => append,
             Err(error) => return Tried::Refused(error),
         };
-        let latency = latency.max(process.class.latency);
+        let latency = delivery.lane.class().latency.max(process.class.latency);
         append.rows.emitted.iter_mut().for_each(|row| row.latency = latency);
+        match self.tallies(core, &record, delivery).await {
+            Ok(tallies) => append.rows.tallies = tallies,
+            Err(error) => return Tried::Lost(error),
+        }
         self.write(core, record, append).await
     }
 

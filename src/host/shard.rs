@@ -12,11 +12,11 @@ use syncline_actors::id::{EntityId, Epoch, ShardId};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::{Duration, Instant};
 
+use super::Error;
 use super::core::{ASKED_MAX, Core, Counted};
 use super::delivery::Delivery;
 use super::entity::{self, Birth, Entity};
 use super::observer::count;
-use super::Error;
 
 /// The actor of one shard.
 pub(super) struct Shard;

@@ -4,6 +4,7 @@
 //! from the middle, by whoever and after whatever crash, it is a duplicate.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
@@ -12,9 +13,9 @@ use axum::http::{Request, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use futures::StreamExt as _;
 use syncline_actors::class::{Class, Latency};
-use syncline_actors::expr::{Expr, Scope};
 use syncline_actors::document::{Fields, Spanned};
 use syncline_actors::expr::Names;
+use syncline_actors::expr::{Expr, Scope};
 use syncline_actors::reading;
 use syncline_actors::value::Value;
 
@@ -24,6 +25,9 @@ use super::rows::{Format, Header, Row, Rows};
 use super::{Ingress, Shared};
 use crate::api::{BatchReport, RowFate};
 use crate::problem::Problem;
+
+/// How long nothing of a file may come.
+const IDLE: Duration = Duration::from_secs(30);
 
 /// Rows made durable before more of the file is read.
 const PART: usize = 256;
@@ -79,11 +83,18 @@ async fn serve(
 ) -> Result<BatchReport, Problem> {
     let (parts, body) = request.into_parts();
     let who = (ingress.admit)(&parts.headers)?;
-    let door = ingress.doors.get(source).ok_or_else(|| Problem::not_found(format!("there is no source `{source}`")))?;
+    let door = ingress
+        .doors
+        .get(source)
+        .ok_or_else(|| Problem::not_found(format!("there is no source `{source}`")))?;
     let mut intake = Intake::new(ingress, door, Asked::read(asked)?)?;
     let mut stream = body.into_data_stream();
-    while let Some(part) = stream.next().await {
-        let part = part.map_err(|error| intake.broken(&format!("the file could not be read to its end: {error}")))?;
+    loop {
+        let next = tokio::time::timeout(IDLE, stream.next()).await;
+        let next = next.map_err(|_elapsed| intake.broken("nothing of the file came for a while"))?;
+        let Some(part) = next else { break };
+        let part =
+            part.map_err(|error| intake.broken(&format!("the file could not be read to its end: {error}")))?;
         intake.rows.push(&part);
         intake.work().await?;
     }
@@ -98,7 +109,11 @@ impl Asked {
         let format = match asked.remove("format").as_deref() {
             Some("csv") => Format::Csv,
             Some("ndjson") => Format::Ndjson,
-            _ => return Err(Problem::malformed("say how the file is written: `format=csv` or `format=ndjson`")),
+            _ => {
+                return Err(Problem::malformed(
+                    "say how the file is written: `format=csv` or `format=ndjson`",
+                ));
+            }
         };
         let file = asked.remove("file").filter(|file| (1..=128).contains(&file.len())).ok_or_else(|| {
             Problem::malformed("say by what the file is known, at most 128 characters: `file=<hash or name>`; its rows have their ids from it")
@@ -163,7 +178,7 @@ impl<'i> Intake<'i> {
     }
 
     async fn work(&mut self) -> Result<(), Problem> {
-        while let Some(row) = self.rows.next().map_err(|error| self.broken(&error.to_string()))? {
+        while let Some(row) = self.rows.take().map_err(|error| self.broken(&error.to_string()))? {
             self.take(&row)?;
             if self.waiting.len() >= PART {
                 self.feed().await?;
@@ -205,7 +220,8 @@ impl<'i> Intake<'i> {
         let id = match declared {
             None => format!("batch:{}:{line}", self.asked.file),
             Some(expr) => {
-                let body = Value::from_json(&raw, raw.len()).map_err(|error| format!("it is not JSON: {error}"))?;
+                let body =
+                    Value::from_json(&raw, raw.len()).map_err(|error| format!("it is not JSON: {error}"))?;
                 let id = expr.eval(&Scope::new().with("body", &body));
                 id.map_err(|error| format!("`batch.id`: `{}`: {error}", expr.source()))?.to_plain_text()
             }
@@ -249,7 +265,8 @@ impl<'i> Intake<'i> {
 
     /// Not now; bringing the file again from `line` on, or from its beginning, is right.
     fn away(&self, line: Option<u64>, why: &str) -> Problem {
-        let problem = Problem::busy(StatusCode::SERVICE_UNAVAILABLE, 1, why.to_owned()).with("report", self.so_far());
+        let problem =
+            Problem::busy(StatusCode::SERVICE_UNAVAILABLE, 1, why.to_owned()).with("report", self.so_far());
         match line {
             Some(line) => problem.with("line", line),
             None => problem,

@@ -3,8 +3,8 @@
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::Bytes;
-use syncline_actors::class::Criticality;
 use http_body_util::{BodyExt as _, Limited};
+use syncline_actors::class::Criticality;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Ingress;

@@ -168,7 +168,9 @@ impl Delivery<'_> {
         loop {
             match self.one(event_type.clone(), step.clone()).await {
                 Ok(fate) => return Ok(fate),
-                Err(MailboxError::Region(why) | MailboxError::Never(why)) => return Ok((Fate::Rejected, Some(why))),
+                Err(MailboxError::Region(why) | MailboxError::Never(why)) => {
+                    return Ok((Fate::Rejected, Some(why)));
+                }
                 Err(error) if waited >= PATIENCE => return Err(error.to_string()),
                 Err(_) => {
                     tokio::time::sleep(pause).await;

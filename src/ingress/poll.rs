@@ -66,7 +66,17 @@ impl Poll {
             return None;
         }
         let pages = pages.map_or(PAGES, |pages| pages.value);
-        Some(Self { call, schedule: schedule?, pages, start, items: items?, cursor, more, id, message: message? })
+        Some(Self {
+            call,
+            schedule: schedule?,
+            pages,
+            start,
+            items: items?,
+            cursor,
+            more,
+            id,
+            message: message?,
+        })
     }
 
     /// The connector and the operation to call.
@@ -92,16 +102,29 @@ impl Ingress {
     /// See [`Unread`].
     pub async fn page(&self, source: &str, cursor: &Value, result: &Value) -> Result<Value, Unread> {
         let unusable = |what: String| Unread::Unusable(what);
-        let door = self.doors.get(source).ok_or_else(|| unusable(format!("there is no source `{source}` any more")))?;
-        let poll = door.source.poll.as_ref().ok_or_else(|| unusable(format!("source `{source}` is not polled any more")))?;
+        let door = self
+            .doors
+            .get(source)
+            .ok_or_else(|| unusable(format!("there is no source `{source}` any more")))?;
+        let poll = door
+            .source
+            .poll
+            .as_ref()
+            .ok_or_else(|| unusable(format!("source `{source}` is not polled any more")))?;
         let scope = Scope::new().with("result", result).with("cursor", cursor);
         let eval = |what: &str, expr: &Expr| {
-            expr.eval(&scope).map_err(|error| unusable(format!("`poll.{what}`: `{}`: {error}", expr.source())))
+            expr.eval(&scope)
+                .map_err(|error| unusable(format!("`poll.{what}`: `{}`: {error}", expr.source())))
         };
         let items = eval("items", &poll.items)?;
         let items = match items.as_list() {
             Some(items) if items.len() <= ITEMS_MAX => items,
-            Some(items) => return Err(unusable(format!("a page has {} items, at most {ITEMS_MAX} are read", items.len()))),
+            Some(items) => {
+                return Err(unusable(format!(
+                    "a page has {} items, at most {ITEMS_MAX} are read",
+                    items.len()
+                )));
+            }
             None => return Err(unusable(format!("`poll.items` gives {}, not a list", items.kind_name()))),
         };
         let next = poll.cursor.as_ref().map(|expr| eval("cursor", expr)).transpose()?;
@@ -109,7 +132,8 @@ impl Ingress {
             Some(expr) => eval("more", expr)?.as_bool().unwrap_or(false),
             None => result.get("more").and_then(Value::as_bool).unwrap_or(false),
         };
-        let pieces = items.iter().map(|item| poll.piece(item)).collect::<Result<Vec<_>, _>>().map_err(unusable)?;
+        let pieces =
+            items.iter().map(|item| poll.piece(item)).collect::<Result<Vec<_>, _>>().map_err(unusable)?;
         let class = Class { latency: door.source.class.latency.max(Latency::Minutes), ..door.source.class };
         let fates = Box::pin(self.feed(door, &pieces, class)).await.map_err(Unread::Later)?;
         let mut counts = Counts::default();
@@ -144,6 +168,11 @@ impl Poll {
                 .to_plain_text(),
             None => hex::encode(&Sha256::digest(&raw)[..16]),
         };
-        Ok(Piece { id: format!("poll:{id}"), event_type: self.message.value.clone(), raw: raw.into(), for_ever: true })
+        Ok(Piece {
+            id: format!("poll:{id}"),
+            event_type: self.message.value.clone(),
+            raw: raw.into(),
+            for_ever: true,
+        })
     }
 }

@@ -78,7 +78,7 @@ impl Rows {
     ///
     /// # Errors
     /// [`Error::TooLong`]: nothing more can be read.
-    pub fn next(&mut self) -> Result<Option<Row>, Error> {
+    pub fn take(&mut self) -> Result<Option<Row>, Error> {
         while self.seen < self.buffer.len() {
             let byte = self.buffer[self.seen];
             self.seen += 1;
@@ -130,7 +130,8 @@ impl Header {
         let wrong = |why: String| Error::Header { line: row.line, why };
         let raw = row.raw.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&row.raw);
         let names = cells(raw, delimiter).map_err(wrong)?;
-        let names: Vec<String> = names.into_iter().map(|cell| cell.unwrap_or_default().trim().to_owned()).collect();
+        let names: Vec<String> =
+            names.into_iter().map(|cell| cell.unwrap_or_default().trim().to_owned()).collect();
         let mut known = BTreeSet::new();
         for name in &names {
             if name.is_empty() {
@@ -215,7 +216,7 @@ mod tests {
         let mut found = Vec::new();
         for part in parts {
             rows.push(part);
-            while let Some(row) = rows.next().expect("short rows") {
+            while let Some(row) = rows.take().expect("short rows") {
                 found.push(row);
             }
         }
@@ -229,7 +230,11 @@ mod tests {
         let told = all(Format::Csv, &[text]);
         let rows = [(1, "id,note"), (2, "1,\"two\nlines\""), (5, "2,end")];
         assert_eq!(told, rows.map(|(line, text)| (line, text.to_owned())));
-        assert_eq!(all(Format::Ndjson, &[b"{\"a\":\"\\\"\"}\n", b"{}\n"]).len(), 2, "a quote is nothing in JSON lines");
+        assert_eq!(
+            all(Format::Ndjson, &[b"{\"a\":\"\\\"\"}\n", b"{}\n"]).len(),
+            2,
+            "a quote is nothing in JSON lines"
+        );
     }
 
     #[test]
@@ -237,7 +242,10 @@ mod tests {
         let row = |line, raw: &'static str| Row { line, raw: raw.into() };
         let header = Header::read(&row(1, "\u{feff}order,amount,note,empty"), b',').expect("a header");
         let json = header.json(&row(2, r#"SO-1,1000000000000000.10,"say ""hi"", then","""#)).expect("a row");
-        assert_eq!(json, r#"{"amount":"1000000000000000.10","empty":"","note":"say \"hi\", then","order":"SO-1"}"#);
+        assert_eq!(
+            json,
+            r#"{"amount":"1000000000000000.10","empty":"","note":"say \"hi\", then","order":"SO-1"}"#
+        );
         assert_eq!(header.json(&row(3, "SO-2,,,")).expect("a row"), r#"{"order":"SO-2"}"#);
         for (raw, why) in [
             ("SO-3,1", "it has 2 cells, and there are 4 columns"),
@@ -247,16 +255,18 @@ mod tests {
         ] {
             assert!(header.json(&row(4, raw)).expect_err(raw).contains(why), "{raw}");
         }
-        assert!(Header::read(&row(1, "a,b,a"), b',').is_err() && Header::read(&row(1, "a,,b"), b',').is_err());
+        assert!(
+            Header::read(&row(1, "a,b,a"), b',').is_err() && Header::read(&row(1, "a,,b"), b',').is_err()
+        );
     }
 
     #[test]
     fn a_row_without_end_is_told_and_not_kept() {
         let mut rows = Rows::new(Format::Csv, 1);
         rows.push(b"a,b\n1,\"");
-        assert!(rows.next().expect("a row").is_some());
+        assert!(rows.take().expect("a row").is_some());
         rows.push(&vec![b'\n'; ROW_MAX + 1]);
-        assert_eq!(rows.next(), Err(Error::TooLong { line: 2 }));
+        assert_eq!(rows.take(), Err(Error::TooLong { line: 2 }));
     }
 
     proptest! {

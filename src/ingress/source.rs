@@ -25,8 +25,7 @@ use crate::secret::SecretRef;
 pub const NAMES: [&str; 4] = ["body", "headers", "message", "now"];
 
 /// Names that messages of the node itself have; who took one could take their ids.
-const RESERVED: [&str; 8] =
-    ["schedule", "timer", "delivery", "operator", "api", "event", "events", "entity"];
+const RESERVED: [&str; 8] = ["schedule", "timer", "delivery", "operator", "api", "event", "events", "entity"];
 
 /// A system that sends to us.
 #[derive(Debug)]

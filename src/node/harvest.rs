@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use syncline_actors::outbox::OutboxRow;
 use syncline_actors::value::Value;
 
-use crate::delivery::harvest::{Harvest, Harvested};
 use super::reconcile::Reconciler;
+use crate::delivery::harvest::{Harvest, Harvested};
 use crate::host::{POLL, RECONCILE};
 use crate::ingress::Ingress;
 use crate::ingress::poll::Unread;

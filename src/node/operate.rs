@@ -18,6 +18,7 @@ use syncline_actors::process::Process;
 use syncline_actors::time::Timestamp;
 use syncline_actors::value::Value;
 
+use super::balance::Balance;
 use super::cluster::{Cluster, Router};
 use super::orders::{self, About, Desk, Order};
 use super::reconcile::Reconciler;
@@ -46,6 +47,7 @@ pub(super) struct Operator {
     pub(super) delivery: Arc<Delivery>,
     pub(super) ingress: Arc<Ingress>,
     pub(super) reconciler: Arc<Reconciler>,
+    pub(super) balance: Arc<Balance>,
     pub(super) clock: SharedClock,
     pub(super) metrics: Arc<Metrics>,
     pub(super) config_hash: String,
@@ -203,6 +205,12 @@ impl api::Operate for Operator {
             items.push(view::source(source, state.as_ref()));
         }
         Ok(Page { items, next: None })
+    }
+
+    async fn balance(&self) -> Result<Page<api::Balance>, Refusal> {
+        let sheet = self.balance.sheet().await.map_err(|error| unread(&error))?;
+        let line = |(source, line): (String, api::Balance)| api::Balance { source, ..line };
+        Ok(Page { items: sheet.into_iter().map(line).collect(), next: None })
     }
 
     async fn reconcile(&self, who: &Who, ask: api::ReconcileAsk) -> Result<Page<String>, Refusal> {
@@ -486,6 +494,7 @@ impl Operator {
         }
         Snapshot {
             polls,
+            balance: self.balance.gauges().await.unwrap_or_default(),
             instances: self.journal.census().await.unwrap_or_default(),
             exceptions,
             connectors: connectors.iter().map(|status| (status.name.to_string(), gauges(status))).collect(),

@@ -32,7 +32,7 @@ const REMEMBER_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 
 /// A source that is polled.
 #[derive(Debug)]
-struct Polled {
+pub(super) struct Polled {
     entity: EntityId,
     schedule: Schedule,
     class: Class,
@@ -52,13 +52,17 @@ pub(super) struct Polls {
 }
 
 impl Polls {
-    pub(super) fn new<'s>(
+    /// What sources say of being polled.
+    pub(super) fn said<'s>(sources: impl IntoIterator<Item = &'s Source>) -> Vec<Polled> {
+        sources.into_iter().filter_map(polled).collect()
+    }
+
+    pub(super) fn new(
         host: &Host,
         journal: &SharedJournal,
         clock: &SharedClock,
-        sources: impl IntoIterator<Item = &'s Source>,
+        polled: Vec<Polled>,
     ) -> Self {
-        let polled = sources.into_iter().filter_map(polled).collect();
         Self { host: host.clone(), journal: journal.clone(), clock: clock.clone(), polled }
     }
 
@@ -205,7 +209,18 @@ pub(super) fn is_late(state: &State) -> bool {
 
 /// The names of the fields that people look at.
 pub(super) fn summary(state: &State) -> BTreeMap<String, String> {
-    let shown = ["cursor", "run", "done_at", "page", "read", "accepted", "duplicate", "quarantined", "rejected", "trouble"];
+    let shown = [
+        "cursor",
+        "run",
+        "done_at",
+        "page",
+        "read",
+        "accepted",
+        "duplicate",
+        "quarantined",
+        "rejected",
+        "trouble",
+    ];
     let text = |field: &str| Some((field.to_owned(), state.field(field)?.to_plain_text()));
     shown.into_iter().filter_map(text).collect()
 }

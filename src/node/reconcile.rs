@@ -219,14 +219,20 @@ impl Reconciler {
         let dry_run = state.field("dry_run").and_then(Value::as_bool).unwrap_or(true);
         let kind = plan.how.kind.value.as_str();
         let from = (!after.is_empty()).then_some(after.as_str());
-        let heads = self.journal.heads(kind, from, PAGE).await.map_err(|error| Error::Unavailable(error.to_string()))?;
+        let heads = self
+            .journal
+            .heads(kind, from, PAGE)
+            .await
+            .map_err(|error| Error::Unavailable(error.to_string()))?;
         let done = heads.len() < PAGE;
         let last = heads.last().map_or_else(|| after.clone(), |head| head.entity.key().to_owned());
         let (mut items, mut skipped) = (Vec::new(), 0_i64);
         for head in heads {
             let state = self.router.state(&head.entity).await?.filter(State::has_begun);
             match state.and_then(|state| compare::asked(&plan.how, &head.entity, &state)) {
-                Some(input) => items.push(compare::item(input, head.entity.key(), plan.how.applies && !dry_run)),
+                Some(input) => {
+                    items.push(compare::item(input, head.entity.key(), plan.how.applies && !dry_run))
+                }
                 None => skipped += 1,
             }
         }
@@ -248,7 +254,9 @@ impl Reconciler {
         result: &Value,
     ) -> Harvested {
         let Some(plan) = self.plan(run) else {
-            return Harvested::Unusable("the connector says nothing of this reconciliation any more".to_owned());
+            return Harvested::Unusable(
+                "the connector says nothing of this reconciliation any more".to_owned(),
+            );
         };
         let told = match effect {
             "read" => self.compared(run, plan, input, result).await,
@@ -272,7 +280,8 @@ impl Reconciler {
         let kind = &plan.how.kind.value;
         let entity = EntityId::new(kind, &key).map_err(|error| Trouble::Unusable(error.to_string()))?;
         let state = self.router.state(&entity).await.map_err(later)?.unwrap_or_default();
-        let found = compare::compare(&plan.system, &plan.how, &entity, &state, result).map_err(Trouble::Unusable)?;
+        let found =
+            compare::compare(&plan.system, &plan.how, &entity, &state, result).map_err(Trouble::Unusable)?;
         telemetry::reconciled(&plan.system, kind, found.class.word());
         let mut taken = false;
         if let Some(data) = found.take.clone().filter(|_| applies) {
@@ -283,7 +292,13 @@ impl Reconciler {
     }
 
     /// Tells an entity what the system, which owns the field, says. Whether it took it.
-    async fn take(&self, run: &EntityId, plan: &Plan, entity: &EntityId, data: Value) -> Result<bool, Trouble> {
+    async fn take(
+        &self,
+        run: &EntityId,
+        plan: &Plan,
+        entity: &EntityId,
+        data: Value,
+    ) -> Result<bool, Trouble> {
         let Some(take) = &plan.how.take else { return Ok(false) };
         let envelope = Envelope {
             id: format!("{}:{}", run.key(), entity.key()).into(),
@@ -312,7 +327,9 @@ impl Reconciler {
         let mut unknown = Vec::new();
         for key in keys {
             let known = match EntityId::new(&plan.how.kind.value, &key) {
-                Ok(entity) => self.router.state(&entity).await.map_err(later)?.is_some_and(|state| state.has_begun()),
+                Ok(entity) => {
+                    self.router.state(&entity).await.map_err(later)?.is_some_and(|state| state.has_begun())
+                }
                 Err(_) => false,
             };
             if !known {

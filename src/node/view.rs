@@ -255,7 +255,9 @@ pub(super) fn source(source: &Source, state: Option<&State>) -> api::Source {
 
 pub(super) fn reconciliation(run: &EntityId, state: &State) -> api::Reconciliation {
     let text = |field: &str| state.field(field).map(Value::to_plain_text).unwrap_or_default();
-    let number = |field: &str| state.field(field).and_then(Value::as_int).and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
+    let number = |field: &str| {
+        state.field(field).and_then(Value::as_int).and_then(|n| u64::try_from(n).ok()).unwrap_or(0)
+    };
     let drift = state.field("drift").cloned().unwrap_or_default();
     api::Reconciliation {
         id: run.to_string(),

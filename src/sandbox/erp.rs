@@ -173,9 +173,10 @@ impl Erp {
         self.invoices.create(&external, &call.body)
     }
 
-    /// Sales orders as SuiteQL gives them, whatever the query says: `limit` and `offset` are all that is heeded.
+    /// Sales orders as a query gives them, whatever it says: `limit` and `offset` are all that is heeded.
     fn query(&self, call: &Call) -> Reply {
-        let number = |name: &str, usual| call.query.get(name).and_then(|text| text.parse().ok()).unwrap_or(usual);
+        let number =
+            |name: &str, usual| call.query.get(name).and_then(|text| text.parse().ok()).unwrap_or(usual);
         let (limit, offset) = (number("limit", 1000_usize).min(1000), number("offset", 0_usize));
         let all = &self.sales_orders.by_id;
         let page = all.values().skip(offset).take(limit);

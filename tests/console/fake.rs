@@ -12,7 +12,9 @@ use secrecy::SecretString;
 use serde_json::Value as Json;
 use serde_json::value::RawValue;
 use syncline::api::{
-    Acceptance, Cluster, ClusterOrder, Connector, Drift, DriftReport, Entity, Entry, Exception, ExceptionQuery, Head, Holder, Intervention, Migration, Operate, Outcome, Page, Pending, ReconcileAsk, Reconciliation, Refusal, Source, Step, Suspect, Who,
+    Acceptance, Balance, Cluster, ClusterOrder, Connector, Drift, DriftReport, Entity, Entry, Exception,
+    ExceptionQuery, Head, Holder, Intervention, Migration, Operate, Outcome, Page, Pending, ReconcileAsk,
+    Reconciliation, Refusal, Source, Step, Suspect, Who,
 };
 use syncline::config::Role;
 use syncline::console::router;
@@ -258,8 +260,21 @@ impl Operate for Fake {
 
     async fn sources(&self) -> Result<Page<Source>, Refusal> {
         self.note("sources".to_owned())?;
-        let source = Source { name: "crm".into(), title: "The <CRM>".into(), owner: "sales-ops".into(), ..Source::default() };
+        let source = Source {
+            name: "crm".into(),
+            title: "The <CRM>".into(),
+            owner: "sales-ops".into(),
+            ..Source::default()
+        };
         Ok(Page { items: vec![source], next: None })
+    }
+
+    async fn balance(&self) -> Result<Page<Balance>, Refusal> {
+        self.note("balance".to_owned())?;
+        Ok(Page {
+            items: vec![Balance { source: "crm".into(), received: 9, ..Balance::default() }],
+            next: None,
+        })
     }
 
     async fn reconcile(&self, who: &Who, ask: ReconcileAsk) -> Result<Page<String>, Refusal> {

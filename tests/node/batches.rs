@@ -40,7 +40,9 @@ async fn start(directory: &Path) -> Node {
 /// What the node says of a body; the status and the report, or the problem.
 async fn bring(node: &Node, query: &str, body: impl Into<reqwest::Body>) -> (u16, Value) {
     let url = format!("http://{}/v1/batches/depot?{query}", node.address());
-    let Ok(answer) = reqwest::Client::new().post(url).body(body).send().await else { return (0, Value::Null) };
+    let Ok(answer) = reqwest::Client::new().post(url).body(body).send().await else {
+        return (0, Value::Null);
+    };
     (answer.status().as_u16(), answer.json().await.unwrap_or_default())
 }
 
@@ -64,9 +66,11 @@ async fn rows_are_taken_held_or_refused_and_the_report_names_their_lines() {
     let text = "parcel,at,weight\nP-1,A,1000000000000000.10\n\nP-2,B\nP-3,\"C\nD\",x\nP-4,E,2\nP-1,F,3\n";
     let (status, report) = bring(&node, "format=csv&file=f1", text).await;
     assert_eq!(status, 200, "{report}");
-    let counts = ["rows", "accepted", "duplicate", "quarantined", "rejected"].map(|name| report[name].as_u64().unwrap());
+    let counts = ["rows", "accepted", "duplicate", "quarantined", "rejected"]
+        .map(|name| report[name].as_u64().unwrap());
     assert_eq!(counts, [5, 3, 0, 1, 1], "{report}");
-    let lines: Vec<_> = report["lines"].as_array().unwrap().iter().map(|row| (&row["line"], &row["fate"])).collect();
+    let lines: Vec<_> =
+        report["lines"].as_array().unwrap().iter().map(|row| (&row["line"], &row["fate"])).collect();
     assert_eq!(lines, [(&json!(4), &json!("rejected")), (&json!(5), &json!("quarantined"))], "{report}");
     let kept = fields(&node, "parcel/P-1").await.unwrap();
     assert!(kept.contains("1000000000000000.10") && kept.contains(r#"["A","F"]"#), "{kept}");
@@ -100,7 +104,7 @@ async fn a_crash_in_the_middle_of_a_file_doubles_and_loses_nothing() {
     let (half, _) = text.split_at(text.len() / 2);
     let mut sending = tokio::net::TcpStream::connect(first.address()).await.unwrap();
     let head = format!(
-        "POST /v1/batches/depot?format=csv&file=f1 HTTP/1.1\r\nHost: node\r\nContent-Length: {}\r\n\r\n",
+        "POST /v1/batches/depot?format=csv&file=f1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n",
         text.len()
     );
     sending.write_all(format!("{head}{half}").as_bytes()).await.unwrap();

@@ -70,7 +70,8 @@ struct Scans {
 
 impl Scans {
     fn new(count: usize, page: usize) -> Arc<Self> {
-        let scans = (0..count).map(|n| json!({"parcel": format!("P-{n}"), "at": format!("A-{n}"), "weight": "1.250"}));
+        let scans = (0..count)
+            .map(|n| json!({"parcel": format!("P-{n}"), "at": format!("A-{n}"), "weight": "1.250"}));
         Arc::new(Self {
             scans: Mutex::new(scans.collect()),
             page,
@@ -161,7 +162,13 @@ async fn every_item_of_every_page_becomes_one_message_and_the_cursor_follows() {
     // Read again from the beginning, nothing changes.
     let command = json!({"entity": "poll/scans", "command": "poll.rewind", "data": {"cursor": "0"}});
     let url = format!("http://{}/v1/commands", node.address());
-    let sent = reqwest::Client::new().post(url).header("idempotency-key", "again").json(&command).send().await.unwrap();
+    let sent = reqwest::Client::new()
+        .post(url)
+        .header("idempotency-key", "again")
+        .json(&command)
+        .send()
+        .await
+        .unwrap();
     assert!(sent.status().is_success(), "{}", sent.text().await.unwrap());
     until("the second reading", async || {
         let (status, fields) = poll(&node).await?;

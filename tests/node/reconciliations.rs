@@ -57,7 +57,7 @@ operations:
   list:
     method: GET
     path: /parts
-    query: {after: input.cursor}
+    query: {after: "default(input.cursor, '')"}
     outcomes:
       - {when: "status == 200", is: ok, result: {items: body.items, next: body.next}}
   put:
@@ -114,7 +114,8 @@ impl Depot {
             return parts.get(&id).map_or((404, json!({})), |part| (200, part.clone()));
         }
         let after = path.split("after=").nth(1).unwrap_or_default();
-        let items: Vec<_> = parts.keys().filter(|id| id.as_str() > after).take(40).map(|id| json!({"id": id})).collect();
+        let items: Vec<_> =
+            parts.keys().filter(|id| id.as_str() > after).take(40).map(|id| json!({"id": id})).collect();
         let next = items.last().map_or(Value::Null, |item| item["id"].clone());
         (200, json!({"items": items, "next": next}))
     }
@@ -185,9 +186,14 @@ async fn what_differs_is_classed_and_repaired_taken_over_or_held() {
         parts.insert("X-1".to_owned(), json!({"price": "1", "bin": "A"}));
     }
     let run = over(&node, &begin(&node, true).await).await;
-    let counts = |run: &Reconciliation| [run.checked, run.equal, run.differs, run.missing, run.unknown, run.stale];
+    let counts =
+        |run: &Reconciliation| [run.checked, run.equal, run.differs, run.missing, run.unknown, run.stale];
     assert_eq!(counts(&run), [120, 117, 2, 1, 1, 0], "{run:?}");
-    assert_eq!((run.repaired, run.taken, depot.puts.load(Ordering::SeqCst)), (0, 0, 0), "a dry run changes nothing");
+    assert_eq!(
+        (run.repaired, run.taken, depot.puts.load(Ordering::SeqCst)),
+        (0, 0, 0),
+        "a dry run changes nothing"
+    );
     assert_eq!(run.by_field, BTreeMap::from([("bin".to_owned(), 1), ("price".to_owned(), 1)]));
     assert!(node.operate().exceptions(&ExceptionQuery::default()).await.unwrap().items.is_empty());
 

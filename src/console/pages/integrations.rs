@@ -2,9 +2,9 @@
 
 use maud::{Markup, html};
 
-use crate::api::{Class, Connector, Source};
+use crate::api::{Balance, Class, Connector, Source};
 
-pub(super) fn page(sources: &[Source], connectors: &[Connector]) -> Markup {
+pub(super) fn page(sources: &[Source], connectors: &[Connector], balance: &[Balance]) -> Markup {
     html! {
         h1 { "Integrations" }
         h2 { "What sends to us" }
@@ -44,6 +44,33 @@ pub(super) fn page(sources: &[Source], connectors: &[Connector]) -> Markup {
                     }
                 }
             }
+        }
+        h2 { "What came, and what became of it" }
+        table {
+            thead { tr {
+                th { "Source" } th { "Received" } th { "Applied" } th { "Ignored" } th { "Rejected" } th { "Quarantined" } th { "Open" }
+                th { "Duplicate" } th { "Missing" }
+            } }
+            tbody { @for line in balance { (sums(line)) } }
+        }
+    }
+}
+
+fn sums(line: &Balance) -> Markup {
+    let counts = [
+        line.received,
+        line.applied,
+        line.ignored,
+        line.rejected,
+        line.quarantined,
+        line.open,
+        line.duplicate,
+    ];
+    html! {
+        tr {
+            td { (line.source) }
+            @for count in counts { td { (count) } }
+            td { @if line.missing > 0 { strong { (line.missing) } } @else { "0" } }
         }
     }
 }

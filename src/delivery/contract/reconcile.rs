@@ -110,7 +110,9 @@ fn one(kind: &Spanned<String>, item: &Item<'_>) -> Option<Reconcile> {
     let (is_theirs, is_ours) =
         (compared.iter().any(|field| field.is_theirs), compared.iter().any(|field| !field.is_theirs));
     if take.is_some() && !is_theirs {
-        fields.item().refuse("nothing is taken over: no field is `owner: them`", "say which, or delete `take`");
+        fields
+            .item()
+            .refuse("nothing is taken over: no field is `owner: them`", "say which, or delete `take`");
     }
     if repair.is_some() && !is_ours {
         fields.item().refuse("nothing is repaired: every field is `owner: them`", "delete `repair`");

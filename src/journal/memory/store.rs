@@ -38,6 +38,7 @@ pub(super) struct Store {
     /// By lane: what is due when.
     effects_due: BTreeMap<Arc<str>, BTreeSet<EffectDue>>,
     timers_due: BTreeSet<(Timestamp, ShardId, EntityId, Arc<str>)>,
+    pub(super) tallies: BTreeMap<String, u64>,
     /// By `ExceptionRow::id`.
     exceptions: BTreeMap<String, ExceptionRow>,
     terms: BTreeMap<Arc<str>, BTreeSet<EntityId>>,
@@ -189,6 +190,9 @@ impl Store {
 
     /// What ends goes first: an effect that ends and is issued again in one record waits.
     fn write_rows(&mut self, entity: &EntityId, rows: Rows, at: Timestamp) {
+        for key in rows.tallies {
+            *self.tallies.entry(key).or_default() += 1;
+        }
         for effect in rows.settled {
             self.put_effect(entity, effect, None);
         }

@@ -43,6 +43,10 @@ pub(super) fn append(lease: String, append: &Append) -> Result<Call, Error> {
     for term in &append.terms {
         call.push([keys::term(term), keys::entity(&append.entity)].concat());
     }
+    call.number(append.rows.tallies.len());
+    for key in &append.rows.tallies {
+        call.push(key);
+    }
     Ok(call)
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use syncline_actors::envelope::Envelope;
-use syncline_actors::id::{Epoch, ShardId};
+use syncline_actors::id::{Epoch, NodeId, ShardId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::table::Table;
@@ -30,7 +30,7 @@ pub(super) struct Answers {
 impl Handler for Answers {
     async fn handle(&self, request: Request) -> Bytes {
         let told = match Ask::read(&request.payload) {
-            Ok(ask) => self.answer(ask).await,
+            Ok(ask) => self.answer(ask, request.from.clone()).await,
             Err(error) => {
                 tracing::error!(from = %request.from, %error, "a node asks what cannot be read here");
                 Told::NotUnderstood(error.to_string())
@@ -41,14 +41,14 @@ impl Handler for Answers {
 }
 
 impl Answers {
-    async fn answer(&self, ask: Ask) -> Told {
+    async fn answer(&self, ask: Ask, from: NodeId) -> Told {
         match ask {
             Ask::Deliver { inside, envelope } => {
-                self.deliver(*envelope, if inside { Lane::Inside } else { Lane::Outside }).await
+                self.deliver(*envelope, if inside { Lane::Inside } else { Lane::Outside }, from).await
             }
             Ask::DeliverClassed { inside, class, envelope } => {
                 let lane = if inside { Lane::back(class.latency) } else { Lane::Classed(class) };
-                self.deliver(*envelope, lane).await
+                self.deliver(*envelope, lane, from).await
             }
             Ask::State(entity) => {
                 let state = self.host.state(&entity).await;
@@ -61,9 +61,10 @@ impl Answers {
         }
     }
 
-    async fn deliver(&self, envelope: Envelope, lane: Lane) -> Told {
+    /// `from` took the message in.
+    async fn deliver(&self, envelope: Envelope, lane: Lane, from: NodeId) -> Told {
         let shard = envelope.subject.shard();
-        let taken = self.host.deliver(envelope, lane).await;
+        let taken = self.host.deliver_for(envelope, lane, from).await;
         taken.map_or_else(|error| self.refuse(shard, &error), Told::from)
     }
 

@@ -65,7 +65,13 @@ impl Found {
                 ("owner", Value::from(if field.is_theirs { "them" } else { "us" })),
             ])
         };
-        let done = if repair.is_some() { "repair" } else if taken { "taken" } else { "none" };
+        let done = if repair.is_some() {
+            "repair"
+        } else if taken {
+            "taken"
+        } else {
+            "none"
+        };
         let wrong = matches!(self.class, Drift::Differs | Drift::Missing);
         // What we own is repaired, what they own taken: where both differ, both must be done.
         let ours = self.class == Drift::Missing || self.fields.iter().any(|field| !field.is_theirs);
@@ -187,7 +193,8 @@ fn same(ours: &Value, theirs: &Value) -> bool {
     if ours == theirs {
         return true;
     }
-    let number = |value: &Value| value.as_decimal().or_else(|| value.as_text().and_then(Value::parse_decimal));
+    let number =
+        |value: &Value| value.as_decimal().or_else(|| value.as_text().and_then(Value::parse_decimal));
     match (ours.as_text(), theirs.as_text()) {
         (Some(_), Some(_)) => false,
         _ => number(ours).zip(number(theirs)).is_some_and(|(ours, theirs)| ours == theirs),
@@ -329,6 +336,9 @@ reconcile:
         let entity = EntityId::new("order", "SO-1").expect("a legal id");
         let stale = compare("erp", &how(), &entity, &waiting, &json(r#"{"total":9}"#)).expect("it compares");
         assert_eq!((stale.class, stale.repair), (Drift::Stale, None));
-        assert!(compare("erp", &how(), &entity, &state(ours), &json(r#"{"total":9}"#)).is_err(), "no `terms`");
+        assert!(
+            compare("erp", &how(), &entity, &state(ours), &json(r#"{"total":9}"#)).is_err(),
+            "no `terms`"
+        );
     }
 }
