@@ -250,6 +250,7 @@ impl<'a> Draft<'a> {
             if let Err(problem) = kept.and_then(|()| self.follow(&effect, outcome, &told)) {
                 self.park_outcome(outcome, &problem);
             }
+            self.forget(&effect.name);
         }
         self.settled()?;
         Ok(Verdict::Applied)
@@ -487,33 +488,56 @@ impl<'a> Draft<'a> {
     fn emit(&mut self, name: &Arc<str>, told: &Told) -> Result<(), Rejection> {
         let process = self.process;
         let def = process.effects.get(name).expect("the checker has seen that every effect exists");
-        let effect = self.effect(name, def, told)?;
-        self.change(Change::Emitted(effect));
+        let Some(each) = &def.each else {
+            let effect = self.effect(name, def, told, None)?;
+            self.change(Change::Emitted(effect));
+            return Ok(());
+        };
+        let items = each.eval(&self.scope(told).borrowed());
+        let items = items.map_err(|e| Rejection::Expression(format!("effect `{name}`: {e}").into()))?;
+        for item in items.as_list().unwrap_or_default() {
+            let effect = self.effect(name, def, told, Some(item))?;
+            self.change(Change::Emitted(effect));
+        }
         Ok(())
     }
 
-    fn effect(&mut self, name: &Arc<str>, def: &EffectDef, told: &Told) -> Result<Effect, Rejection> {
+    /// `item`: the element of the list that it is emitted for.
+    fn effect(
+        &mut self,
+        name: &Arc<str>,
+        def: &EffectDef,
+        told: &Told,
+        item: Option<&Value>,
+    ) -> Result<Effect, Rejection> {
         if self.state.pending.len() >= PENDING_MAX {
             return Err(Rejection::Limit {
                 what: "the number of effects that wait".into(),
                 limit: PENDING_MAX as u64,
             });
         }
-        let input = def
-            .input
-            .eval(&self.scope(told).borrowed())
-            .map_err(|problem| Rejection::Expression(format!("effect `{name}`: {problem}").into()))?;
+        let input = {
+            let scope = self.scope(told);
+            let scope = match item {
+                Some(item) => scope.borrowed().with("item", item),
+                None => scope.borrowed(),
+            };
+            def.input
+                .eval(&scope)
+                .map_err(|problem| Rejection::Expression(format!("effect `{name}`: {problem}").into()))?
+        };
         let input = match &def.send {
             None => input,
             Some(send) => self
                 .letter(send, input, told)
                 .map_err(|problem| Rejection::Expression(format!("effect `{name}`: {problem}").into()))?,
         };
+        let called = self.called(name, def, told)?;
         Ok(Effect {
             id: self.next_effect(),
             name: name.clone(),
-            connector: def.connector.clone(),
-            operation: def.operation.clone(),
+            connector: called.0,
+            operation: called.1,
             input,
             undoes: None,
             due: self.envelope.at,
@@ -524,6 +548,17 @@ impl<'a> Draft<'a> {
         let id = EffectId { seq: self.seq, n: self.effects };
         self.effects += 1;
         id
+    }
+
+    /// The connector and the operation that an effect calls.
+    fn called(&self, name: &str, def: &EffectDef, told: &Told) -> Result<(Arc<str>, Arc<str>), Rejection> {
+        let Some(by) = &def.by else { return Ok((def.connector.clone(), def.operation.clone())) };
+        let text = |expr: &crate::expr::Expr| {
+            let value = expr.eval(&self.scope(told).borrowed());
+            let value = value.map_err(|e| Rejection::Expression(format!("effect `{name}`: {e}").into()))?;
+            Ok(Arc::from(value.to_plain_text()))
+        };
+        Ok((text(&by.0)?, text(&by.1)?))
     }
 
     /// After an effect ended: undoing goes on, or the state that waited for all of them moves.

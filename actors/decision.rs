@@ -327,6 +327,11 @@ pub enum Change {
         /// Which.
         effect: EffectId,
     },
+    /// A step that nothing can undo and that newer ones of its name have taken the place of is not kept in the state any more.
+    Forgotten {
+        /// Its effect.
+        effect: EffectId,
+    },
 }
 
 /// A message that must leave: a call of an operation of a connector.

@@ -196,6 +196,7 @@ pub fn apply(state: &mut State, change: &Change, seq: u64, at: Timestamp) {
         }
         Change::Committed => commit(state),
         Change::Superseded { effect } => state.steps.retain(|step| step.effect != *effect),
+        Change::Forgotten { effect } => state.steps.retain(|step| step.effect != *effect),
         Change::Written { .. }
         | Change::Disputed { .. }
         | Change::Revised { .. }

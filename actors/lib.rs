@@ -4,6 +4,7 @@
 //! [`process::Process`]. The answer is a [`decision::Decision`]; once it is journaled as a [`record::Record`],
 //! [`entity::State::fold`] makes it so.
 
+pub mod class;
 pub mod decide;
 pub mod decision;
 pub mod document;
@@ -23,6 +24,7 @@ pub mod process;
 pub mod reading;
 pub mod record;
 pub mod retry;
+pub mod schedule;
 pub mod schema;
 pub mod subscription;
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::class::Latency;
 use crate::decision::{Change, Effect, Exception};
 use crate::envelope::Envelope;
 use crate::id::{EffectId, EntityId};
@@ -25,6 +26,16 @@ pub struct OutboxRow {
     pub since: Timestamp,
     /// What its attempts have shown.
     pub progress: Progress,
+    /// The lane it waits in. Not among the row's bytes: stores keep the name of its lane beside them.
+    #[serde(skip)]
+    pub latency: Latency,
+}
+
+impl OutboxRow {
+    /// The name of the lane it waits in.
+    pub fn lane(&self) -> String {
+        self.latency.lane(&self.effect.connector)
+    }
 }
 
 /// What the attempts of an effect have shown so far. Survives restarts, so that none of it is guessed again.
@@ -77,6 +88,52 @@ impl ExceptionRow {
     }
 }
 
+/// What became of a message from outside, as the standing balance counts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tally {
+    /// It took effect.
+    Applied,
+    /// Its entity had no use for it.
+    Ignored,
+    /// Its entity said no.
+    Rejected,
+    /// It was not understood, and is kept.
+    Quarantined,
+    /// It waits for its turn.
+    Deferred,
+    /// One that waited had its turn, or its entity ended without it.
+    Resumed,
+}
+
+impl Tally {
+    const ALL: [Self; 6] =
+        [Self::Applied, Self::Ignored, Self::Rejected, Self::Quarantined, Self::Deferred, Self::Resumed];
+
+    /// The word used in counters. It is stored.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Ignored => "ignored",
+            Self::Rejected => "rejected",
+            Self::Quarantined => "quarantined",
+            Self::Deferred => "deferred",
+            Self::Resumed => "resumed",
+        }
+    }
+
+    /// The counter of messages of `source` that `node` took in.
+    pub fn key(self, node: &str, source: &str) -> String {
+        format!("{node}\0{source}\0{}", self.word())
+    }
+
+    /// Node, source and tally of a counter.
+    pub fn of_key(key: &str) -> Option<(&str, &str, Self)> {
+        let mut parts = key.split('\0');
+        let (node, source, word) = (parts.next()?, parts.next()?, parts.next()?);
+        Some((node, source, Self::ALL.into_iter().find(|tally| tally.word() == word)?))
+    }
+}
+
 /// What one record changes in the store's lists. Written in the same append as the record.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Rows {
@@ -94,6 +151,8 @@ pub struct Rows {
     pub opened: Vec<ExceptionRow>,
     /// Exceptions that are closed now, by number.
     pub closed: Vec<u64>,
+    /// Counters that go up by one ([`Tally::key`]).
+    pub tallies: Vec<String>,
 }
 
 impl Rows {
@@ -160,5 +219,6 @@ fn outbox_row(envelope: &Envelope, effect: &Effect, uncertain: bool) -> OutboxRo
             called_off: false,
             last: Arc::from(""),
         },
+        latency: Latency::default(),
     }
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::class::Class;
 use crate::decision::Ending;
 use crate::document::Place;
 use crate::envelope::OutcomeClass;
@@ -32,6 +33,8 @@ pub struct Process {
     pub title: String,
     /// Who answers for it.
     pub owner: Owner,
+    /// How soon its work must be done, and how much it matters.
+    pub class: Class,
     /// The state in which an instance begins.
     pub initial: Arc<str>,
     /// Where that is said.
@@ -148,6 +151,11 @@ pub struct EffectDef {
     pub connector: Arc<str>,
     /// Its operation.
     pub operation: Arc<str>,
+    /// Set when the connector and the operation come from the entity itself: the expressions that give them. Then the two above are
+    /// empty, and nothing can be checked beforehand: for the processes that are part of the program.
+    pub by: Option<Box<(Expr, Expr)>>,
+    /// Set when it is emitted once for each element of a list, which is `item` in what is sent.
+    pub each: Option<Expr>,
     /// What is sent.
     pub input: Mapping,
     /// Set when it is a message to another entity: then the connector is [`ENTITY`], and the operation the message's name.
@@ -337,6 +345,8 @@ pub struct Hold {
     pub missing: Option<Expr>,
     /// Who owes it; the process's owner when empty.
     pub owner: Arc<str>,
+    /// Who owes it, as an expression: where that depends on the entity.
+    pub owner_by: Option<Expr>,
 }
 
 /// What should be reached by when, counted from the beginning.

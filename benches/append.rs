@@ -77,6 +77,7 @@ impl Place {
                 called_off: false,
                 last: "".into(),
             },
+            latency: syncline_actors::class::Latency::Realtime,
         }
     }
 }

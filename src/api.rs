@@ -10,6 +10,11 @@
 //! POST /v1/exceptions/retry | resolve         Intervention        → Outcome
 //! POST /v1/migrations                         Migration           → Outcome
 //! GET  /v1/drift                                                  → DriftReport
+//! GET  /v1/sources                                                → Page<Source>
+//! POST /v1/batches/{source}                   rows of a file       → BatchReport
+//! GET  /v1/balance                                                → Page<Balance>
+//! GET  /v1/reconciliations                    ?limit=              → Page<Reconciliation>
+//! POST /v1/reconciliations                    ReconcileAsk         → Page<String>   (entity ids)
 //! GET  /v1/connectors                                             → Page<Connector>
 //! POST /v1/connectors/{name}/pause | resume   Reason              → Connector
 //! GET  /v1/cluster                                                → Cluster
@@ -346,6 +351,27 @@ pub struct Drift {
     pub entities: Vec<String>,
 }
 
+/// The class of an integration.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Class {
+    /// `realtime`, `minutes` or `batch`.
+    pub latency: String,
+    /// `low`, `normal` or `high`.
+    pub criticality: String,
+    /// How long it may fail before a person must know.
+    pub failure_tolerance: String,
+}
+
+impl From<syncline_actors::class::Class> for Class {
+    fn from(class: syncline_actors::class::Class) -> Self {
+        Self {
+            latency: class.latency.word().to_owned(),
+            criticality: class.criticality.word().to_owned(),
+            failure_tolerance: humantime::format_duration(class.tolerance()).to_string(),
+        }
+    }
+}
+
 /// A connector as it runs.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Connector {
@@ -355,6 +381,12 @@ pub struct Connector {
     pub title: String,
     /// The team that answers for it.
     pub owner: String,
+    /// How urgent it is, how much it matters, and how long it may fail.
+    #[serde(default)]
+    pub class: Class,
+    /// Whether it has kept something urgent waiting for longer than its class tolerates.
+    #[serde(default)]
+    pub late: bool,
     /// Set by an operator.
     pub paused: bool,
     /// Who set it and why.
@@ -370,12 +402,188 @@ pub struct Connector {
     /// Effects in the store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<u64>,
-    /// Since when the oldest waits.
+    /// Those of them that can wait: of batches, polls and reconciliation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patient: Option<u64>,
+    /// Since when the oldest of those waits that cannot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest: Option<String>,
     /// Until when the system asked to be left alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttled_until: Option<String>,
+}
+
+/// A source as it stands.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Source {
+    /// Its name.
+    pub name: String,
+    /// Its name for people.
+    pub title: String,
+    /// The team that answers for it.
+    pub owner: String,
+    /// Where that team is reached when it is urgent.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub escalate: String,
+    /// How urgent it is, how much it matters, and how long it may fail.
+    #[serde(default)]
+    pub class: Class,
+    /// Whether it sends to `/hooks/<name>`.
+    pub sends: bool,
+    /// How it is polled, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub poll: Option<PollState>,
+}
+
+/// How a polled source stands.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct PollState {
+    /// What is called: `connector.operation`.
+    pub call: String,
+    /// When.
+    pub schedule: String,
+    /// The state of `poll/<source>`; empty before its first turn.
+    pub status: String,
+    /// Whether it fails for longer than its class tolerates.
+    pub late: bool,
+    /// Cursor, turn and counts of the last run.
+    pub fields: BTreeMap<String, String>,
+}
+
+/// What became of the rows of a file, or of a part of it.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchReport {
+    /// Rows taken up.
+    pub rows: u64,
+    /// Journaled now.
+    pub accepted: u64,
+    /// Known: they came before.
+    pub duplicate: u64,
+    /// Not understood, and kept whole for a person.
+    pub quarantined: u64,
+    /// Refused: the row is malformed, or its entity said no. A malformed row is kept nowhere.
+    pub rejected: u64,
+    /// Rows that were not accepted, by line; the first thousand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lines: Vec<RowFate>,
+    /// How many more there were.
+    #[serde(default)]
+    pub untold: u64,
+}
+
+/// A row that was not accepted.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowFate {
+    /// The line it begins in.
+    pub line: u64,
+    /// `quarantined` or `rejected`.
+    pub fate: String,
+    /// Why.
+    pub why: String,
+}
+
+impl BatchReport {
+    /// Rows named at most.
+    pub const LINES_MAX: usize = 1_000;
+
+    /// Adds what became of another part.
+    pub fn add(&mut self, part: Self) {
+        self.rows += part.rows;
+        self.accepted += part.accepted;
+        self.duplicate += part.duplicate;
+        self.quarantined += part.quarantined;
+        self.rejected += part.rejected;
+        let room = Self::LINES_MAX.saturating_sub(self.lines.len());
+        self.untold += part.untold + part.lines.len().saturating_sub(room) as u64;
+        self.lines.extend(part.lines.into_iter().take(room));
+    }
+}
+
+/// The standing balance of one source over all nodes: received = applied + ignored + rejected + quarantined + open + duplicate, when nothing is
+/// missing and nobody waits for an answer.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Balance {
+    /// The source; `api` and `events` for those who call the API.
+    pub source: String,
+    /// Messages answered with success.
+    pub received: u64,
+    /// Journaled, and took effect.
+    pub applied: u64,
+    /// Journaled, and their entity had no use for them.
+    pub ignored: u64,
+    /// Journaled, and refused.
+    pub rejected: u64,
+    /// Not understood, and kept.
+    pub quarantined: u64,
+    /// They wait for their turn.
+    pub open: u64,
+    /// They were known.
+    pub duplicate: u64,
+    /// Answered with success and not in the journal: lost.
+    pub missing: u64,
+    /// Journaled without an answer: the sender was gone, or will be told at its next try.
+    pub unanswered: u64,
+}
+
+/// What is to be reconciled. The body of `POST /v1/reconciliations`.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReconcileAsk {
+    /// Only this connector.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
+    /// Only this process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub process: Option<String>,
+    /// Only look: repair nothing.
+    pub dry_run: bool,
+}
+
+/// One run of reconciliation, finished or not.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Reconciliation {
+    /// Its entity.
+    pub id: String,
+    /// The connector.
+    pub system: String,
+    /// The process.
+    pub process: String,
+    /// Who asked for it.
+    pub by: String,
+    /// When it began.
+    pub began: String,
+    /// Where it stands: `paging`, `reading`, `listing`, `drifted` (somebody must look) or `done`.
+    pub status: String,
+    /// Whether it has ended.
+    pub ended: bool,
+    /// Whether it only looks.
+    pub dry_run: bool,
+    /// Entities compared.
+    pub checked: u64,
+    /// Entities that need not be in the system.
+    pub skipped: u64,
+    /// Compared, and they agree.
+    pub equal: u64,
+    /// Compared, and a field says something else.
+    pub differs: u64,
+    /// The system does not have them.
+    pub missing: u64,
+    /// Something about them is still on its way.
+    pub stale: u64,
+    /// Records of the system that are of no entity.
+    pub unknown: u64,
+    /// They could not be read back.
+    pub unread: u64,
+    /// Repaired in the system.
+    pub repaired: u64,
+    /// Taken over from the system, which owns the field.
+    pub taken: u64,
+    /// Neither.
+    pub unrepaired: u64,
+    /// How often each field is among the drift that is named.
+    pub by_field: BTreeMap<String, u64>,
+    /// What does not agree; the first thousand.
+    pub drift: Box<RawValue>,
 }
 
 /// Why something asked of the API is not done.
@@ -588,6 +796,14 @@ pub trait Operate: Debug + Send + Sync + 'static {
     async fn migrate(&self, who: &Who, migration: Migration) -> Result<Outcome, Refusal>;
     /// Where messages have come away from their schemas.
     async fn drift(&self) -> Result<DriftReport, Refusal>;
+    /// All sources.
+    async fn sources(&self) -> Result<Page<Source>, Refusal>;
+    /// The standing balance of each source.
+    async fn balance(&self) -> Result<Page<Balance>, Refusal>;
+    /// Begins to reconcile. The ids of the runs.
+    async fn reconcile(&self, who: &Who, ask: ReconcileAsk) -> Result<Page<String>, Refusal>;
+    /// The newest runs of reconciliation.
+    async fn reconciliations(&self, limit: usize) -> Result<Page<Reconciliation>, Refusal>;
     /// All connectors.
     async fn connectors(&self) -> Result<Page<Connector>, Refusal>;
     /// Stops or resumes calls of a connector; what waits, waits in the store.

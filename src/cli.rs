@@ -9,6 +9,7 @@
 //! | 4 | something is broken here |
 
 mod ask;
+mod batch;
 mod bulk;
 mod client;
 mod cluster;
@@ -21,9 +22,11 @@ mod lint;
 mod migrate;
 mod output;
 mod paint;
+mod reconcile;
 mod run;
 mod sandbox;
 mod show;
+mod source;
 mod test;
 mod webhook;
 mod whatif;
@@ -94,6 +97,13 @@ enum Command {
     Migrate(migrate::Args),
     /// Look at where messages have come away from their schemas.
     Drift(ask::Drift),
+    /// Look at sources, and poll one now.
+    #[command(subcommand)]
+    Source(source::Source),
+    /// Bring a file of rows: CSV or one JSON value a line.
+    Batch(batch::Args),
+    /// Read records back from systems, compare them with their entities, and repair or tell what differs.
+    Reconcile(reconcile::Args),
     /// Look at, pause and resume connectors.
     #[command(subcommand)]
     Connectors(ask::Connectors),
@@ -156,6 +166,9 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Whatif(args) => Box::pin(whatif::run(args, out)).await,
         Command::Migrate(args) => Box::pin(migrate::run(args, out)).await,
         Command::Drift(command) => command.run(out).await,
+        Command::Source(command) => command.run(out).await,
+        Command::Reconcile(args) => reconcile::run(args, out).await,
+        Command::Batch(args) => Box::pin(batch::run(args, out)).await,
         Command::Connectors(command) => command.run(out).await,
         Command::Cluster(command) => command.run(out).await,
         Command::Store(command) => command.run(out),

@@ -375,6 +375,7 @@ mod tests {
             traceparent: None,
             since: Timestamp(1),
             progress: progress(),
+            latency: syncline_actors::class::Latency::Realtime,
         };
         golden("outbox_row-1", Schema::OutboxRow, &row);
         let (name, due) = ("remind".into(), Timestamp(9));

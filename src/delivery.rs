@@ -7,6 +7,7 @@
 //! dies in between, nothing is lost.
 
 pub mod contract;
+pub mod harvest;
 pub mod limits;
 pub mod post;
 pub mod wire;
@@ -17,6 +18,7 @@ mod budget;
 mod classify;
 mod formula;
 mod lane;
+mod ready;
 mod resolve;
 mod session;
 mod template;
@@ -29,6 +31,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
+use syncline_actors::class::{Class, Latency};
 use syncline_actors::envelope::{Envelope, OutcomeClass};
 use syncline_actors::id::{EffectId, EntityId, Epoch, ShardId};
 use syncline_actors::outbox::OutboxRow;
@@ -41,6 +44,7 @@ use crate::clock::SharedClock;
 use crate::journal::SharedJournal;
 use attempt::Site;
 use contract::Connector;
+use harvest::Harvest;
 use lane::{Door, Lane};
 use post::{Letters, Post};
 use wire::Wire;
@@ -73,8 +77,8 @@ pub enum MailboxError {
 #[async_trait]
 pub trait Mailbox: fmt::Debug + Send + Sync + 'static {
     /// Tells an entity how an effect ended. `Ok` means that the effect no longer waits in the store: the outcome is on record, or was
-    /// before.
-    async fn settle(&self, envelope: Envelope) -> Result<(), MailboxError>;
+    /// before. `latency`: how urgent the effect was.
+    async fn settle(&self, envelope: Envelope, latency: Latency) -> Result<(), MailboxError>;
 }
 
 /// Is told what deliveries do, for metrics.
@@ -113,6 +117,8 @@ pub struct Outside {
     pub wire: Arc<dyn Wire>,
     /// Takes messages to other entities.
     pub post: Arc<dyn Post>,
+    /// Takes in what some calls have brought, before their entities are told.
+    pub harvest: Arc<dyn Harvest>,
     /// Tells the time.
     pub clock: SharedClock,
     /// Tells which shards are ours.
@@ -142,6 +148,8 @@ pub struct ConnectorStatus {
     pub title: Arc<str>,
     /// The team that answers for it.
     pub owner: contract::Owner,
+    /// How urgent it is, and how much it matters.
+    pub class: Class,
     /// Whether an operator has paused it.
     pub paused: bool,
     /// Its breaker.
@@ -160,8 +168,17 @@ pub struct ConnectorStatus {
     pub slots: Option<u32>,
     /// Effects in the store; `None` when the store does not answer.
     pub waiting: Option<u64>,
-    /// When the oldest of them was due.
+    /// Those of them that can wait.
+    pub patient: Option<u64>,
+    /// When the oldest of those that cannot wait was due.
     pub oldest: Option<Timestamp>,
+}
+
+impl ConnectorStatus {
+    /// Whether it has kept something urgent waiting for longer than its class tolerates.
+    pub fn is_late(&self, now: Timestamp) -> bool {
+        self.oldest.is_some_and(|oldest| now.since(oldest) > self.class.tolerance())
+    }
 }
 
 /// How a breaker stands.
@@ -389,7 +406,11 @@ impl Delivery {
         let depths = self.journal.depths().await.ok();
         let of = |(name, (site, door)): (&Arc<str>, &(Arc<Site>, Arc<Door>))| {
             let view = door.view();
-            let depth = depths.as_ref().map(|depths| depths.get(&**name).copied().unwrap_or_default());
+            let depth = |latency: Latency| {
+                Some(depths.as_ref()?.get(&latency.lane(name)).copied().unwrap_or_default())
+            };
+            let [urgent, minutes, batch] = Latency::ALL.map(depth);
+            let patient = minutes.zip(batch).map(|(minutes, batch)| minutes.waiting + batch.waiting);
             ConnectorStatus {
                 name: name.clone(),
                 title: site.contract.title.clone(),
@@ -402,8 +423,10 @@ impl Delivery {
                 settling: view.settling,
                 rate_left: view.rate_left,
                 slots: view.slots,
-                waiting: depth.map(|depth| depth.waiting),
-                oldest: depth.and_then(|depth| depth.oldest),
+                class: site.contract.class,
+                waiting: urgent.zip(patient).map(|(urgent, patient)| urgent.waiting + patient),
+                patient,
+                oldest: urgent.and_then(|depth| depth.oldest),
             }
         };
         self.lanes.iter().map(of).collect()

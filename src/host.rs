@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::{Actor as _, ActorRef};
+use syncline_actors::class::{Class, Latency};
 use syncline_actors::decide::decide;
 use syncline_actors::decision::{Answer, Decision, Rejection};
 use syncline_actors::entity::State;
@@ -31,6 +32,7 @@ use crate::clock::{Moment, SharedClock};
 use crate::codec;
 use crate::journal::{Grant, SharedJournal};
 
+mod builtin;
 mod core;
 mod definitions;
 mod delivery;
@@ -42,10 +44,13 @@ mod permits;
 mod quarantine;
 mod resident;
 mod shard;
+mod tally;
 
+pub use builtin::{BALANCE, POLL, RECONCILE, add_builtin};
 pub use error::Error;
 pub use observer::{Deaf, Hints, KindStats, Observer, Stats};
-pub use quarantine::{KIND as QUARANTINE, QuarantineItem, add_builtin};
+pub use quarantine::{KIND as QUARANTINE, QuarantineItem};
+pub use tally::label;
 
 use self::core::Core;
 use self::resident::Resident;
@@ -157,6 +162,31 @@ pub enum Lane {
     Outside,
     /// From ourselves (outcomes, timers, interventions): it waits for its turn.
     Inside,
+    /// From outside, of a source that says how urgent it is and how much it matters. What can wait has room of its own.
+    Classed(Class),
+    /// From ourselves, about what can wait: after its like, and never in the way of what cannot.
+    Patient(Latency),
+}
+
+impl Lane {
+    /// For a message of ours about an effect of this latency.
+    pub fn back(latency: Latency) -> Self {
+        if latency == Latency::Realtime { Self::Inside } else { Self::Patient(latency) }
+    }
+
+    /// Whether it comes from outside.
+    pub fn is_outside(self) -> bool {
+        matches!(self, Self::Outside | Self::Classed(_))
+    }
+
+    /// How urgent it is, and how much it matters.
+    pub fn class(self) -> Class {
+        match self {
+            Self::Outside | Self::Inside => Class::default(),
+            Self::Classed(class) => class,
+            Self::Patient(latency) => Class { latency, ..Class::default() },
+        }
+    }
 }
 
 /// What a sender gets: the message is durable, now or since an earlier delivery.
@@ -205,7 +235,16 @@ impl Host {
     /// # Errors
     /// See [`Error`]: none is an ack. A dropped call may or may not have been applied.
     pub async fn deliver(&self, envelope: Envelope, lane: Lane) -> Result<Reply, Error> {
-        Box::pin(self.core.deliver(envelope, lane)).await
+        let via = self.core.config.node.0.clone();
+        Box::pin(self.core.deliver(envelope, lane, via)).await
+    }
+
+    /// The same, for a message that another node took in.
+    ///
+    /// # Errors
+    /// As those of [`Self::deliver`].
+    pub async fn deliver_for(&self, envelope: Envelope, lane: Lane, via: NodeId) -> Result<Reply, Error> {
+        Box::pin(self.core.deliver(envelope, lane, via.0)).await
     }
 
     /// Puts an authentic message aside that could not be understood. The answer is durable as any other.

@@ -8,17 +8,21 @@
 //! Success is answered after the durable append and never before. What is authentic but not understood goes whole into the
 //! quarantine, durable before its ack like everything else. What is not authentic leaves no trace but a metric and a log line.
 
+pub mod batches;
 mod body;
 mod cloudevents;
 mod commands;
 mod door;
 pub mod drift;
 mod events;
+pub mod feed;
 pub mod gate;
 mod hooks;
 pub mod identify;
+pub mod poll;
 pub mod preset;
 mod replay;
+pub mod rows;
 pub mod sign;
 pub mod source;
 pub mod verify;
@@ -34,6 +38,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{any, post};
+use syncline_actors::class::Class;
 use syncline_actors::decision::Answer;
 use syncline_actors::envelope::{Envelope, Evidence};
 use syncline_actors::id::EntityId;
@@ -186,9 +191,9 @@ pub struct Aside {
 #[async_trait]
 pub trait Mailbox: fmt::Debug + Send + Sync + 'static {
     /// Gives a message to its entity.
-    async fn deliver(&self, envelope: Envelope) -> Result<Taken, MailboxError>;
+    async fn deliver(&self, envelope: Envelope, class: Class) -> Result<Taken, MailboxError>;
     /// Keeps a message that is not understood.
-    async fn quarantine(&self, aside: Aside) -> Result<Taken, MailboxError>;
+    async fn quarantine(&self, aside: Aside, class: Class) -> Result<Taken, MailboxError>;
     /// The message that record `seq` of an entity holds; none when it is no longer kept.
     async fn message(&self, entity: &EntityId, seq: u64) -> Result<Option<Envelope>, MailboxError>;
 }
@@ -280,12 +285,18 @@ impl Ingress {
             .route("/hooks/{source}", any(hooks::receive))
             .route("/v1/commands", post(commands::receive))
             .route("/v1/events", post(events::receive))
+            .route("/v1/batches/{source}", post(batches::receive))
             .with_state(self.clone())
     }
 
     /// The drift that came in here since the start, by source, type, kind and place.
     pub fn drift(&self) -> Vec<(drift::Key, drift::Seen)> {
         self.schemas.drift().read()
+    }
+
+    /// The sources that are served, by name.
+    pub fn sources(&self) -> impl Iterator<Item = &Source> {
+        self.doors.values().map(|door| &door.source)
     }
 
     fn remember_ms(&self) -> u64 {

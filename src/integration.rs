@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use include_dir::{Dir, include_dir};
 use sha2::{Digest as _, Sha256};
-use syncline_actors::document::{Item, Node, Place, Problem, Problems, Reader, suggest};
+use syncline_actors::document::{Item, Node, Place, Problem, Problems, Reader, Spanned, suggest};
 use syncline_actors::migration::Plan;
 use syncline_actors::ownership::{OPERATOR, PROCESS};
 use syncline_actors::process::{Catalog, MessageDef, Process, Target, Telling, check, parse};
@@ -82,6 +82,9 @@ pub enum Error {
     )]
     Empty(PathBuf),
 }
+
+/// Processes that are part of the program.
+const BUILTIN: [&str; 4] = ["quarantine", "poll", "reconcile", "balance"];
 
 /// The directories that an integration consists of.
 const PARTS: [&str; 5] = ["processes", "sources", "connectors", "schemas", "migrations"];
@@ -188,9 +191,13 @@ impl<'l> Loader<'l> {
         let sources = self.sources(&presets);
         let migrations = self.migrations(&catalog);
         self.check_keywords(&schemas);
+        for connector in connectors.values() {
+            self.check_reconcile(connector, &catalog);
+        }
         for source in sources.values() {
             self.check_source(source, &catalog, &schemas);
             self.check_versions(source, &schemas);
+            self.check_poll(source, &connectors);
         }
         for process in catalog.iter() {
             self.check_owners(process, &sources, &connectors);
@@ -252,6 +259,7 @@ impl<'l> Loader<'l> {
                 self.reader.note(problem);
             }
             self.check_calls(&process, connectors);
+            self.check_own(&process);
             let (name, version) = (process.name.clone(), process.version);
             if catalog.add(process).is_some() {
                 let message = format!("version {version} of process `{name}` is defined twice");
@@ -306,6 +314,23 @@ impl<'l> Loader<'l> {
         let (is, right) = if message.is_command { ("a command", "command") } else { ("an event", "event") };
         let said = format!("`{name}` is {is} of process `{process}`");
         self.reader.note(Problem::error(place.clone(), path, said).fix(format!("write `{right}: {name}`")));
+    }
+
+    /// What only the program's own processes may be called and do.
+    fn check_own(&self, process: &Process) {
+        if BUILTIN.contains(&&*process.name) {
+            let message = format!("`{}` is a process that is part of the program", process.name);
+            self.reader.note(
+                Problem::error(process.place.clone(), "process", message)
+                    .fix("give the process another name"),
+            );
+        }
+        for (name, def) in process.effects.iter().filter(|(_, def)| def.by.is_some()) {
+            let message = "a call that an expression names cannot be checked before it is made".to_owned();
+            let path = format!("effects.{name}.call");
+            let fix = "write `call: connector.operation`";
+            self.reader.note(Problem::error(def.place.clone(), path, message).fix(fix));
+        }
     }
 
     fn check_calls(&self, process: &Process, connectors: &BTreeMap<Arc<str>, Connector>) {
@@ -399,6 +424,65 @@ impl<'l> Loader<'l> {
         sources
     }
 
+    /// What a polled source calls must be there, and what an item is must be one of its messages.
+    fn check_poll(&self, source: &Source, connectors: &BTreeMap<Arc<str>, Connector>) {
+        if let Some(batch) = &source.batch {
+            self.check_message(source, &batch.message);
+        }
+        let Some(poll) = &source.poll else { return };
+        let (connector, operation) = poll.target();
+        let call = &poll.call;
+        match connectors.get(connector) {
+            None => {
+                let names: Vec<_> = connectors.keys().map(|name| &**name).collect();
+                self.unknown(&call.place, &call.path, "connector", connector, &names);
+            }
+            Some(found) if !found.operations.contains_key(operation) => {
+                let what = format!("operation of connector `{connector}`");
+                let names: Vec<_> = found.operations.keys().map(|name| &**name).collect();
+                self.unknown(&call.place, &call.path, &what, operation, &names);
+            }
+            Some(_) => {}
+        }
+        self.check_message(source, &poll.message);
+    }
+
+    /// What a connector reconciles must be there: the process, its fields' names, the operations, the event.
+    fn check_reconcile(&self, connector: &Connector, catalog: &Catalog) {
+        for how in &connector.reconcile {
+            let calls = [
+                Some(&how.read),
+                how.repair.as_ref().map(|repair| &repair.call),
+                how.list.as_ref().map(|list| &list.call),
+            ];
+            for call in
+                calls.into_iter().flatten().filter(|call| !connector.operations.contains_key(&*call.value))
+            {
+                let names: Vec<_> = connector.operations.keys().map(|name| &**name).collect();
+                self.unknown(&call.place, &call.path, "operation of the connector", &call.value, &names);
+            }
+            let Some(process) = catalog.newest(&how.kind.value) else {
+                let names: Vec<_> = catalog.iter().map(|process| &*process.name).collect();
+                self.unknown(&how.kind.place, &how.kind.path, "process", &how.kind.value, &names);
+                continue;
+            };
+            let Some(take) = &how.take else { continue };
+            if process.messages.get(&*take.event.value).is_none_or(|message| message.is_command) {
+                let what = format!("event of process `{}`", process.name);
+                let names: Vec<_> = process.messages.keys().map(|name| &**name).collect();
+                self.unknown(&take.event.place, &take.event.path, &what, &take.event.value, &names);
+            }
+        }
+    }
+
+    fn check_message(&self, source: &Source, message: &Spanned<String>) {
+        if !source.messages.contains_key(&message.value) {
+            let names: Vec<_> = source.messages.keys().map(String::as_str).collect();
+            let what = format!("message of source `{}`", source.name);
+            self.unknown(&message.place, &message.path, &what, &message.value, &names);
+        }
+    }
+
     /// What a source sends must be understood by the process it is for, and its schemas must be there.
     fn check_source(&self, source: &Source, catalog: &Catalog, schemas: &Schemas) {
         for meaning in source.messages.values() {
@@ -477,7 +561,7 @@ mod tests {
                 "sources/crm.yaml",
                 "event: order.confirmed",
                 "event: order.confirmd",
-                "config/sources/crm.yaml:18:16  messages[\"opportunity.confirmed\"].send[0].event: there is no message of process `order` `order.confirmd`\n    fix: did you mean `order.confirmed`?",
+                "config/sources/crm.yaml:19:16  messages[\"opportunity.confirmed\"].send[0].event: there is no message of process `order` `order.confirmd`\n    fix: did you mean `order.confirmed`?",
             ),
             (
                 "sources/crm.yaml",

@@ -273,16 +273,11 @@ pub trait Journal: std::fmt::Debug + Send + Sync + 'static {
         Ok(0)
     }
 
-    /// Effects of `connector` due at `now`, the longest due first, at most `limit`. One that is called off is due at once, or, where
+    /// Effects in `lane` ([`OutboxRow::lane`]) due at `now`, the longest due first, at most `limit`. One that is called off is due at once, or, where
     /// an attempt may still be under way, when its pause is over.
-    async fn due_effects(
-        &self,
-        connector: &str,
-        now: Timestamp,
-        limit: usize,
-    ) -> Result<Vec<OutboxRow>, Error>;
-    /// When the next effect of `connector` is due, after `now`.
-    async fn next_effect(&self, connector: &str, now: Timestamp) -> Result<Option<Timestamp>, Error>;
+    async fn due_effects(&self, lane: &str, now: Timestamp, limit: usize) -> Result<Vec<OutboxRow>, Error>;
+    /// When the next effect in `lane` is due, after `now`.
+    async fn next_effect(&self, lane: &str, now: Timestamp) -> Result<Option<Timestamp>, Error>;
     /// Effects of `entity` that wait, in order of their ids.
     async fn outbox_of(&self, entity: &EntityId) -> Result<Vec<OutboxRow>, Error>;
     /// Keeps what an attempt has shown. Returns false, and writes nothing, when the effect waits no longer.
@@ -294,7 +289,7 @@ pub trait Journal: std::fmt::Debug + Send + Sync + 'static {
         effect: EffectId,
         progress: Progress,
     ) -> Result<bool, Error>;
-    /// What waits, by connector.
+    /// What waits, by lane.
     async fn depths(&self) -> Result<BTreeMap<String, Depth>, Error>;
 
     /// Timers due at `now`, the longest due first, at most `limit`.
@@ -310,6 +305,9 @@ pub trait Journal: std::fmt::Debug + Send + Sync + 'static {
     async fn heads(&self, kind: &str, after: Option<&str>, limit: usize) -> Result<Vec<Head>, Error>;
     /// How many entities stand in which status, by (kind, status).
     async fn census(&self) -> Result<BTreeMap<(String, String), u64>, Error>;
+
+    /// The counters of the standing balance, of the whole store ([`Rows::tallies`]).
+    async fn tallies(&self) -> Result<BTreeMap<String, u64>, Error>;
 
     /// Every process definition ever used here, by (kind, version), as its YAML text.
     async fn definitions(&self) -> Result<BTreeMap<(String, u32), String>, Error>;

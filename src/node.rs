@@ -34,8 +34,10 @@ use crate::telemetry::Metrics;
 use crate::timer::{self, Timers};
 use crate::{api, clock, console};
 
+mod balance;
 pub mod cluster;
 mod drift;
+mod harvest;
 mod join;
 mod keeper;
 mod mailboxes;
@@ -43,14 +45,19 @@ mod masking;
 mod observers;
 mod operate;
 mod orders;
+mod polls;
+mod reconcile;
 mod shards;
+mod standing;
 mod store;
 mod view;
 
+use balance::Till;
 use mailboxes::Mailbox;
 use observers::Watch;
 use operate::Operator;
 use shards::Shards;
+use standing::{Said, Standing};
 pub use store::Directory;
 
 /// How long an `Idempotency-Key` and the id of an event are remembered. Published in the documentation of the API.
@@ -202,6 +209,7 @@ pub struct Node {
     server: JoinHandle<bool>,
     timers: JoinHandle<()>,
     keeper: JoinHandle<()>,
+    standing: JoinHandle<()>,
     shards: Shards,
     drain_for: Duration,
     linger: Duration,
@@ -214,6 +222,7 @@ impl Node {
     /// settings never both begin to work.
     pub async fn start(settings: &Settings, ground: Ground) -> Result<Self, Error> {
         let Ground { integration, journal, clock, wire, seed, lookup, directory } = ground;
+        let said = Said::by(&integration);
         let guard = guard(settings)?;
         let listener = Listener::bind(settings.http.listen, settings.http.tls.files()).await?;
         let address = listener.address();
@@ -249,12 +258,15 @@ impl Node {
         };
         let shards = joining.join(settings, address, &stopping).await?;
         let router = shards.router(&host, regions);
-        let mailbox = Arc::new(Mailbox(router.clone()));
+        let till = Arc::new(Till::default());
+        let standing = Standing::open(said, &router, &journal, &clock, till.clone()).await?;
+        let mailbox = Arc::new(Mailbox { router: router.clone(), till });
 
         // Orders hold from the first call on.
         desk.look().await?;
         let paused = desk.known().connectors.keys().cloned().collect();
-        let outside = Outside { paused, ..outside(&host, &journal, mailbox.clone(), wire, &clock, seed) };
+        let outside = outside(&host, &journal, mailbox.clone(), wire, &clock, seed);
+        let outside = Outside { paused, harvest: standing.harvester.clone(), ..outside };
         let connectors = integration.connectors.into_values().collect();
         let delivery = Delivery::start(connectors, &*lookup.0, outside);
         let means = ingress::Means {
@@ -274,6 +286,8 @@ impl Node {
             desk: desk.clone(),
             delivery: delivery.clone(),
             ingress: ingress.clone(),
+            reconciler: standing.reconciler.clone(),
+            balance: standing.balance.clone(),
             clock: clock.clone(),
             metrics: metrics.clone(),
             config_hash: integration.hash,
@@ -288,6 +302,7 @@ impl Node {
             switchboard.timers.clone(),
         );
         let timers = tokio::spawn(timers.run(stopped(stopping.clone())));
+        let standing = standing.begin(&ingress, &stopping);
         let keeper =
             keeper::keep(journal.clone(), clock, metrics, settings.retention.ended, stopping.clone());
         let keeper = tokio::spawn(keeper);
@@ -309,6 +324,7 @@ impl Node {
             server,
             timers,
             keeper,
+            standing,
             shards,
             drain_for,
             _directory: directory,
@@ -330,13 +346,24 @@ impl Node {
     pub async fn stop(self) -> bool {
         let given = self.give_away().await;
         let Self {
-            host, delivery, journal, stop, ending, mut server, timers, keeper, shards, drain_for, ..
+            host,
+            delivery,
+            journal,
+            stop,
+            ending,
+            mut server,
+            timers,
+            keeper,
+            standing,
+            shards,
+            drain_for,
+            ..
         } = self;
         ending.send_replace(Ending::Now);
         let _ = stop.send(true);
         let served = matches!(tokio::time::timeout(drain_for, &mut server).await, Ok(Ok(true)));
         server.abort();
-        let _ = tokio::join!(timers, keeper);
+        let _ = tokio::join!(timers, keeper, standing);
         let delivered = delivery.drain(drain_for).await;
         shards.leave(drain_for).await;
         let drained = host.drain(drain_for).await;
@@ -370,6 +397,7 @@ impl Node {
         self.server.abort();
         self.timers.abort();
         self.keeper.abort();
+        self.standing.abort();
         self.shards.crash().await;
         self.host.crash().await;
         drop(self.delivery);
@@ -393,6 +421,7 @@ fn outside(
         post: mailbox.clone(),
         mailbox,
         wire,
+        harvest: Arc::new(delivery::harvest::Fallow),
         clock: clock.clone(),
         epochs: Arc::new(move |shard| held.epoch(shard)),
         // A new run does not count on what an earlier one was leased.

@@ -186,10 +186,35 @@ const EXCEPTIONS: Metric = Metric::gauge(
 );
 const QUEUE_DEPTH: Metric =
     Metric::gauge("syncline_queue_depth", &["connector"], "Effects that wait in the store for a connector");
+const BALANCE: Metric = Metric::gauge(
+    "syncline_balance_messages",
+    &["source", "what"],
+    "Messages a node answered with success (received, duplicate) and what became of them in the store; summed over nodes, received = applied + ignored + rejected + quarantined + deferred + duplicate",
+);
+const MISSING: Metric = Metric::gauge(
+    "syncline_balance_missing",
+    &["source"],
+    "Messages that were answered with success and are not in the journal; must be 0",
+);
+const RECONCILED: Metric = Metric::counter(
+    "syncline_reconciled_total",
+    &["system", "process", "class"],
+    "Records compared with their entities, by how they stand: equal, differs, missing, stale, unknown",
+);
+const QUEUE_PATIENT: Metric = Metric::gauge(
+    "syncline_queue_patient",
+    &["connector"],
+    "Effects that wait in the store for a connector and can wait: of batches, polls and reconciliation",
+);
+const LATE: Metric = Metric::gauge(
+    "syncline_integration_late",
+    &["kind", "name"],
+    "1 while an integration fails for longer than its class tolerates: a connector, a polled source",
+);
 const QUEUE_OLDEST: Metric = Metric::gauge(
     "syncline_queue_oldest_seconds",
     &["connector"],
-    "Time since the effect that waits longest was due; 0 when none is",
+    "Time since the effect that waits longest, of those that cannot wait, was due; 0 when none is",
 );
 const CALLS: Metric =
     Metric::gauge("syncline_effects_in_flight", &["connector"], "Calls of other systems under way");
@@ -291,7 +316,12 @@ const METRICS: &[Metric] = &[
     OUTDATED,
     INSTANCES,
     EXCEPTIONS,
+    BALANCE,
+    MISSING,
+    RECONCILED,
     QUEUE_DEPTH,
+    QUEUE_PATIENT,
+    LATE,
     QUEUE_OLDEST,
     CALLS,
     PAUSED,
@@ -325,6 +355,11 @@ pub fn ingress_event(source: &str, kind: &str, outcome: &'static str) {
 /// A message of a known type differs from its schema, in a way that holds it or not.
 pub fn drifted(source: &str, kind_of_message: &str, kind: &'static str, is_held: bool) {
     DRIFT.add(&[source, kind_of_message, kind, if is_held { "hold" } else { "accept" }], 1);
+}
+
+/// A record of `system` was compared with its entity. `class` is one of `equal`, `differs`, `missing`, `stale`, `unknown`.
+pub fn reconciled(system: &str, process: &str, class: &'static str) {
+    RECONCILED.add(&[system, process, class], 1);
 }
 
 /// A request was answered. `route` is the template, e.g. `/v1/entities/{kind}`; `unmatched` if there is none.
@@ -414,7 +449,11 @@ pub fn actor_panicked(process: &str) {
 pub struct ConnectorGauges {
     /// Effects that wait in the store.
     pub waiting: u64,
-    /// Since when the oldest of them is due.
+    /// Those of them that can wait.
+    pub patient: u64,
+    /// Whether it has kept something urgent waiting for longer than its class tolerates.
+    pub late: bool,
+    /// Since when the oldest of those is due that cannot wait.
     pub oldest: Duration,
     /// Calls under way.
     pub in_flight: u64,
@@ -422,6 +461,29 @@ pub struct ConnectorGauges {
     pub paused: bool,
     /// Whether its breaker holds calls back.
     pub breaker_open: bool,
+}
+
+/// What a node adds to the balance of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BalanceGauges {
+    /// Messages answered with success.
+    pub received: u64,
+    /// Those of them that were known.
+    pub duplicate: u64,
+    /// Records of messages that it took in, by what became of them.
+    pub applied: u64,
+    /// See `applied`.
+    pub ignored: u64,
+    /// See `applied`.
+    pub rejected: u64,
+    /// See `applied`.
+    pub quarantined: u64,
+    /// See `applied`: they waited for their turn.
+    pub deferred: u64,
+    /// Messages that waited and had their turn in a shard of this node.
+    pub resumed: u64,
+    /// Answered with success and not in the journal.
+    pub missing: u64,
 }
 
 /// What a node of a cluster shows when metrics are read.
@@ -450,6 +512,10 @@ pub struct Snapshot {
     pub exceptions: BTreeMap<(String, String), u64>,
     /// Connectors by name.
     pub connectors: BTreeMap<String, ConnectorGauges>,
+    /// Polled sources that this node asks, and whether each fails for longer than its class tolerates.
+    pub polls: BTreeMap<String, bool>,
+    /// What it adds to the balance of each source.
+    pub balance: BTreeMap<String, BalanceGauges>,
     /// Shards served here.
     pub shards: u64,
     /// The cluster, if the node is one of several.
@@ -486,10 +552,30 @@ impl Snapshot {
         }
         for (name, connector) in &self.connectors {
             put(QUEUE_DEPTH, &[name], float(connector.waiting));
+            put(QUEUE_PATIENT, &[name], float(connector.patient));
+            put(LATE, &["connector", name], f64::from(u8::from(connector.late)));
             put(QUEUE_OLDEST, &[name], connector.oldest.as_secs_f64());
             put(CALLS, &[name], float(connector.in_flight));
             put(PAUSED, &[name], f64::from(u8::from(connector.paused)));
             put(BREAKER, &[name], f64::from(u8::from(connector.breaker_open)));
+        }
+        for (source, line) in &self.balance {
+            for (what, count) in [
+                ("received", line.received),
+                ("duplicate", line.duplicate),
+                ("applied", line.applied),
+                ("ignored", line.ignored),
+                ("rejected", line.rejected),
+                ("quarantined", line.quarantined),
+                ("deferred", line.deferred),
+                ("resumed", line.resumed),
+            ] {
+                put(BALANCE, &[source, what], float(count));
+            }
+            put(MISSING, &[source], float(line.missing));
+        }
+        for (name, late) in &self.polls {
+            put(LATE, &["source", name], f64::from(u8::from(*late)));
         }
         if let Some(cluster) = &self.cluster {
             put(MEMBERS, &[], float(cluster.members));
@@ -620,6 +706,11 @@ mod tests {
             instances: BTreeMap::from([(("order".to_owned(), "taxing".to_owned()), 7)]),
             exceptions: BTreeMap::from([(("order".to_owned(), "hold".to_owned()), 1)]),
             connectors: BTreeMap::from([("erp".to_owned(), connector)]),
+            polls: BTreeMap::from([("accounts".to_owned(), true)]),
+            balance: BTreeMap::from([(
+                "crm".to_owned(),
+                BalanceGauges { received: 9, applied: 7, ..BalanceGauges::default() },
+            )]),
             shards: 85,
             cluster: Some(ClusterGauges {
                 members: 3,
@@ -729,6 +820,11 @@ mod tests {
             r#"syncline_process_instances{process="order",state="taxing"} 7"#,
             r#"syncline_exceptions_open{process="order",class="hold"} 1"#,
             r#"syncline_queue_depth{connector="erp"} 3"#,
+            r#"syncline_queue_patient{connector="erp"} 0"#,
+            r#"syncline_balance_messages{source="crm",what="applied"} 7"#,
+            r#"syncline_balance_missing{source="crm"} 0"#,
+            r#"syncline_integration_late{kind="connector",name="erp"} 0"#,
+            r#"syncline_integration_late{kind="source",name="accounts"} 1"#,
             r#"syncline_queue_oldest_seconds{connector="erp"} 90"#,
             r#"syncline_connector_paused{connector="erp"} 1"#,
             r#"syncline_journal_duration_seconds_count{call="append",outcome="ok"} 1"#,

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "delivery/lanes.rs"]
+mod lanes;
 #[path = "delivery/world.rs"]
 mod world;
 

@@ -89,6 +89,8 @@ on_every_journal! {
     a_key_is_forgotten_after_its_time
     keys_count_within_their_entity
     effects_wait_until_they_are_settled
+    effects_wait_in_the_lane_of_their_latency
+    what_came_of_messages_is_counted_with_their_records
     effects_come_in_the_order_in_which_they_are_due
     progress_is_kept_and_does_not_undo_a_call_off
     an_effect_that_is_issued_again_waits_once

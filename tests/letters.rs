@@ -18,6 +18,7 @@ use syncline::delivery::{self, Delivery, MailboxError, Outside, Unobserved};
 use syncline::host::{self, Deaf, Hints, Host, HostConfig, Lane, Means};
 use syncline::journal::memory::{FaultAction, Memory};
 use syncline::journal::{Grant, Journal as _};
+use syncline_actors::class::Latency;
 use syncline_actors::decision::{Answer, Verdict};
 use syncline_actors::document::Reader;
 use syncline_actors::entity::State;
@@ -165,7 +166,7 @@ struct Own(Host);
 
 #[async_trait]
 impl delivery::Mailbox for Own {
-    async fn settle(&self, envelope: Envelope) -> Result<(), MailboxError> {
+    async fn settle(&self, envelope: Envelope, _latency: Latency) -> Result<(), MailboxError> {
         match self.0.deliver(envelope, Lane::Inside).await {
             Ok(_) => Ok(()),
             Err(host::Error::NotOwner { .. }) => Err(MailboxError::NotOwned),
@@ -226,6 +227,7 @@ impl World {
         assert_eq!(host.claim(&shards).await.unwrap().len(), shards.len());
         let held = host.clone();
         let outside = Outside {
+            harvest: Arc::new(syncline::delivery::harvest::Fallow),
             journal,
             mailbox: Arc::new(Own(host.clone())),
             wire: Arc::new(NoWire),

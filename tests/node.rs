@@ -2,6 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "node/balances.rs"]
+mod balances;
+#[path = "node/batches.rs"]
+mod batches;
+#[path = "node/polls.rs"]
+mod polls;
+#[path = "node/reconciliations.rs"]
+mod reconciliations;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,7 +18,7 @@ use serde_json::{Value, json};
 use syncline::api::{ExceptionQuery, Intervention, Refusal, Who};
 use syncline::clock::{Clock as _, SystemClock};
 use syncline::config::Settings;
-use syncline::delivery::wire::HttpWire;
+use syncline::delivery::wire::{HttpWire, Wire};
 use syncline::ingress::sign::Signer;
 use syncline::ingress::verify::{Request, Secret};
 use syncline::integration::{self, Files};
@@ -75,6 +84,17 @@ async fn start(directory: &Path, files: Files) -> Node {
 }
 
 async fn started(directory: &Path, files: Files, more: &[&str]) -> Result<Node, Error> {
+    started_over(directory, files, more, Arc::new(HttpWire::new().unwrap())).await
+}
+
+async fn started_over(
+    directory: &Path,
+    files: Files,
+    more: &[&str],
+    wire: Arc<dyn Wire>,
+) -> Result<Node, Error> {
+    // Whatever makes the node's calls, the tests make their own, and HTTPS needs to be set up for them.
+    let _ = HttpWire::new().unwrap();
     let read = integration::read(&files, "");
     let integration = read.integration.unwrap_or_else(|| panic!("{}", read.problems));
     let own = ["http.listen=127.0.0.1:0".to_owned(), format!("node.data_dir={}", directory.display())];
@@ -84,7 +104,7 @@ async fn started(directory: &Path, files: Files, more: &[&str]) -> Result<Node, 
         integration,
         journal: Arc::new(Redb::open(settings.journal_path(), Options::default()).unwrap()),
         clock: Arc::new(SystemClock),
-        wire: Arc::new(HttpWire::new().unwrap()),
+        wire,
         seed: 1,
         lookup: Lookup(Arc::new(|name| (name == "env:SCANNER_SECRET").then(|| SECRET.to_owned()))),
         directory: None,

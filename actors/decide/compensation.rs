@@ -8,7 +8,22 @@ use crate::entity::Step;
 use crate::envelope::{Outcome, OutcomeClass};
 use crate::process::Trigger;
 
+/// Steps of one name that are kept where nothing undoes them: an entity that lives for ever does the same again and again.
+const STEPS_KEPT: usize = 16;
+
 impl Draft<'_> {
+    /// Lets go of the oldest steps of a name that nothing can undo, when there are many.
+    pub(super) fn forget(&mut self, name: &str) {
+        if self.process.effects.get(name).is_none_or(|def| def.undo.is_some()) {
+            return;
+        }
+        let of_name = self.state.steps.iter().filter(|step| &*step.name == name);
+        let effects: Vec<_> = of_name.map(|step| step.effect).collect();
+        for effect in effects.iter().take(effects.len().saturating_sub(STEPS_KEPT)) {
+            self.change(Change::Forgotten { effect: *effect });
+        }
+    }
+
     /// Calls off what has not been done yet; the rest is undone as its outcomes come in.
     pub(super) fn begin_compensation(&mut self, reason: Arc<str>) {
         if self.state.compensating.is_some() {
@@ -67,7 +82,7 @@ impl Draft<'_> {
             .and_then(|def| def.undo.as_ref())
             .expect("it was found by its undo");
         let def = process.effects.get(undo).expect("the checker has seen that every effect exists");
-        let effect = self.effect(undo, def, &Told::step(step))?;
+        let effect = self.effect(undo, def, &Told::step(step), None)?;
         self.change(Change::Emitted(Effect { undoes: Some(step.effect), ..effect }));
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! A state that waits for a person says what for, as long as it lasts.
 
+use std::sync::Arc;
+
 use super::{Draft, Told};
 use crate::decision::{ExceptionClass, Rejection};
 use crate::expr::Expr;
@@ -10,8 +12,8 @@ impl Draft<'_> {
     /// Opens the hold of the state just entered.
     pub(super) fn hold(&mut self, state: &StateDef, told: &Told) -> Result<(), Rejection> {
         let Some(hold) = &state.hold else { return Ok(()) };
-        let (reason, detail) = self.said(hold, state, told)?;
-        self.open(ExceptionClass::Hold, None, reason, detail, &hold.owner);
+        let Said { reason, detail, owner } = self.said(hold, state, told)?;
+        self.open(ExceptionClass::Hold, None, reason, detail, &owner);
         Ok(())
     }
 
@@ -24,27 +26,39 @@ impl Draft<'_> {
         let Some(open) = self.state.exceptions.values().find(|e| e.class == ExceptionClass::Hold) else {
             return;
         };
-        let Ok((reason, detail)) = self.said(hold, state, &Told::nothing()) else { return };
-        if *open.summary == *reason && open.detail == detail {
+        let Ok(Said { reason, detail, owner }) = self.said(hold, state, &Told::nothing()) else { return };
+        if *open.summary == *reason && open.detail == detail && open.owner == owner {
             return;
         }
         self.close_all(
             |exception| exception.class == ExceptionClass::Hold,
             "it waits for something else now",
         );
-        self.open(ExceptionClass::Hold, None, reason, detail, &hold.owner);
+        self.open(ExceptionClass::Hold, None, reason, detail, &owner);
     }
 
-    /// The reason, and what is missing.
-    fn said(&self, hold: &Hold, state: &StateDef, told: &Told) -> Result<(String, Value), Rejection> {
+    /// What it waits for, and who owes it.
+    fn said(&self, hold: &Hold, state: &StateDef, told: &Told) -> Result<Said, Rejection> {
         let scope = self.scope(told);
         let evaluate = |expr: &Expr| {
             expr.eval(&scope.borrowed())
                 .map_err(|e| Rejection::Expression(format!("hold at {}: {e}", state.place).into()))
         };
         let missing = hold.missing.as_ref().map(evaluate).transpose()?.unwrap_or(Value::Null);
-        Ok((evaluate(&hold.reason)?.to_plain_text(), Value::map([("missing", missing)])))
+        let owner = match &hold.owner_by {
+            Some(owner) => evaluate(owner)?.to_plain_text().into(),
+            None => hold.owner.clone(),
+        };
+        let reason = evaluate(&hold.reason)?.to_plain_text();
+        Ok(Said { reason, detail: Value::map([("missing", missing)]), owner })
     }
+}
+
+/// What a hold says when it is opened.
+struct Said {
+    reason: String,
+    detail: Value,
+    owner: Arc<str>,
 }
 
 #[cfg(test)]

@@ -410,6 +410,9 @@ impl<'p> Checker<'p> {
 
     fn effect_expressions(&mut self, name: &str, def: &EffectDef, undoes: bool) {
         let words = Words { step: undoes, ..FIELDS_ONLY };
+        for expr in def.by.iter().flat_map(|by| [&by.0, &by.1]).chain(&def.each) {
+            self.expression(&def.place, &format!("effects.{name}.call"), expr, words);
+        }
         self.mapping(&def.place, &format!("effects.{name}.with"), &def.input, words);
         if let Some(send) = &def.send {
             for expr in send.exprs() {
@@ -429,7 +432,9 @@ impl<'p> Checker<'p> {
             }
         }
         if let Some(hold) = &state.hold {
-            for expr in [Some(&hold.reason), hold.missing.as_ref()].into_iter().flatten() {
+            for expr in
+                [Some(&hold.reason), hold.missing.as_ref(), hold.owner_by.as_ref()].into_iter().flatten()
+            {
                 self.expression(&state.place, &format!("{path}.hold"), expr, FIELDS_ONLY);
             }
         }

@@ -7,6 +7,7 @@ use super::{
     EffectDef, FailurePath, Field, FieldKind, Hold, MessageDef, Milestone, OutOfTurn, Owner, Process,
     StateDef, Transition, Trigger,
 };
+use crate::class::Class;
 use crate::decide::NAMES;
 use crate::decision::Ending;
 use crate::document::{Fields, Item, Kind, Node, Reader, Spanned};
@@ -47,6 +48,7 @@ pub fn parse(node: &Node, text: &str, reader: &Reader) -> Option<Process> {
         version: version.map_or(1, |version| version.value),
         title: top.optional_text("title").map_or_else(|| name.value.clone(), |title| title.value),
         owner: top.map("owner").map_or_else(Owner::default, reading::owner),
+        class: top.optional_map("class").map(Class::read).unwrap_or_default(),
         initial: initial.as_ref().map(|initial| initial.value.as_str().into()).unwrap_or_default(),
         initial_place: initial.map_or_else(|| node.place.clone(), |initial| initial.place),
         record: record.is_some(),
@@ -131,12 +133,14 @@ impl Parser {
     fn effect(&self, fields: &mut Fields<'_>) -> Option<EffectDef> {
         let place = fields.item().place().clone();
         let send = fields.optional("send").map(|item| self.send(&item));
-        let call = match send {
-            None => fields.text("call"),
-            Some(_) => fields.optional_text("call"),
-        };
+        let called = if send.is_some() { fields.optional("call") } else { fields.required("call") };
+        let by = called.as_ref().filter(|call| call.node().as_map().is_some());
+        let by = by.and_then(|call| self.called(call));
+        let call = called.filter(|call| call.node().as_map().is_none()).and_then(|call| call.text());
+        let each = self.optional_expr(fields, "each");
+        let names = if each.is_some() { self.names.and("item") } else { self.names.clone() };
         let input = match fields.optional("with") {
-            Some(with) => self.input(&with),
+            Some(with) => Self::input(&with, &names),
             None => Some(Mapping::map(Vec::<(String, Mapping)>::new())),
         };
         let keep = self.assignments(fields.optional_entries("keep"));
@@ -153,7 +157,7 @@ impl Parser {
         };
         let input = input.unwrap_or_else(|| Mapping::literal(Value::Null));
         let send = send.flatten().map(Box::new);
-        Some(EffectDef { connector, operation, input, send, keep, undo, failure, place })
+        Some(EffectDef { connector, operation, by, each, input, send, keep, undo, failure, place })
     }
 
     /// What does not read stands for something all the same, or every state that calls it would be told of.
@@ -167,14 +171,23 @@ impl Parser {
         (connector.into(), operation.into())
     }
 
+    /// `call: {connector: "<expr>", operation: "<expr>"}`.
+    fn called(&self, item: &Item<'_>) -> Option<Box<(Expr, Expr)>> {
+        let mut fields = item.fields()?;
+        let connector = fields.required("connector").and_then(|item| reading::expr(&item, &self.names));
+        let operation = fields.required("operation").and_then(|item| reading::expr(&item, &self.names));
+        fields.finish();
+        Some(Box::new((connector?, operation?)))
+    }
+
     /// A map of what the operation asks for, or one expression that gives it.
-    fn input(&self, with: &Item<'_>) -> Option<Mapping> {
+    fn input(with: &Item<'_>, names: &Names) -> Option<Mapping> {
         if !matches!(with.node().kind, Kind::Map(_) | Kind::Text(_)) {
             let message = format!("{} stands where a map belongs", with.node().describe());
             with.refuse(message, "write `with: {name: \"expression\"}`, or delete it");
             return None;
         }
-        reading::mapping(with, &self.names)
+        reading::mapping(with, names)
     }
 
     fn states(&self, entries: Option<Entries<'_>>) -> BTreeMap<Arc<str>, StateDef> {
@@ -248,8 +261,9 @@ impl Parser {
         let reason = fields.required("reason").and_then(|item| reading::expr(&item, &self.names));
         let missing = self.optional_expr(&mut fields, "missing");
         let owner = fields.optional_text("owner").map(|owner| owner.value.into()).unwrap_or_default();
+        let owner_by = self.optional_expr(&mut fields, "owner_by");
         fields.finish();
-        Some(Hold { reason: reason?, missing, owner })
+        Some(Hold { reason: reason?, missing, owner, owner_by })
     }
 
     #[expect(clippy::unused_self, reason = "it is one of the readers that `each` is given")]

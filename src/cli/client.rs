@@ -82,6 +82,35 @@ impl Client {
         self.ask(Method::POST, path, &[], Some(body)).await
     }
 
+    /// Brings bytes, again and again for `patience` while the node is away or has no room. Only for what may be brought twice.
+    pub(super) async fn bring<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+        body: Vec<u8>,
+        patience: Duration,
+    ) -> Result<T, Failure> {
+        let body = bytes::Bytes::from(body);
+        let (mut pause, mut waited) = (Duration::from_millis(100), Duration::ZERO);
+        loop {
+            let request = self.request(Method::POST, path, query)?.body(body.clone());
+            let failure = match self.exchange(request).await {
+                Ok((status, bytes)) if status.is_success() => return self.read(&bytes),
+                Ok((status, bytes)) if !matches!(status.as_u16(), 429 | 502 | 503 | 504) => {
+                    return Err(refused(status, &bytes));
+                }
+                Ok((status, bytes)) => refused(status, &bytes),
+                Err(failure) => failure,
+            };
+            if waited >= patience {
+                return Err(failure);
+            }
+            tokio::time::sleep(pause).await;
+            waited += pause;
+            pause = (pause * 2).min(Duration::from_secs(5));
+        }
+    }
+
     async fn ask<B: Serialize, T: DeserializeOwned>(
         &self,
         method: Method,
@@ -89,6 +118,20 @@ impl Client {
         query: &[(&str, &str)],
         body: Option<&B>,
     ) -> Result<T, Failure> {
+        let mut request = self.request(method, path, query)?;
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let (status, bytes) = self.exchange(request).await?;
+        if status.is_success() { self.read(&bytes) } else { Err(refused(status, &bytes)) }
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, &str)],
+    ) -> Result<reqwest::RequestBuilder, Failure> {
         let mut url = self.base.clone();
         url.path_segments_mut()
             .map_err(|()| Failure::Input(format!("`{}` is no address", self.base)))?
@@ -99,21 +142,37 @@ impl Client {
             let token = token.resolve().map_err(|error| Failure::Input(error.to_string()))?;
             request = request.bearer_auth(token.expose_secret());
         }
-        if let Some(body) = body {
-            request = request.json(body);
-        }
+        Ok(request)
+    }
+
+    async fn exchange(
+        &self,
+        request: reqwest::RequestBuilder,
+    ) -> Result<(StatusCode, bytes::Bytes), Failure> {
         let response = request.send().await.map_err(|error| unreachable(self.base.as_str(), &error))?;
         let status = response.status();
         let bytes = response.bytes().await.map_err(|error| unreachable(self.base.as_str(), &error))?;
-        if status.is_success() {
-            return serde_json::from_slice(&bytes).map_err(|error| {
-                Failure::Refused(format!(
-                    "{} answers what this program does not understand: {error}",
-                    self.base
-                ))
-            });
-        }
-        Err(refused(status, &bytes))
+        Ok((status, bytes))
+    }
+
+    fn read<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, Failure> {
+        serde_json::from_slice(bytes).map_err(|error| {
+            Failure::Refused(format!("{} answers what this program does not understand: {error}", self.base))
+        })
+    }
+
+    /// Sends a command under a key of its own.
+    pub(super) async fn command(
+        &self,
+        entity: &str,
+        command: &str,
+        data: serde_json::Value,
+    ) -> Result<crate::api::Outcome, Failure> {
+        let key = format!("cli-{:016x}", crate::clock::seed());
+        let body = serde_json::json!({"entity": entity, "command": command, "data": data});
+        let request = self.request(Method::POST, &["v1", "commands"], &[])?;
+        let (status, bytes) = self.exchange(request.header("Idempotency-Key", key).json(&body)).await?;
+        if status.is_success() { self.read(&bytes) } else { Err(refused(status, &bytes)) }
     }
 }
 

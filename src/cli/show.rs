@@ -10,7 +10,8 @@ use super::json::spaced;
 use super::output::Output;
 use super::paint::{Style, tone};
 use crate::api::{
-    Cluster, Connector, DriftReport, Entity, Entry, Exception, Head, Holder, Member, Outcome, Page, Pending,
+    Balance, BatchReport, Cluster, Connector, DriftReport, Entity, Entry, Exception, Head, Holder, Member,
+    Outcome, Page, Pending, Reconciliation, Source,
 };
 use crate::clock::{Clock as _, SystemClock};
 
@@ -153,21 +154,120 @@ pub(super) fn drift(report: &DriftReport, out: Output) -> String {
     out.table(&["message", "drift", "where", "seen", "held", "waiting", "meant for"], rows)
 }
 
+/// Sources in a list.
+pub(super) fn sources(sources: &[Source], out: Output) -> String {
+    let rows = sources.iter().map(|source| {
+        let class = format!("{}, {}", source.class.latency, source.class.criticality);
+        let hooks = source.sends.then(|| "webhooks".to_owned());
+        let polled = source.poll.as_ref().map(|poll| format!("{} {}", poll.call, poll.schedule));
+        let how = hooks.into_iter().chain(polled).collect::<Vec<_>>().join(", ");
+        let (state, cursor) = source.poll.as_ref().map_or_else(Default::default, |poll| {
+            let state = if poll.late { format!("{} (late)", poll.status) } else { poll.status.clone() };
+            (state, poll.fields.get("cursor").cloned().unwrap_or_default())
+        });
+        [source.name.clone(), source.title.clone(), source.owner.clone(), class, how, state, cursor]
+    });
+    out.table(&["source", "system", "owner", "class", "how", "state", "cursor"], rows)
+}
+
+/// What came from each source, and what became of it.
+pub(super) fn balance(lines: &[Balance], out: Output) -> String {
+    let rows = lines.iter().map(|line| {
+        let counts = [
+            line.received,
+            line.applied,
+            line.ignored,
+            line.rejected,
+            line.quarantined,
+            line.open,
+            line.duplicate,
+            line.missing,
+        ];
+        std::iter::once(line.source.clone()).chain(counts.map(|count| count.to_string())).collect::<Vec<_>>()
+    });
+    let head = [
+        "source",
+        "received",
+        "applied",
+        "ignored",
+        "rejected",
+        "quarantined",
+        "open",
+        "duplicate",
+        "missing",
+    ];
+    out.table(&head, rows)
+}
+
+/// Rows of a report that are shown to people.
+const LINES_SHOWN: usize = 20;
+
+/// What became of a file.
+pub(super) fn batch(report: &BatchReport, out: Output) -> String {
+    let counts = [
+        ("rows", report.rows),
+        ("accepted", report.accepted),
+        ("duplicate", report.duplicate),
+        ("quarantined", report.quarantined),
+        ("rejected", report.rejected),
+    ];
+    let mut shown = out.facts(counts.map(|(name, count)| (name, count.to_string())));
+    for row in report.lines.iter().take(LINES_SHOWN) {
+        let _ = write!(shown, "\nline {}  {}  {}", row.line, row.fate, row.why);
+    }
+    let more = report.lines.len().saturating_sub(LINES_SHOWN) as u64 + report.untold;
+    if more > 0 {
+        let _ = write!(shown, "\n… and {more} more");
+    }
+    shown
+}
+
+/// Runs of reconciliation, and what does not agree.
+pub(super) fn reconciliations(runs: &[Reconciliation], out: Output) -> String {
+    let rows = runs.iter().map(|run| {
+        let what = format!("{} in {}", run.process, run.system);
+        let counts = [run.checked, run.equal, run.differs, run.missing, run.unknown, run.stale, run.unread];
+        let done = [run.repaired + run.taken, run.unrepaired];
+        let state = if run.dry_run { format!("{} (dry run)", run.status) } else { run.status.clone() };
+        let numbers = counts.into_iter().chain(done).map(|count| count.to_string());
+        [time(&run.began), what, state].into_iter().chain(numbers).collect::<Vec<_>>()
+    });
+    let head = [
+        "began", "what", "state", "checked", "equal", "differ", "missing", "unknown", "stale", "unread",
+        "repaired", "left",
+    ];
+    let mut shown = out.table(&head, rows);
+    for run in runs {
+        let drift: Vec<&RawValue> = serde_json::from_str(run.drift.get()).unwrap_or_default();
+        for one in drift.iter().take(LINES_SHOWN) {
+            let _ = write!(shown, "\n{} in {}: {}", run.process, run.system, spaced(one.get()));
+        }
+    }
+    shown
+}
+
 /// Connectors in a list.
 pub(super) fn connectors(connectors: &[Connector], out: Output) -> String {
     let rows = connectors.iter().map(|connector| {
         let state = match connector.breaker.as_str() {
             _ if connector.paused => "paused".to_owned(),
             _ if connector.throttled_until.is_some() => "throttled".to_owned(),
+            "closed" if connector.late => "late".to_owned(),
             "closed" => "running".to_owned(),
             other => format!("breaker {other}"),
         };
-        let waiting = connector.waiting.map_or_else(|| "?".to_owned(), |waiting| waiting.to_string());
+        let waiting = match (connector.waiting, connector.patient) {
+            (None, _) => "?".to_owned(),
+            (Some(waiting), None | Some(0)) => waiting.to_string(),
+            (Some(waiting), Some(patient)) => format!("{waiting} ({patient} can wait)"),
+        };
+        let class = format!("{}, {}", connector.class.latency, connector.class.criticality);
         let oldest = connector.oldest.as_deref().map(from_now).unwrap_or_default();
         let calls = connector.in_flight.to_string();
-        [connector.name.clone(), connector.title.clone(), state, calls, waiting, oldest]
+        let of = (connector.name.clone(), connector.title.clone(), connector.owner.clone());
+        [of.0, of.1, of.2, class, state, calls, waiting, oldest]
     });
-    out.table(&["connector", "system", "state", "calls", "waiting", "oldest"], rows)
+    out.table(&["connector", "system", "owner", "class", "state", "calls", "waiting", "oldest"], rows)
 }
 
 /// The nodes that share a store.

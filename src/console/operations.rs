@@ -8,8 +8,9 @@ use axum::{Json, Router};
 use super::Desk;
 use super::ask::{Admin, Asked, Body, Name, Named, Operator, Viewer};
 use crate::api::{
-    Acceptance, Cluster, ClusterOrder, Connector, DriftReport, Entity, Entry, Exception, ExceptionQuery,
-    Head, Intervention, Migration, Outcome, Page, Reason, Refusal,
+    Acceptance, Balance, Cluster, ClusterOrder, Connector, DriftReport, Entity, Entry, Exception,
+    ExceptionQuery, Head, Intervention, Migration, Outcome, Page, Reason, ReconcileAsk, Reconciliation,
+    Refusal, Source,
 };
 use crate::problem::Problem;
 
@@ -34,6 +35,9 @@ pub(super) fn routes() -> Router<Desk> {
         .route("/v1/exceptions/resolve", post(resolve))
         .route("/v1/drift", get(drift))
         .route("/v1/migrations", post(migrate))
+        .route("/v1/sources", get(sources))
+        .route("/v1/balance", get(balance))
+        .route("/v1/reconciliations", get(reconciliations).post(reconcile))
         .route("/v1/connectors", get(connectors))
         .route("/v1/connectors/{name}/pause", post(pause))
         .route("/v1/connectors/{name}/resume", post(resume))
@@ -136,6 +140,34 @@ async fn migrate(
 async fn drift(_: Viewer, State(desk): State<Desk>, asked: Asked) -> Answer<DriftReport> {
     asked.nothing_else("none")?;
     answer(desk.operate.drift().await)
+}
+
+async fn sources(_: Viewer, State(desk): State<Desk>, asked: Asked) -> Answer<Page<Source>> {
+    asked.nothing_else("none")?;
+    answer(desk.operate.sources().await)
+}
+
+async fn balance(_: Viewer, State(desk): State<Desk>, asked: Asked) -> Answer<Page<Balance>> {
+    asked.nothing_else("none")?;
+    answer(desk.operate.balance().await)
+}
+
+async fn reconciliations(
+    _: Viewer,
+    State(desk): State<Desk>,
+    mut asked: Asked,
+) -> Answer<Page<Reconciliation>> {
+    let limit = asked.limit()?;
+    asked.nothing_else("limit")?;
+    answer(desk.operate.reconciliations(limit).await)
+}
+
+async fn reconcile(
+    Operator(who): Operator,
+    State(desk): State<Desk>,
+    Body(ask): Body<ReconcileAsk>,
+) -> Answer<Page<String>> {
+    answer(desk.operate.reconcile(&who, ask).await)
 }
 
 async fn connectors(_: Viewer, State(desk): State<Desk>, asked: Asked) -> Answer<Page<Connector>> {

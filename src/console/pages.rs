@@ -3,7 +3,9 @@
 mod drift;
 mod entity;
 mod exceptions;
+mod integrations;
 mod layout;
+mod reconciliations;
 mod visitor;
 mod words;
 
@@ -31,6 +33,9 @@ const EXCEPTIONS: usize = 100;
 /// Records on a page.
 const RECORDS: usize = 50;
 
+/// Runs of reconciliation on a page.
+const RUNS: usize = 30;
+
 /// Entities that a search shows.
 const FOUND: usize = 100;
 
@@ -42,6 +47,8 @@ pub(super) fn routes() -> Router<Desk> {
         .route("/exceptions/resolve", post(resolve))
         .route("/entities/{kind}/{key}", get(entity))
         .route("/drift", get(drift))
+        .route("/integrations", get(integrations))
+        .route("/reconciliations", get(reconciliations))
         .route("/search", get(search))
         .route("/login", post(visitor::login).get(async || Redirect::to("/exceptions")))
         .route("/logout", post(visitor::logout))
@@ -90,6 +97,18 @@ async fn entity(
     let timeline = desk.operate.timeline(&id, from.max(1), RECORDS).await.map_err(refusal)?;
     let content = entity::page(&entity, &timeline, visitor.may_decide);
     Ok(Page::new(&entity.id, Some(&visitor), &content))
+}
+
+async fn integrations(visitor: Visitor, State(desk): State<Desk>) -> Result<Page, Failure> {
+    let sources = desk.operate.sources().await.map_err(refusal)?.items;
+    let connectors = desk.operate.connectors().await.map_err(refusal)?.items;
+    let balance = desk.operate.balance().await.map_err(refusal)?.items;
+    Ok(Page::new("Integrations", Some(&visitor), &integrations::page(&sources, &connectors, &balance)))
+}
+
+async fn reconciliations(visitor: Visitor, State(desk): State<Desk>) -> Result<Page, Failure> {
+    let runs = desk.operate.reconciliations(RUNS).await.map_err(refusal)?.items;
+    Ok(Page::new("Reconciliation", Some(&visitor), &reconciliations::page(&runs)))
 }
 
 async fn search(visitor: Visitor, State(desk): State<Desk>, mut asked: Asked) -> Result<Page, Failure> {

@@ -3,6 +3,7 @@
 //! A contract is data (`config/connectors/<name>.yaml`). [`parse`] compiles every expression once and reports every mistake.
 
 mod parse;
+mod reconcile;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
+use syncline_actors::class::Class;
 use syncline_actors::retry::Retry;
 use syncline_actors::subscription::Subscription;
 
@@ -19,6 +21,7 @@ pub use super::limits::{BreakerRule, Rate};
 pub use super::session::{LASTS_DEFAULT, Session};
 pub use super::template::{BodyTemplate, Piece, Template, Tree};
 pub use parse::{parse, read};
+pub use reconcile::{Compared, List, Reconcile, Repair, Take};
 
 /// Time for one call where the contract does not say.
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
@@ -39,6 +42,8 @@ pub struct Connector {
     pub title: Arc<str>,
     /// Who to call when it does not work.
     pub owner: Owner,
+    /// How urgent it is, and how much it matters.
+    pub class: Class,
     /// Where it is.
     pub base_url: Setting,
     /// How we show who we are.
@@ -69,6 +74,8 @@ pub struct Connector {
     pub operations: BTreeMap<Arc<str>, Arc<Operation>>,
     /// The records whose changes it wants, by kind.
     pub subscribes: BTreeMap<Arc<str>, Arc<Subscription>>,
+    /// Which records are read back and compared with their entities, one for each kind.
+    pub reconcile: Vec<Arc<Reconcile>>,
 }
 
 /// Who answers for a system.

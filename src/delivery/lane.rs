@@ -1,5 +1,8 @@
 //! One connector's task: it takes what is due, keeps within the connector's limits, and never has an effect in hand twice.
 //!
+//! Effects come in lanes by how urgent they are ([`Latency`]): each has its own part of the queue and is paged by itself, so that a
+//! hundred thousand of what can wait never hide one that cannot. Whose turn it is, is decided in [`super::ready`].
+//!
 //! Memory is bounded: hints fill a short queue, and what does not fit waits in the store and is paged from there. Retries wait in
 //! the store too; the task only remembers when the next is due.
 
@@ -8,20 +11,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use syncline_actors::envelope::{Body, Envelope, Outcome};
+use syncline_actors::class::Latency;
+use syncline_actors::envelope::{Body, Envelope, Outcome, OutcomeClass};
 use syncline_actors::id::EntityId;
 use syncline_actors::outbox::OutboxRow;
 use syncline_actors::time::Timestamp;
+use syncline_actors::value::Value;
 use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
 
 use super::attempt::{Ended, Key, Report, Site, Step, Work};
 use super::budget::{Budget, Closed};
+use super::harvest::Harvested;
 use super::post::goes_before;
+use super::ready::{Ready, patient_slots};
 use super::{Breakers, Busy, MailboxError, Outside};
 use crate::journal::share::Share;
 
-/// Effects in hand that wait for their turn. What exceeds it waits in the store.
+/// Effects of a latency in hand that wait for their turn. What exceeds it waits in the store.
 pub(super) const QUEUE_MAX: usize = 1024;
 
 /// Effects asked from the store at once.
@@ -35,6 +42,8 @@ const SWEEP: Duration = Duration::from_secs(15);
 
 /// How long a connector waits when the store does not answer.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
+
+const ALL_LANES: ByLatency<bool> = [true; Latency::ALL.len()];
 
 /// Pauses between two tries to tell an entity its outcome.
 const SETTLE_PAUSE: Duration = Duration::from_millis(50);
@@ -52,10 +61,13 @@ pub(super) struct Door {
 
 #[derive(Debug, Default)]
 struct Inbox {
-    rows: VecDeque<OutboxRow>,
+    rows: ByLatency<VecDeque<OutboxRow>>,
     called_off: VecDeque<Key>,
-    overflow: bool,
+    overflow: ByLatency<bool>,
 }
+
+/// One of something for each latency.
+type ByLatency<T> = [T; Latency::ALL.len()];
 
 /// A lane as people see it.
 #[derive(Debug, Clone, Default)]
@@ -72,17 +84,18 @@ pub(super) struct View {
 impl Door {
     pub(super) fn hint(&self, row: &OutboxRow) {
         let mut inbox = lock(&self.inbox);
-        if inbox.rows.len() < QUEUE_MAX {
-            inbox.rows.push_back(row.clone());
+        let lane = row.latency as usize;
+        if inbox.rows[lane].len() < QUEUE_MAX {
+            inbox.rows[lane].push_back(row.clone());
         } else {
-            inbox.overflow = true;
+            inbox.overflow[lane] = true;
         }
         drop(inbox);
         self.bell.notify_one();
     }
 
     pub(super) fn look(&self) {
-        lock(&self.inbox).overflow = true;
+        lock(&self.inbox).overflow = ALL_LANES;
         self.bell.notify_one();
     }
 
@@ -91,7 +104,7 @@ impl Door {
         if inbox.called_off.len() < QUEUE_MAX {
             inbox.called_off.push_back(key);
         } else {
-            inbox.overflow = true;
+            inbox.overflow = ALL_LANES;
         }
         drop(inbox);
         self.bell.notify_one();
@@ -137,9 +150,11 @@ pub(super) struct Lane {
     site: Arc<Site>,
     door: Arc<Door>,
     known: BTreeMap<Key, Place>,
-    ready: VecDeque<Work>,
+    ready: Ready,
     parked: BTreeMap<EntityId, Vec<Work>>,
     running: JoinSet<Report>,
+    /// Those of the running that can wait.
+    patient: BTreeSet<Key>,
     settling: JoinSet<bool>,
     /// Effects whose last attempt could not be put on record: it may have been applied, whatever the store says.
     doubtful: BTreeSet<Key>,
@@ -152,8 +167,8 @@ pub(super) struct Lane {
     asking: JoinSet<(Timestamp, Result<Share, crate::journal::Error>)>,
     held_until: Timestamp,
     /// The store may hold more that is due.
-    more: bool,
-    page_at: Timestamp,
+    more: ByLatency<bool>,
+    page_at: ByLatency<Timestamp>,
     next_due: Option<Timestamp>,
     sweep_at: Timestamp,
 }
@@ -170,16 +185,17 @@ impl Lane {
             site,
             door,
             known: BTreeMap::new(),
-            ready: VecDeque::new(),
+            ready: Ready::default(),
             parked: BTreeMap::new(),
             running: JoinSet::new(),
+            patient: BTreeSet::new(),
             settling: JoinSet::new(),
             doubtful: BTreeSet::new(),
             tasks: BTreeMap::new(),
             busy: BTreeMap::new(),
             held_until: now,
-            more: true,
-            page_at: now,
+            more: ALL_LANES,
+            page_at: [now; Latency::ALL.len()],
             next_due: None,
             sweep_at: now.plus(SWEEP),
         }
@@ -239,16 +255,16 @@ impl Lane {
             let overflow = std::mem::take(&mut inbox.overflow);
             (std::mem::take(&mut inbox.rows), std::mem::take(&mut inbox.called_off), overflow)
         };
-        self.more |= overflow;
+        self.more.iter_mut().zip(overflow).for_each(|(more, overflow)| *more |= overflow);
         let now = self.now();
-        for row in rows {
+        for row in rows.into_iter().flatten() {
             if row.progress.due > now {
                 self.due_at(row.progress.due);
-            } else if self.ready.len() >= QUEUE_MAX
+            } else if self.ready.len_of(row.latency) >= QUEUE_MAX
                 || self.known.contains_key(&(row.entity.clone(), row.effect.id))
             {
                 // An effect in hand may have been issued anew since: the store knows.
-                self.more = true;
+                self.more[row.latency as usize] = true;
             } else {
                 self.admit(Work::new(row));
             }
@@ -267,8 +283,7 @@ impl Lane {
             Some(Place::Settling) => {}
             Some(Place::Running { called_off }) => *called_off = true,
             Some(Place::Ready) => {
-                let taken =
-                    self.ready.iter().position(|work| work.key() == key).and_then(|at| self.ready.remove(at));
+                let taken = self.ready.remove(&key);
                 self.readmit_called_off(taken);
             }
             Some(Place::Parked) => {
@@ -323,36 +338,42 @@ impl Lane {
         let now = self.now();
         if now >= self.sweep_at {
             self.sweep_at = now.plus(SWEEP);
-            self.more = true;
+            self.more = ALL_LANES;
             self.unpark_all();
         }
         if self.next_due.is_some_and(|due| due <= now) {
             self.next_due = None;
-            self.more = true;
+            self.more = ALL_LANES;
         }
-        if !self.more || !self.has_room() || now < self.page_at.max(self.held_until) {
-            return;
-        }
-        if let Err(error) = self.page(now).await {
-            self.store_down(&error.to_string());
+        for latency in Latency::ALL {
+            let place = latency as usize;
+            if !self.more[place] || !self.has_room(latency) || now < self.page_at[place].max(self.held_until)
+            {
+                continue;
+            }
+            if let Err(error) = self.page(latency, now).await {
+                self.store_down(&error.to_string());
+            }
         }
     }
 
-    fn has_room(&self) -> bool {
-        self.ready.len() < QUEUE_MAX / 2 && self.known.len() < QUEUE_MAX * 8
+    /// Half of what may be in hand is kept for what is urgent.
+    fn has_room(&self, latency: Latency) -> bool {
+        let most = if latency == Latency::Realtime { QUEUE_MAX * 8 } else { QUEUE_MAX * 4 };
+        self.ready.len_of(latency) < QUEUE_MAX / 2 && self.known.len() < most
     }
 
-    async fn page(&mut self, now: Timestamp) -> Result<(), crate::journal::Error> {
+    async fn page(&mut self, latency: Latency, now: Timestamp) -> Result<(), crate::journal::Error> {
         let site = self.site.clone();
-        let (journal, name) = (&site.outside.journal, &*site.contract.name);
+        let (journal, lane) = (&site.outside.journal, latency.lane(&site.contract.name));
         // What is in hand is still due in the store, and comes again.
         let limit = self.known.len() + PAGE;
-        let rows = journal.due_effects(name, now, limit).await?;
-        self.more = rows.len() >= limit;
+        let rows = journal.due_effects(&lane, now, limit).await?;
+        let mut more = rows.len() >= limit;
         let mut admitted = false;
         for row in rows {
-            if self.ready.len() >= QUEUE_MAX {
-                self.more = true;
+            if self.ready.len_of(latency) >= QUEUE_MAX {
+                more = true;
                 break;
             }
             let key = (row.entity.clone(), row.effect.id);
@@ -361,10 +382,9 @@ impl Lane {
                 admitted |= self.known.contains_key(&key);
             }
         }
-        self.page_at = now.plus(if admitted || !self.more { PAGE_PAUSE } else { STORE_PAUSE });
-        if !self.more
-            && let Some(due) = journal.next_effect(name, now).await?
-        {
+        self.more[latency as usize] = more;
+        self.page_at[latency as usize] = now.plus(if admitted || !more { PAGE_PAUSE } else { STORE_PAUSE });
+        if !more && let Some(due) = journal.next_effect(&lane, now).await? {
             self.due_at(due);
         }
         Ok(())
@@ -373,16 +393,16 @@ impl Lane {
     fn store_down(&mut self, why: &str) {
         tracing::warn!(connector = %self.site.contract.name, error = why, "the store does not answer; effects wait");
         self.held_until = self.now().plus(STORE_PAUSE);
-        self.more = true;
+        self.more = ALL_LANES;
     }
 
     async fn start(&mut self) {
         loop {
             let now = self.now();
-            if self.ready.is_empty() || self.closed(now).is_some() {
+            if self.closed(now).is_some() {
                 return;
             }
-            let Some(work) = self.ready.pop_front() else { return };
+            let Some(work) = self.ready.next(self.has_patient_slot(now)) else { return };
             if !self.site.ownership.starts(work.row.entity.shard()) {
                 self.known.remove(&work.key());
                 continue;
@@ -394,9 +414,10 @@ impl Lane {
                 }
                 step => step,
             };
-            match self.must_wait(&work).await {
-                Ok(false) => self.launch(work, &step, now),
-                Ok(true) => {
+            match self.earlier(&work).await {
+                Ok(earlier) if earlier.is_empty() => self.launch(work, &step, now),
+                Ok(earlier) => {
+                    self.hurry(earlier, work.row.latency, now);
                     self.known.insert(work.key(), Place::Parked);
                     self.parked.entry(work.row.entity.clone()).or_default().push(work);
                 }
@@ -409,18 +430,53 @@ impl Lane {
         }
     }
 
-    /// Whether an earlier effect of the same entity and connector must leave first.
-    async fn must_wait(&self, work: &Work) -> Result<bool, crate::journal::Error> {
+    /// Whether a call of what can wait may start.
+    fn has_patient_slot(&self, now: Timestamp) -> bool {
+        let all = self.budget.slots(now).unwrap_or(self.site.contract.concurrency);
+        self.patient.len() < patient_slots(all as usize)
+    }
+
+    /// Effects of the same entity and connector that must leave first.
+    async fn earlier(&self, work: &Work) -> Result<Vec<OutboxRow>, crate::journal::Error> {
         if !self.site.contract.ordered {
-            return Ok(false);
+            return Ok(Vec::new());
         }
-        let waiting = self.site.outside.journal.outbox_of(&work.row.entity).await?;
-        Ok(waiting.iter().any(|row| goes_before(row, &work.row)))
+        let mut waiting = self.site.outside.journal.outbox_of(&work.row.entity).await?;
+        waiting.retain(|row| goes_before(row, &work.row));
+        Ok(waiting)
+    }
+
+    /// What must leave before something urgent is urgent itself.
+    fn hurry(&mut self, rows: Vec<OutboxRow>, latency: Latency, now: Timestamp) {
+        for mut row in rows.into_iter().filter(|row| row.latency > latency) {
+            let key = (row.entity.clone(), row.effect.id);
+            match self.known.get(&key) {
+                Some(Place::Ready) => {
+                    if let Some(mut work) = self.ready.remove(&key) {
+                        work.row.latency = latency;
+                        self.ready.push_back(work);
+                    }
+                }
+                Some(Place::Parked) => {
+                    let parked = self.parked.get_mut(&row.entity).into_iter().flatten();
+                    parked.filter(|work| work.key() == key).for_each(|work| work.row.latency = latency);
+                }
+                Some(Place::Running { .. } | Place::Settling) => {}
+                None if row.progress.due <= now => {
+                    row.latency = latency;
+                    self.admit(Work::new(row));
+                }
+                None => {}
+            }
+        }
     }
 
     fn launch(&mut self, work: Work, step: &Step, now: Timestamp) {
         self.budget.started(now);
         let key = work.key();
+        if work.row.latency > Latency::Realtime {
+            self.patient.insert(key.clone());
+        }
         self.busy.insert(key.clone(), self.site.ownership.enter(key.0.shard()));
         self.known.insert(key.clone(), Place::Running { called_off: work.row.progress.called_off });
         let site = self.site.clone();
@@ -486,6 +542,7 @@ impl Lane {
         let asked = report.sound.is_some();
         let Report { mut work, ended, .. } = report;
         let key = work.key();
+        self.patient.remove(&key);
         let called_off = matches!(self.known.get(&key), Some(Place::Running { called_off: true }));
         match ended {
             Ended::Settled(outcome) => self.settle(work.row, outcome),
@@ -581,6 +638,7 @@ impl Lane {
     fn panicked(&mut self, error: &JoinError) {
         tracing::error!(connector = %self.site.contract.name, %error, "an attempt panicked; the store still has its effect");
         if let Some(key) = self.tasks.remove(&error.id()) {
+            self.patient.remove(&key);
             self.known.remove(&key);
             self.rest(&key);
             self.doubtful.insert(key);
@@ -626,10 +684,12 @@ impl Lane {
         if let Some(due) = self.next_due {
             at = at.min(due);
         }
-        if self.more && self.has_room() {
-            at = at.min(self.page_at.max(self.held_until));
+        for latency in Latency::ALL.into_iter().filter(|latency| self.more[*latency as usize]) {
+            if self.has_room(latency) {
+                at = at.min(self.page_at[latency as usize].max(self.held_until));
+            }
         }
-        if !self.ready.is_empty()
+        if self.ready.has_turn(self.has_patient_slot(now))
             && let Some(Closed::Until(until)) = self.closed(now)
         {
             at = at.min(until);
@@ -641,8 +701,35 @@ impl Lane {
     }
 }
 
+/// Has what an effect brought taken in, if that is wanted, until it is durable. `None` when the entity belongs to another node now, which
+/// makes the call again.
+async fn gather(outside: &Outside, row: &OutboxRow, mut outcome: Outcome) -> Option<Outcome> {
+    if outcome.class != OutcomeClass::Ok || !outside.harvest.is_for(row) {
+        return Some(outcome);
+    }
+    let mut pause = SETTLE_PAUSE;
+    loop {
+        (outside.epochs)(row.entity.shard())?;
+        match outside.harvest.harvest(row, &outcome.result).await {
+            Harvested::Told(result) => outcome.result = result,
+            Harvested::Unusable(why) => {
+                (outcome.class, outcome.result, outcome.detail) =
+                    (OutcomeClass::Failed, Value::Null, why.into());
+            }
+            Harvested::Later(why) => {
+                tracing::debug!(entity = %row.entity, effect = %row.effect.id, why, "what it brought is not taken in yet");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(SETTLE_PAUSE_MAX);
+                continue;
+            }
+        }
+        return Some(outcome);
+    }
+}
+
 /// Tells an entity how its effect ended, until it is on record there. False when the entity belongs to another node now.
 async fn tell(outside: &Outside, row: OutboxRow, outcome: Outcome) -> bool {
+    let Some(outcome) = gather(outside, &row, outcome).await else { return false };
     let learnt = outside.clock.now();
     let class = outcome.class;
     let mut envelope = Envelope {
@@ -662,7 +749,7 @@ async fn tell(outside: &Outside, row: OutboxRow, outcome: Outcome) -> bool {
     let mut pause = SETTLE_PAUSE;
     loop {
         envelope.at = outside.clock.now();
-        match outside.mailbox.settle(envelope.clone()).await {
+        match outside.mailbox.settle(envelope.clone(), row.latency).await {
             Ok(()) => break,
             Err(MailboxError::NotOwned) => return false,
             Err(MailboxError::Unavailable(why)) => {

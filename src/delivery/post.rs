@@ -103,6 +103,7 @@ pub(super) fn contract() -> Connector {
         name: ENTITY.into(),
         title: "Other entities".into(),
         owner: Owner { team: "platform".into(), escalate: "".into() },
+        class: syncline_actors::class::Class::default(),
         base_url: Setting::Plain(String::new()),
         auth: Auth::None,
         session: None,
@@ -118,6 +119,7 @@ pub(super) fn contract() -> Connector {
         response_max: RESPONSE_MAX_DEFAULT,
         operations: std::collections::BTreeMap::new(),
         subscribes: std::collections::BTreeMap::new(),
+        reconcile: Vec::new(),
     }
 }
 

@@ -105,16 +105,22 @@ impl Core {
     // ---- the way of a message ----
 
     /// Takes a permit in `lane`, sends the message to its shard, and waits for the answer.
-    pub(super) async fn deliver(&self, envelope: Envelope, lane: Lane) -> Result<Reply, Error> {
+    /// `via`: the node that took it in.
+    pub(super) async fn deliver(
+        &self,
+        envelope: Envelope,
+        lane: Lane,
+        via: Arc<str>,
+    ) -> Result<Reply, Error> {
         let kind = envelope.subject.clone();
-        let outcome = self.try_deliver(envelope, lane).await;
+        let outcome = self.try_deliver(envelope, lane, via).await;
         if let Err(error) = &outcome {
             self.observer.refused(kind.kind(), lane, error);
         }
         outcome
     }
 
-    async fn try_deliver(&self, envelope: Envelope, lane: Lane) -> Result<Reply, Error> {
+    async fn try_deliver(&self, envelope: Envelope, lane: Lane, via: Arc<str>) -> Result<Reply, Error> {
         if self.is_stopping() {
             return Err(Error::Stopping);
         }
@@ -123,15 +129,21 @@ impl Core {
             return Err(Error::UnknownKind { kind: kind.into() });
         }
         let permit = self.permits.take(lane, envelope.weight()).await?;
-        self.send(envelope, lane, permit).await
+        self.send(envelope, lane, permit, via).await
     }
 
     /// Sends a message that has its permit.
-    pub(super) async fn send(&self, envelope: Envelope, lane: Lane, permit: Permit) -> Result<Reply, Error> {
+    pub(super) async fn send(
+        &self,
+        envelope: Envelope,
+        lane: Lane,
+        permit: Permit,
+        via: Arc<str>,
+    ) -> Result<Reply, Error> {
         let shard = envelope.subject.shard();
         self.at_home(&envelope.subject)?;
         let route = self.leased(shard)?;
-        let (delivery, awaited) = Delivery::new(envelope, lane, permit);
+        let (delivery, awaited) = Delivery::new(envelope, lane, permit, via);
         // Let go of, or fenced, since the route was looked up; or its actor is being rebuilt.
         let gone = || match self.route(shard) {
             Some(now) if now.epoch == route.epoch => {

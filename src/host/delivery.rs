@@ -15,6 +15,8 @@ use super::{Error, Lane, Reply};
 pub(super) struct Delivery {
     pub(super) entity: EntityId,
     pub(super) lane: Lane,
+    /// The node that took it in.
+    pub(super) via: Arc<str>,
     /// What is let go of once it is answered, however long somebody keeps the delivery itself.
     open: Mutex<Option<Open>>,
     /// Whether an actor is at work on it: whom a panic is counted against.
@@ -35,13 +37,14 @@ struct Open {
 pub(super) type Awaited = oneshot::Receiver<Result<Reply, Error>>;
 
 impl Delivery {
-    pub(super) fn new(envelope: Envelope, lane: Lane, permit: Permit) -> (Arc<Self>, Awaited) {
+    pub(super) fn new(envelope: Envelope, lane: Lane, permit: Permit, via: Arc<str>) -> (Arc<Self>, Awaited) {
         let (reply, awaited) = oneshot::channel();
         let entity = envelope.subject.clone();
         let open = Open { envelope: Arc::new(envelope), reply, _permit: permit };
         let delivery = Self {
             entity,
             lane,
+            via,
             open: Mutex::new(Some(open)),
             at_work: AtomicBool::new(false),
             strikes: AtomicU8::new(0),

@@ -60,7 +60,7 @@ impl Actor for Entity {
         match message {
             Message::Deliver(delivery) => {
                 let Some(envelope) = delivery.begin() else { return Ok(()) };
-                let answer = Box::pin(held.take(&envelope, delivery.is_condemned())).await;
+                let answer = Box::pin(held.take(&envelope, &delivery)).await;
                 delivery.answer(answer);
                 Box::pin(held.save_when_long()).await;
                 held.offer_room();
@@ -85,11 +85,11 @@ impl Actor for Entity {
 impl Held {
     /// Takes a message to its answer. When the outcome of an append is unknown the entity is rebuilt and the message tried once
     /// more: its id tells whether it was written.
-    async fn take(&mut self, envelope: &Envelope, condemned: bool) -> Result<Reply, Error> {
+    async fn take(&mut self, envelope: &Envelope, delivery: &Delivery) -> Result<Reply, Error> {
         let began = Instant::now();
-        let mut outcome = self.try_take(envelope, condemned).await;
+        let mut outcome = self.try_take(envelope, delivery).await;
         if let Tried::Lost(_) = outcome {
-            outcome = self.try_take(envelope, condemned).await;
+            outcome = self.try_take(envelope, delivery).await;
         }
         let core = &self.birth.core;
         match outcome {
@@ -105,10 +105,10 @@ impl Held {
         }
     }
 
-    async fn try_take(&mut self, envelope: &Envelope, condemned: bool) -> Tried {
+    async fn try_take(&mut self, envelope: &Envelope, delivery: &Delivery) -> Tried {
         let (core, epoch) = (self.birth.core.clone(), self.birth.epoch);
         let tried = match self.resident().await {
-            Ok(resident) => resident.take(&core, epoch, envelope, condemned).await,
+            Ok(resident) => resident.take(&core, epoch, envelope, delivery).await,
             Err(error) if error.is_transient() => Tried::Lost(error),
             Err(error) => Tried::Refused(error),
         };

@@ -15,6 +15,7 @@ use syncline_actors::subscription::IDS;
 use tokio::time::Instant;
 
 use super::core::Core;
+use super::delivery::Delivery;
 use super::observer::count;
 use super::{Error, Reply};
 use crate::codec;
@@ -108,19 +109,20 @@ impl Resident {
         Ok(())
     }
 
-    /// Decides, appends, folds. `condemned`: the message is journaled as refused, without being decided upon.
+    /// Decides, appends, folds. A condemned message is journaled as refused, without being decided upon. What leaves because of it is as
+    /// urgent as it, or as its process, if that is less.
     pub(super) async fn take(
         &mut self,
         core: &Core,
         epoch: Epoch,
         envelope: &Envelope,
-        condemned: bool,
+        delivery: &Delivery,
     ) -> Tried {
         let process = match core.governing(&envelope.subject, envelope.body.governed_by(self.state.version)) {
             Ok(process) => process,
             Err(error) => return Tried::Refused(error),
         };
-        let decision = if condemned {
+        let decision = if delivery.is_condemned() {
             set_aside(&self.state, envelope)
         } else {
             match (core.config.decide.0)(process, &self.state, envelope) {
@@ -129,10 +131,16 @@ impl Resident {
                 Err(rejection) => refusal(&self.state, rejection),
             }
         };
-        let (record, append) = match self.append(process, epoch, envelope, decision) {
+        let (record, mut append) = match self.append(process, epoch, envelope, decision) {
             Ok(append) => append,
             Err(error) => return Tried::Refused(error),
         };
+        let latency = delivery.lane.class().latency.max(process.class.latency);
+        append.rows.emitted.iter_mut().for_each(|row| row.latency = latency);
+        match self.tallies(core, &record, delivery).await {
+            Ok(tallies) => append.rows.tallies = tallies,
+            Err(error) => return Tried::Lost(error),
+        }
         self.write(core, record, append).await
     }
 

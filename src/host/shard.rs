@@ -12,11 +12,11 @@ use syncline_actors::id::{EntityId, Epoch, ShardId};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::{Duration, Instant};
 
+use super::Error;
 use super::core::{ASKED_MAX, Core, Counted};
 use super::delivery::Delivery;
 use super::entity::{self, Birth, Entity};
 use super::observer::count;
-use super::{Error, Lane};
 
 /// The actor of one shard.
 pub(super) struct Shard;
@@ -192,7 +192,7 @@ impl Held {
             self.entries.insert(id.clone(), entry);
             return self.want_room(myself, id).await;
         };
-        let bounded = delivery.lane == Lane::Outside && !delivery.is_condemned();
+        let bounded = delivery.lane.is_outside() && !delivery.is_condemned();
         if bounded && entry.in_flight() >= self.core.config.entity_in_flight_max {
             let retry_after = self.core.config.retry_after;
             delivery.answer(Err(Error::Busy { what: super::error::MAILBOX, retry_after }));

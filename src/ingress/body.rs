@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Limited};
+use syncline_actors::class::Criticality;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Ingress;
@@ -28,8 +29,13 @@ pub(super) struct Held {
 }
 
 impl Ingress {
-    /// Reads a body of at most `body_max` bytes.
-    pub(super) async fn read(&self, headers: &HeaderMap, body: Body) -> Result<Held, Problem> {
+    /// Reads a body of at most `body_max` bytes. What matters less finds no room sooner.
+    pub(super) async fn read(
+        &self,
+        headers: &HeaderMap,
+        body: Body,
+        criticality: Criticality,
+    ) -> Result<Held, Problem> {
         let max = self.limits.body_max;
         let announced =
             headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
@@ -37,8 +43,12 @@ impl Ingress {
             return Err(too_large(max));
         }
         let wanted = permits(announced.unwrap_or(max) + OVERHEAD);
+        let all = permits(self.limits.bytes_in_flight_max);
+        let taken = all.saturating_sub(self.room.available_permits());
+        let fits = taken == 0 || taken + wanted <= criticality.share_of(all);
         let room = u32::try_from(wanted)
             .ok()
+            .filter(|_| fits)
             .and_then(|wanted| self.room.clone().try_acquire_many_owned(wanted).ok());
         let Some(room) = room else {
             let detail = "the node holds as many messages as it may";

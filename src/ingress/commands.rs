@@ -18,6 +18,7 @@ use axum::http::{HeaderMap, Request, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use lru::LruCache;
 use sha2::{Digest as _, Sha256};
+use syncline_actors::class::{Class, Criticality};
 use syncline_actors::envelope::{self, Command, Envelope, Evidence, Raw};
 use syncline_actors::id::EntityId;
 use syncline_actors::value::Value;
@@ -63,12 +64,12 @@ async fn serve(ingress: &Ingress, request: Request<Body>) -> Result<Outcome, Pro
     let (parts, body) = request.into_parts();
     let who = (ingress.admit)(&parts.headers)?;
     let key = key(&parts.headers)?;
-    let body = ingress.read(&parts.headers, body).await?;
+    let body = ingress.read(&parts.headers, body, Criticality::default()).await?;
     let asked = Asked::read(&body.bytes, ingress.limits.body_max)?;
     let print: Print = Sha256::digest(&body.bytes).into();
     let running = ingress.keys.begin(&who, &key, print)?;
     let envelope = asked.envelope(ingress, &who, &key, &parts.headers, &body.bytes);
-    let taken = ingress.mailbox.deliver(envelope).await.map_err(|error| error.problem())?;
+    let taken = ingress.mailbox.deliver(envelope, Class::default()).await.map_err(|error| error.problem())?;
     if taken.duplicate {
         same_request(ingress, &taken, &who, &key, &body.bytes).await?;
     }

@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, Request};
 use axum::response::{IntoResponse as _, Response};
 use futures::future::join_all;
 use serde_json::json;
+use syncline_actors::class::{Class, Criticality};
 use syncline_actors::envelope::{Body as Said, Envelope, Event, Evidence, Raw};
 
 use super::cloudevents::{self, CloudEvent};
@@ -36,7 +37,7 @@ pub(super) async fn receive(State(ingress): Shared, request: Request<Body>) -> R
 async fn serve(ingress: &Ingress, request: Request<Body>) -> Result<Vec<Taken>, Problem> {
     let (parts, body) = request.into_parts();
     (ingress.admit)(&parts.headers)?;
-    let body = ingress.read(&parts.headers, body).await?;
+    let body = ingress.read(&parts.headers, body, Criticality::default()).await?;
     let events =
         cloudevents::read(&parts.headers, &body.bytes, ingress.limits.body_max).map_err(|problem| {
             telemetry::ingress_event(SOURCE, "unknown", "invalid");
@@ -48,7 +49,7 @@ async fn serve(ingress: &Ingress, request: Request<Body>) -> Result<Vec<Taken>, 
         body: Raw(if events.len() == 1 { body.bytes[..].into() } else { [].into() }),
     };
     let envelopes = events.into_iter().map(|event| envelope(ingress, event, &parts.headers, &evidence));
-    let taken = join_all(envelopes.map(|envelope| ingress.mailbox.deliver(envelope))).await;
+    let taken = join_all(envelopes.map(|envelope| ingress.mailbox.deliver(envelope, Class::default()))).await;
     for taken in &taken {
         telemetry::ingress_event(SOURCE, "unknown", outcome(taken));
     }

@@ -11,6 +11,8 @@ use bytes::Bytes;
 use futures::future::join_all;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
+use syncline_actors::class::{Class, Criticality};
+use syncline_actors::decision::Verdict;
 use syncline_actors::envelope::{Envelope, Evidence, Raw};
 use syncline_actors::expr::{Later as _, Made};
 use syncline_actors::id::EntityId;
@@ -19,6 +21,7 @@ use syncline_actors::value::Value;
 
 use super::door::Door;
 use super::drift::Drift;
+use super::feed::Fate;
 use super::gate::{NotUnderstood, Received, meant_for, understand};
 use super::identify::{Identity, Message};
 use super::preset::Handshake;
@@ -69,20 +72,26 @@ async fn serve(ingress: &Ingress, source: &str, request: HttpRequest<Body>) -> R
     {
         return Err(compressed(encoding));
     }
-    let body = ingress.read(&parts.headers, body).await?;
-    let Some(door) = door else {
+    let body = ingress.read(&parts.headers, body, criticality(door)).await?;
+    let Some(door) = door.filter(|door| door.source.sends) else {
         telemetry::ingress_event("unknown", "unknown", "bad_signature");
         tracing::info!(source = %source.escape_debug(), "a request for a source that there is not");
         return Err(Problem::unauthenticated());
     };
     let now = ingress.clock.now();
     let verified = verify(door, &parts, &body.bytes, now).map_err(|refusal| refused(door, &refusal))?;
-    let delivery = Delivery { ingress, door, parts: &parts, verified, now };
+    let class = door.source.class;
+    let delivery = Delivery { ingress, door, parts: &parts, verified, now, class };
     if let Some(answer) = delivery.handshake(&body.bytes) {
         return Ok(answer);
     }
     delivery.take(&body.bytes).await?;
     Ok(door.ack())
+}
+
+/// Before a sender is known to be who it says it is, its source's word must do: it makes nothing more important than what is usual.
+fn criticality(door: Option<&Door>) -> Criticality {
+    door.map_or(Criticality::Low, |door| door.source.class.criticality)
 }
 
 fn only_post() -> Problem {
@@ -155,16 +164,19 @@ const SOAP_ACK: &str = concat!(
 );
 
 /// One authentic request.
-struct Delivery<'d> {
-    ingress: &'d Ingress,
-    door: &'d Door,
-    parts: &'d Parts,
-    verified: Verified,
-    now: Timestamp,
+pub(super) struct Delivery<'d> {
+    pub(super) ingress: &'d Ingress,
+    pub(super) door: &'d Door,
+    pub(super) parts: &'d Parts,
+    pub(super) verified: Verified,
+    pub(super) now: Timestamp,
+    /// How urgent it is, and how much it matters.
+    pub(super) class: Class,
 }
 
 /// What a message becomes.
-enum Step {
+#[derive(Debug, Clone)]
+pub(super) enum Step {
     Deliver(Envelope),
     Keep(Aside),
 }
@@ -217,7 +229,7 @@ impl Delivery<'_> {
         if steps.len() == 1
             && let Some((event_type, step)) = steps.pop()
         {
-            return self.one(event_type, step).await.map_err(|error| error.problem());
+            return self.one(event_type, step).await.map(drop).map_err(|error| error.problem());
         }
         let taken = join_all(steps.into_iter().map(|(event_type, step)| self.one(event_type, step))).await;
         match taken.into_iter().find_map(Result::err) {
@@ -226,15 +238,25 @@ impl Delivery<'_> {
         }
     }
 
-    async fn one(&self, event_type: Arc<str>, step: Step) -> Result<(), MailboxError> {
+    /// Makes one message durable. What became of it, and why where it is not accepted.
+    pub(super) async fn one(
+        &self,
+        event_type: Arc<str>,
+        step: Step,
+    ) -> Result<(Fate, Option<String>), MailboxError> {
+        let mut why = match &step {
+            Step::Keep(aside) => Some(aside.reason.clone()),
+            Step::Deliver(_) => None,
+        };
         let (outcome, taken) = match step {
             Step::Keep(aside) => ("quarantined", self.keep(aside).await),
             Step::Deliver(envelope) => {
                 // Its parts are shared: the clone copies nothing.
                 let spare = envelope.clone();
-                match self.ingress.mailbox.deliver(envelope).await {
-                    Err(MailboxError::Never(why)) => {
-                        ("quarantined", self.keep(self.undeliverable(spare, &event_type, why)).await)
+                match self.ingress.mailbox.deliver(envelope, self.class).await {
+                    Err(MailboxError::Never(reason)) => {
+                        why = Some(reason.clone());
+                        ("quarantined", self.keep(self.undeliverable(spare, &event_type, reason)).await)
                     }
                     taken => ("accepted", taken),
                 }
@@ -250,12 +272,17 @@ impl Delivery<'_> {
             Err(_) => "throttled",
         };
         telemetry::ingress_event(&self.door.source.name, self.label(&event_type), outcome);
-        taken.map(drop)
+        taken.map(|taken| match (&taken.answer.verdict, outcome) {
+            (_, "duplicate") => (Fate::Duplicate, None),
+            (_, "quarantined") => (Fate::Quarantined, why),
+            (Verdict::Rejected(rejection), _) => (Fate::Rejected, Some(rejection.to_string())),
+            _ => (Fate::Accepted, None),
+        })
     }
 
     async fn keep(&self, aside: Aside) -> Result<Taken, MailboxError> {
         tracing::warn!(source = %aside.source, message = %aside.message_id, class = aside.class, "kept in quarantine: {}", aside.reason);
-        self.ingress.mailbox.quarantine(aside).await
+        self.ingress.mailbox.quarantine(aside, self.class).await
     }
 
     /// Only types that the source names: a sender must not fill the metrics.
@@ -264,7 +291,7 @@ impl Delivery<'_> {
     }
 
     /// What a message becomes, with its type. `json` is the message as it was read, if it was.
-    fn step(
+    pub(super) fn step(
         &self,
         message: &Message<'_>,
         json: Option<&Value>,
@@ -379,10 +406,10 @@ impl Delivery<'_> {
 }
 
 /// What all messages of a request have in common.
-struct Context<'c> {
-    headers: Made<'c, (&'c Door, &'c HeaderMap)>,
-    traceparent: Option<Arc<str>>,
-    content_type: Option<Arc<str>>,
+pub(super) struct Context<'c> {
+    pub(super) headers: Made<'c, (&'c Door, &'c HeaderMap)>,
+    pub(super) traceparent: Option<Arc<str>>,
+    pub(super) content_type: Option<Arc<str>>,
 }
 
 /// Why a message is kept aside.

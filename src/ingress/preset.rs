@@ -74,6 +74,14 @@ pub enum Handshake {
 }
 
 impl Preset {
+    /// That of a source which sends nothing by itself: it is never served.
+    pub(super) fn silent() -> Self {
+        let text = "{preset: silent, title: Silent, docs: none, verify: {scheme: none, allow_unsigned: true}, identify: {id: body-sha256}, retry_span: 1h, retention: 7d}";
+        let reader = Reader::default();
+        let node = reader.read("silent", text).expect("it is YAML");
+        Item::root(&node, &reader).typed().expect("it is a preset")
+    }
+
     /// Every mistake but those of the secrets, which [`super::verify::Verifier::compile`] tells when it has them.
     pub fn mistakes(&self) -> Vec<String> {
         let mut mistakes = self.verify.mistakes();

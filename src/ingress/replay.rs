@@ -3,6 +3,7 @@
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use sha2::{Digest as _, Sha256};
+use syncline_actors::class::Class;
 use syncline_actors::envelope::{Envelope, Evidence};
 use syncline_actors::value::Value;
 
@@ -60,7 +61,7 @@ impl Ingress {
         }
         let mut taken = Vec::with_capacity(envelopes.len());
         for envelope in envelopes {
-            taken.push(self.mailbox.deliver(envelope).await?);
+            taken.push(self.mailbox.deliver(envelope, Class::default()).await?);
         }
         Ok(taken)
     }

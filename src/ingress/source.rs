@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use syncline_actors::class::Class;
 use syncline_actors::document::{Fields, Item, Spanned};
 use syncline_actors::expr::{Expr, Names};
 use syncline_actors::id::is_region;
@@ -14,6 +15,8 @@ use syncline_actors::mapping::Mapping;
 use syncline_actors::process::Owner;
 use syncline_actors::reading;
 
+use super::batches::Batch;
+use super::poll::Poll;
 use super::preset::{Preset, Presets};
 use super::versions::Versions;
 use crate::secret::SecretRef;
@@ -22,7 +25,7 @@ use crate::secret::SecretRef;
 pub const NAMES: [&str; 4] = ["body", "headers", "message", "now"];
 
 /// Names that messages of the node itself have; who took one could take their ids.
-const RESERVED: [&str; 7] = ["timer", "delivery", "operator", "api", "event", "events", "entity"];
+const RESERVED: [&str; 8] = ["schedule", "timer", "delivery", "operator", "api", "event", "events", "entity"];
 
 /// A system that sends to us.
 #[derive(Debug)]
@@ -33,6 +36,8 @@ pub struct Source {
     pub title: String,
     /// Who answers for it.
     pub owner: Owner,
+    /// How urgent what it sends is, and how much it matters.
+    pub class: Class,
     /// How its requests are verified, identified and answered.
     pub preset: Preset,
     /// Whether a node without any of its secrets starts all the same, and does not serve it.
@@ -43,6 +48,12 @@ pub struct Source {
     pub region: Option<Arc<str>>,
     /// How long a message id is remembered: never shorter than the sender's retry span.
     pub retention: Duration,
+    /// How it is asked for what is new, if it is.
+    pub poll: Option<Poll>,
+    /// What a row of a file is, if it says.
+    pub batch: Option<Batch>,
+    /// Whether it may send to `/hooks/<source>`; one that is only asked may not.
+    pub sends: bool,
     /// What its messages mean, by the type it gives them.
     pub messages: BTreeMap<String, Meaning>,
 }
@@ -112,7 +123,13 @@ pub fn parse(item: &Item<'_>, presets: &Presets) -> Option<Source> {
     }
     let title = top.optional_text("title").map_or_else(|| name.value.clone(), |title| title.value);
     let owner = top.map("owner").map(reading::owner).unwrap_or_default();
-    let preset = preset(&mut top, presets);
+    let class = top.optional_map("class").map(Class::read).unwrap_or_default();
+    let batch = top.optional_map("batch").and_then(Batch::read);
+    let poll = top.optional_map("poll");
+    let unsigned = top.optional("preset").is_none() && top.optional("verify").is_none();
+    let asked_only = unsigned && (poll.is_some() || top.optional("batch").is_some());
+    let poll = poll.and_then(Poll::read);
+    let preset = if asked_only { Some(Preset::silent()) } else { preset(&mut top, presets) };
     let optional = top.boolean("optional", false);
     let secrets = top.optional_list("secrets").iter().filter_map(secret).collect::<Vec<_>>();
     let region = top.optional("region").and_then(|item| region(&item));
@@ -124,7 +141,7 @@ pub fn parse(item: &Item<'_>, presets: &Presets) -> Option<Source> {
     top.finish();
     let preset = preset?;
     super::preset::refuse_mistakes(&preset, item);
-    if secrets.is_empty() && preset.verify.needs_secret() {
+    if secrets.is_empty() && preset.verify.needs_secret() && !asked_only {
         item.refuse(
             "the source has no secret, so nothing it sends can be verified",
             "add `secrets: [{id: current, ref: \"env:NAME\"}]`",
@@ -135,11 +152,15 @@ pub fn parse(item: &Item<'_>, presets: &Presets) -> Option<Source> {
         name: name.value.into(),
         title,
         owner,
+        class,
         preset,
         optional,
         secrets,
         region,
         retention,
+        poll,
+        batch,
+        sends: !asked_only,
         messages,
     })
 }

@@ -95,6 +95,9 @@ pub(super) fn definition(kind: &str, version: u32) -> Vec<u8> {
     key
 }
 
+/// Stands where a kind does, for counters that are of no kind.
+pub(super) const TALLIES: &str = "~";
+
 /// Kind and status, for counting.
 pub(super) fn status(kind: &str, status: &str) -> Vec<u8> {
     let mut key = connector(kind);

@@ -283,6 +283,10 @@ impl Journal for Memory {
         self.run("census", |store| Ok(store.census())).await
     }
 
+    async fn tallies(&self) -> Result<BTreeMap<String, u64>, Error> {
+        self.run("tallies", |store| Ok(store.tallies.clone())).await
+    }
+
     async fn definitions(&self) -> Result<BTreeMap<(String, u32), String>, Error> {
         self.run("definitions", |store| Ok(store.definitions.clone())).await
     }

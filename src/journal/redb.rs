@@ -344,6 +344,10 @@ impl Journal for Redb {
         self.read(read::census).await
     }
 
+    async fn tallies(&self) -> Result<BTreeMap<String, u64>, Error> {
+        self.read(read::tallies).await
+    }
+
     async fn definitions(&self) -> Result<BTreeMap<(String, u32), String>, Error> {
         self.read(read::definitions).await
     }

@@ -622,6 +622,10 @@ impl Journal for Redis {
         self.counted().await
     }
 
+    async fn tallies(&self) -> Result<BTreeMap<String, u64>, Error> {
+        self.tallied().await
+    }
+
     async fn definitions(&self) -> Result<BTreeMap<(String, u32), String>, Error> {
         let mut command = redis::cmd("HGETALL");
         command.arg(self.shared.names.shared("definitions"));

@@ -1,5 +1,6 @@
 //! Values as stores keep them: a few fixed bytes that a writer needs without decoding, then frames that only readers decode.
 
+use syncline_actors::class::Latency;
 use syncline_actors::decision::Answer;
 use syncline_actors::id::EntityId;
 use syncline_actors::outbox::{OutboxRow, Progress, TimerRow};
@@ -13,6 +14,7 @@ use crate::journal::{Append, Error, Head, Snapshot, keys};
 #[derive(Debug)]
 pub(in crate::journal) struct StoredEffect {
     pub(in crate::journal) due: Timestamp,
+    /// The lane it waits in: the connector, and how urgent it is.
     pub(in crate::journal) connector: String,
     /// The row as it was journaled.
     pub(in crate::journal) fixed: Vec<u8>,
@@ -35,6 +37,7 @@ impl StoredEffect {
     pub(in crate::journal) fn row(self) -> Result<OutboxRow, Error> {
         let mut row: OutboxRow = codec::decode(Schema::OutboxRow, &self.fixed).map_err(unreadable)?;
         row.progress = self.progress;
+        row.latency = Latency::of_lane(&self.connector).1;
         Ok(row)
     }
 

@@ -19,13 +19,15 @@ use syncline_actors::process::Process;
 use syncline_actors::time::Timestamp;
 use syncline_actors::value::Value;
 
+use super::balance::Balance;
 use super::cluster::{Cluster, Router};
 use super::orders::{self, About, Desk, Order};
-use super::{masking, view};
+use super::reconcile::Reconciler;
+use super::{masking, polls, view};
 use crate::api::{self, ClusterOrder, Outcome, Page, Refusal, Who};
 use crate::clock::SharedClock;
 use crate::delivery::{Breakers, Delivery};
-use crate::host::{self, Host, Lane, QUARANTINE, Reply};
+use crate::host::{self, Host, Lane, POLL, QUARANTINE, RECONCILE, Reply};
 use crate::ingress::{Ingress, Kept, MailboxError, ReplayError};
 use crate::journal::{self, ExceptionFilter, SharedJournal};
 use crate::telemetry::{self, ConnectorGauges, Metrics, Snapshot};
@@ -45,6 +47,8 @@ pub(super) struct Operator {
     pub(super) desk: Arc<Desk>,
     pub(super) delivery: Arc<Delivery>,
     pub(super) ingress: Arc<Ingress>,
+    pub(super) reconciler: Arc<Reconciler>,
+    pub(super) balance: Arc<Balance>,
     pub(super) clock: SharedClock,
     pub(super) metrics: Arc<Metrics>,
     pub(super) config_hash: String,
@@ -197,10 +201,50 @@ impl api::Operate for Operator {
         Ok(api::DriftReport { node: self.host().node().to_string(), items })
     }
 
+    async fn sources(&self) -> Result<Page<api::Source>, Refusal> {
+        let mut items = Vec::new();
+        for source in self.ingress.sources() {
+            let poll = EntityId::new(POLL, &source.name).ok().filter(|_| source.poll.is_some());
+            let state = match &poll {
+                Some(poll) => self.router.state(poll).await.map_err(|error| refusal(&error))?,
+                None => None,
+            };
+            items.push(view::source(source, state.as_ref()));
+        }
+        Ok(Page { items, next: None })
+    }
+
+    async fn balance(&self) -> Result<Page<api::Balance>, Refusal> {
+        let sheet = self.balance.sheet().await.map_err(|error| unread(&error))?;
+        let line = |(source, line): (String, api::Balance)| api::Balance { source, ..line };
+        Ok(Page { items: sheet.into_iter().map(line).collect(), next: None })
+    }
+
+    async fn reconcile(&self, who: &Who, ask: api::ReconcileAsk) -> Result<Page<String>, Refusal> {
+        let (system, process) = (ask.system.as_deref(), ask.process.as_deref());
+        let begun = self.reconciler.begin(system, process, ask.dry_run, &who.0).await;
+        let runs = begun.map_err(|error| refusal(&error))?;
+        if runs.is_empty() {
+            let what = "no connector says how such records are reconciled: see `reconcile:` in docs/reconciliation.md";
+            return Err(Refusal::NotFound(what.to_owned()));
+        }
+        Ok(Page { items: runs.iter().map(ToString::to_string).collect(), next: None })
+    }
+
+    async fn reconciliations(&self, limit: usize) -> Result<Page<api::Reconciliation>, Refusal> {
+        let heads = self.journal.heads(RECONCILE, None, limit).await.map_err(|error| unread(&error))?;
+        let mut items = Vec::new();
+        for head in heads {
+            let state = self.router.state(&head.entity).await.map_err(|error| refusal(&error))?;
+            items.extend(state.map(|state| view::reconciliation(&head.entity, &state)));
+        }
+        Ok(Page { items, next: None })
+    }
+
     async fn connectors(&self) -> Result<Page<api::Connector>, Refusal> {
-        let orders = self.desk.known();
+        let (orders, now) = (self.desk.known(), self.clock.now());
         let items =
-            self.delivery.status().await.iter().map(|status| view::connector(status, &orders)).collect();
+            self.delivery.status().await.iter().map(|status| view::connector(status, &orders, now)).collect();
         Ok(Page { items, next: None })
     }
 
@@ -221,7 +265,7 @@ impl api::Operate for Operator {
         tracing::warn!(connector = name, who = who.0, paused, "connector set by an operator: {reason}");
         let (orders, status) = (self.desk.known(), self.delivery.status().await);
         let found = status.iter().find(|status| *status.name == *name);
-        found.map(|status| view::connector(status, &orders)).ok_or_else(unknown)
+        found.map(|status| view::connector(status, &orders, self.clock.now())).ok_or_else(unknown)
     }
 
     async fn cluster(&self) -> Result<api::Cluster, Refusal> {
@@ -444,13 +488,25 @@ impl Operator {
         let now = self.clock.now();
         let gauges = |status: &crate::delivery::ConnectorStatus| ConnectorGauges {
             waiting: status.waiting.unwrap_or_default(),
+            patient: status.patient.unwrap_or_default(),
+            late: status.is_late(now),
             oldest: status.oldest.map_or(Duration::ZERO, |oldest| now.since(oldest)),
             in_flight: status.in_flight as u64,
             paused: status.paused,
             breaker_open: status.breaker != Breakers::Closed,
         };
         let connectors = self.delivery.status().await;
+        let mut polls = BTreeMap::new();
+        for source in self.ingress.sources().filter(|source| source.poll.is_some()) {
+            // Each is told of by the node that holds it.
+            let Ok(poll) = EntityId::new(POLL, &source.name) else { continue };
+            if let Ok(Some(state)) = self.host().state(&poll).await {
+                polls.insert(source.name.to_string(), polls::is_late(&state));
+            }
+        }
         Snapshot {
+            polls,
+            balance: self.balance.gauges().await.unwrap_or_default(),
             instances: self.journal.census().await.unwrap_or_default(),
             exceptions,
             connectors: connectors.iter().map(|status| (status.name.to_string(), gauges(status))).collect(),

@@ -11,13 +11,16 @@ use syncline_actors::outbox::{ExceptionRow, OutboxRow};
 use syncline_actors::ownership::Policy;
 use syncline_actors::process::Process;
 use syncline_actors::record::Record;
+use syncline_actors::time::Timestamp;
 use syncline_actors::value::Value;
 
 use super::cluster::Cluster;
 use super::orders::{Order, Orders};
+use super::{polls, reconcile};
 use crate::api::{self, raw};
 use crate::delivery::{Breakers, ConnectorStatus};
 use crate::gossip::Member;
+use crate::ingress::source::Source;
 use crate::journal::{Head, Holding};
 use crate::telemetry::ClusterGauges;
 
@@ -243,13 +246,15 @@ pub(super) fn head(head: &Head) -> api::Head {
     }
 }
 
-pub(super) fn connector(status: &ConnectorStatus, orders: &Orders) -> api::Connector {
+pub(super) fn connector(status: &ConnectorStatus, orders: &Orders, now: Timestamp) -> api::Connector {
     let paused_by =
         orders.connectors.get(&*status.name).map(|order| format!("{}: {}", order.by, order.reason));
     api::Connector {
         name: status.name.to_string(),
         title: status.title.to_string(),
         owner: status.owner.team.to_string(),
+        class: status.class.into(),
+        late: status.is_late(now),
         paused: status.paused,
         paused_by,
         slots: status.slots,
@@ -261,8 +266,59 @@ pub(super) fn connector(status: &ConnectorStatus, orders: &Orders) -> api::Conne
         .to_owned(),
         in_flight: status.in_flight,
         waiting: status.waiting,
+        patient: status.patient,
         oldest: status.oldest.map(|oldest| oldest.to_string()),
         throttled_until: status.throttled_until.map(|until| until.to_string()),
+    }
+}
+
+pub(super) fn source(source: &Source, state: Option<&State>) -> api::Source {
+    let poll = source.poll.as_ref().map(|poll| api::PollState {
+        call: poll.call.value.clone(),
+        schedule: poll.schedule.to_string(),
+        status: state.map(|state| state.status.to_string()).unwrap_or_default(),
+        late: state.is_some_and(polls::is_late),
+        fields: state.map(polls::summary).unwrap_or_default(),
+    });
+    api::Source {
+        name: source.name.to_string(),
+        title: source.title.clone(),
+        owner: source.owner.team.to_string(),
+        escalate: source.owner.escalate.to_string(),
+        class: source.class.into(),
+        sends: source.sends,
+        poll,
+    }
+}
+
+pub(super) fn reconciliation(run: &EntityId, state: &State) -> api::Reconciliation {
+    let text = |field: &str| state.field(field).map(Value::to_plain_text).unwrap_or_default();
+    let number = |field: &str| {
+        state.field(field).and_then(Value::as_int).and_then(|n| u64::try_from(n).ok()).unwrap_or(0)
+    };
+    let drift = state.field("drift").cloned().unwrap_or_default();
+    api::Reconciliation {
+        id: run.to_string(),
+        system: text("system"),
+        process: text("kind"),
+        by: text("by"),
+        began: text("began"),
+        status: state.status.to_string(),
+        ended: state.ending.is_some(),
+        dry_run: state.field("dry_run").and_then(Value::as_bool).unwrap_or(false),
+        checked: number("checked"),
+        skipped: number("skipped"),
+        equal: number("equal"),
+        differs: number("differs"),
+        missing: number("missing"),
+        stale: number("stale"),
+        unknown: number("unknown"),
+        unread: number("unread"),
+        repaired: number("repaired"),
+        taken: number("taken"),
+        unrepaired: number("unrepaired"),
+        by_field: reconcile::by_field(&drift),
+        drift: raw(&drift),
     }
 }
 
@@ -385,6 +441,7 @@ fn sentence(change: &Change, names: &Names) -> String {
         Change::WaitsFrom { id, source } => format!("message {id} is from {source}"),
         Change::Synced { system, stand, .. } => format!("{system} is {}", stand.word().replace('_', " ")),
         Change::Superseded { effect: id } => format!("{} was done again since", effect(*id, names)),
+        Change::Forgotten { effect: id } => format!("{} is no longer among the steps", effect(*id, names)),
     }
 }
 

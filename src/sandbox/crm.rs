@@ -62,6 +62,16 @@ impl Crm {
         Done::applied(Reply::empty(204), id).altered(altered)
     }
 
+    fn order(&self, external: &str) -> Reply {
+        let Some(order) = self.orders.get(external) else {
+            return self.refuse(404, "The requested resource does not exist");
+        };
+        let mut record = order.clone();
+        record.insert("Id".to_owned(), Value::from(format!("801{external}")));
+        record.insert("OrderNumber__c".to_owned(), Value::from(external));
+        Reply::exact(200, Value::Map(std::sync::Arc::new(record)))
+    }
+
     fn upsert(&mut self, external: &str, call: &Call) -> Done {
         if external.ends_with("-TWIN") {
             let records = [1, 2].map(|n| format!("/services/data/v62.0/sobjects/Order/801{external}{n}"));
@@ -93,6 +103,9 @@ impl System for Crm {
             (&Method::PATCH, ["services", "data", _, "sobjects", "Account", _]) => {
                 of("update_account", Kind::Natural)
             }
+            (&Method::GET, ["services", "data", _, "sobjects", "Order", "OrderNumber__c", _]) => {
+                of("get_order", Kind::Read)
+            }
             (&Method::PATCH, ["services", "data", _, "sobjects", "Order", "OrderNumber__c", _]) => {
                 of("update_order", Kind::Natural)
             }
@@ -110,6 +123,7 @@ impl System for Crm {
             "token" => Done::only(self.tokens.issue(call)),
             "get_account" => Done::only(self.account(&last)),
             "update_account" => self.update_account(&last, call),
+            "get_order" => Done::only(self.order(&last)),
             _ => self.upsert(&last, call),
         }
     }

@@ -202,12 +202,34 @@ impl Erp {
         }
     }
 
+    /// Sales orders as a query gives them, whatever it says: `limit` and `offset` are all that is heeded.
+    fn query(&self, call: &Call) -> Reply {
+        let number =
+            |name: &str, usual| call.query.get(name).and_then(|text| text.parse().ok()).unwrap_or(usual);
+        let (limit, offset) = (number("limit", 1000_usize).min(1000), number("offset", 0_usize));
+        let all = &self.sales_orders.by_id;
+        let page = all.values().skip(offset).take(limit);
+        let items: Vec<_> = page
+            .map(|record| json!({"links": [], "id": record.id, "externalid": record.external, "tranid": record.number}))
+            .collect();
+        let more = offset + items.len() < all.len();
+        Reply::json(
+            200,
+            json!({"links": [], "count": items.len(), "hasMore": more, "offset": offset, "totalResults": all.len(), "items": items}),
+        )
+    }
+
     fn find(&self, records: &Records, external: &str) -> Reply {
         match records.find(external) {
-            Some(record) => Reply::json(
+            Some(record) => Reply::exact(
                 200,
-                json!({"id": record.id, "tranId": record.number, "externalId": external,
-                    "status": {"id": if record.closed { "H" } else { "B" }}}),
+                Value::map([
+                    ("id", Value::from(&*record.id)),
+                    ("tranId", Value::from(&*record.number)),
+                    ("externalId", Value::from(external)),
+                    ("status", Value::map([("id", Value::from(if record.closed { "H" } else { "B" }))])),
+                    ("total", record.fields.get("total").cloned().unwrap_or_default()),
+                ]),
             ),
             None => self
                 .refuse(404, &format!("The record instance does not exist: {} eid:{external}", records.kind)),
@@ -238,6 +260,9 @@ impl System for Erp {
             == (&Method::POST, &["services", "rest", "auth", "oauth2", "v1", "token"])
         {
             return of("token", Kind::Token);
+        }
+        if (&call.method, &parts[..]) == (&Method::POST, &["services", "rest", "query", "v1", "suiteql"]) {
+            return of("list_sales_orders", Kind::Read);
         }
         let ["services", "rest", "record", "v1", rest @ ..] = &parts[..] else { return None };
         match (&call.method, rest) {
@@ -272,6 +297,7 @@ impl System for Erp {
             "get_item" => Done::only(self.item(external)),
             "create_sales_order" => self.create_sales_order(call),
             "close_sales_order" => self.close(&id),
+            "list_sales_orders" => Done::only(self.query(call)),
             "create_invoice" => self.create_invoice(&id, call),
             "find_sales_order" => Done::only(self.find(&self.sales_orders, external)),
             "create_credit" => self.create_credit(call),

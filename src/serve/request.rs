@@ -17,6 +17,9 @@ use crate::telemetry;
 /// Seconds after which a request that got no answer in time may be sent again.
 const RETRY_AFTER: u64 = 2;
 
+/// Routes that take in files of any size: each bounds by itself how long nothing comes.
+const LONG: [&str; 1] = ["/v1/batches/{source}"];
+
 /// `router` with every request, matched or not, answered within `request_timeout` and counted.
 pub(super) fn bounded(router: Router, request_timeout: Duration) -> Router {
     router.layer(middleware::from_fn_with_state(request_timeout, answer))
@@ -29,10 +32,11 @@ async fn answer(State(request_timeout): State<Duration>, request: Request, next:
     let began = Instant::now();
     // Nothing of a request that panicked is used again, so nothing half done can be seen.
     let answering = AssertUnwindSafe(next.run(request)).catch_unwind();
-    let response = match timeout(request_timeout, answering).await {
+    let time = if LONG.contains(&route) { Duration::from_hours(24) } else { request_timeout };
+    let response = match timeout(time, answering).await {
         Ok(Ok(response)) => response,
         Ok(Err(_panic)) => broken(route),
-        Err(_elapsed) => late(request_timeout).into_response(),
+        Err(_elapsed) => late(time).into_response(),
     };
     telemetry::http_request(route, method.as_str(), response.status().as_u16(), began.elapsed());
     response

@@ -185,83 +185,83 @@ pub(crate) const MISTAKES: &[Mistake] = &[
         "sources/crm.yaml",
         "preset: standard-webhooks",
         "preset: standard-webhook",
-        "config/sources/crm.yaml:8:9  preset: there is no preset `standard-webhook`\n\
+        "config/sources/crm.yaml:9:9  preset: there is no preset `standard-webhook`\n\
          \x20   fix: did you mean `standard-webhooks`?",
     ),
     (
         "sources/crm.yaml",
         "ref: \"env:SYNCLINE_CRM_SECRET\"}",
         "ref: \"whsec_abc\"}",
-        "config/sources/crm.yaml:10:24  secrets[0].ref: it must be a reference, not the secret itself: write `env:NAME` for an environment variable, or `file:/path` for a file\n\
+        "config/sources/crm.yaml:11:24  secrets[0].ref: it must be a reference, not the secret itself: write `env:NAME` for an environment variable, or `file:/path` for a file\n\
          \x20   fix: write `env:NAME` or `file:/path`, never the secret itself",
     ),
     (
         "sources/crm.yaml",
         "\"body.data.OrderNumber__c\"}",
         "\"bdy.data.OrderNumber__c\"}",
-        "config/sources/crm.yaml:19:35  messages[\"opportunity.confirmed\"].send[0].to.key: there is no `bdy` here\n\
+        "config/sources/crm.yaml:20:35  messages[\"opportunity.confirmed\"].send[0].to.key: there is no `bdy` here\n\
          \x20   fix: did you mean `body`?",
     ),
     (
         "sources/crm.yaml",
         "event: order.confirmed",
         "event: order.confirmd",
-        "config/sources/crm.yaml:18:16  messages[\"opportunity.confirmed\"].send[0].event: there is no message of process `order` `order.confirmd`\n\
+        "config/sources/crm.yaml:19:16  messages[\"opportunity.confirmed\"].send[0].event: there is no message of process `order` `order.confirmd`\n\
          \x20   fix: did you mean `order.confirmed`?",
     ),
     (
         "sources/crm.yaml",
         "amount: \"dec(body.data.Amount)\"",
         "amount: \"dec(body.data.Amount, 2)\"",
-        "config/sources/crm.yaml:25:19  messages[\"opportunity.confirmed\"].send[0].map.amount: dec() takes 1 argument(s), 2 given\n\
+        "config/sources/crm.yaml:26:19  messages[\"opportunity.confirmed\"].send[0].map.amount: dec() takes 1 argument(s), 2 given\n\
          \x20   fix: correct the expression",
     ),
     (
         "sources/crm.yaml",
         "as: item\n            map:\n              sku: \"item",
         "as: itm\n            map:\n              sku: \"item",
-        "config/sources/crm.yaml:42:20  messages[\"opportunity.confirmed\"].send[0].map.lines.map.sku: there is no `item` here\n\
+        "config/sources/crm.yaml:43:20  messages[\"opportunity.confirmed\"].send[0].map.lines.map.sku: there is no `item` here\n\
          \x20   fix: did you mean `itm`?\n\
-         config/sources/crm.yaml:43:25  messages[\"opportunity.confirmed\"].send[0].map.lines.map.quantity: there is no `item` here\n\
+         config/sources/crm.yaml:44:25  messages[\"opportunity.confirmed\"].send[0].map.lines.map.quantity: there is no `item` here\n\
          \x20   fix: did you mean `itm`?\n\
-         config/sources/crm.yaml:44:27  messages[\"opportunity.confirmed\"].send[0].map.lines.map.unit_price: there is no `item` here\n\
+         config/sources/crm.yaml:45:27  messages[\"opportunity.confirmed\"].send[0].map.lines.map.unit_price: there is no `item` here\n\
          \x20   fix: did you mean `itm`?\n\
-         config/sources/crm.yaml:45:27  messages[\"opportunity.confirmed\"].send[0].map.lines.map[\"tax_class?\"]: there is no `item` here\n\
+         config/sources/crm.yaml:46:27  messages[\"opportunity.confirmed\"].send[0].map.lines.map[\"tax_class?\"]: there is no `item` here\n\
          \x20   fix: did you mean `itm`?",
     ),
     (
         "connectors/warehouse.yaml",
         "rate: 200/s",
         "rate: 200",
-        "config/connectors/warehouse.yaml:13:33  limits.rate: `200` is no rate\n\
+        "config/connectors/warehouse.yaml:14:33  limits.rate: `200` is no rate\n\
          \x20   fix: write calls per second, minute or hour: `50/s`, `600/m`, `1000/h`",
     ),
     (
         "connectors/warehouse.yaml",
         "timeout: 10s",
         "timeout: 10",
-        "config/connectors/warehouse.yaml:14:10  timeout: the duration `10` has no unit\n\
+        "config/connectors/warehouse.yaml:15:10  timeout: the duration `10` has no unit\n\
          \x20   fix: write a whole number and a unit, e.g. `250ms`, `10s`, `5m`, `4h`, `2d` or `1h30m`",
     ),
     (
         "connectors/warehouse.yaml",
         "timeout: 10s",
         "timeout: -10s",
-        "config/connectors/warehouse.yaml:14:10  timeout: `-10s` is not a duration\n\
+        "config/connectors/warehouse.yaml:15:10  timeout: `-10s` is not a duration\n\
          \x20   fix: write a whole number and a unit, e.g. `250ms`, `10s`, `5m`, `4h`, `2d` or `1h30m`",
     ),
     (
         "connectors/warehouse.yaml",
         "value: {ref: \"env:SYNCLINE_WAREHOUSE_API_KEY\", default: sandbox-secret}",
         "value: sandbox-secret",
-        "config/connectors/warehouse.yaml:12:10  auth.value: a secret stands in the file\n\
+        "config/connectors/warehouse.yaml:13:10  auth.value: a secret stands in the file\n\
          \x20   fix: write `{ref: env:NAME}`, and set NAME where the node runs",
     ),
     (
         "connectors/warehouse.yaml",
         "path: /v1/reservations\n",
         "path: v1/reservations\n",
-        "config/connectors/warehouse.yaml:23:11  operations.reserve.path: the path `v1/reservations` has no leading slash\n\
+        "config/connectors/warehouse.yaml:24:11  operations.reserve.path: the path `v1/reservations` has no leading slash\n\
          \x20   fix: write `/v1/reservations`\n\
          config/processes/order.yaml:63:5  call: warehouse.reserve: there is no operation of connector `warehouse` `reserve`\n\
          \x20   fix: add it, or use one of: put_item, recall, release, ship",
@@ -270,28 +270,28 @@ pub(crate) const MISTAKES: &[Mistake] = &[
         "connectors/warehouse.yaml",
         "    headers: {Idempotency-Key: key}\n    body: {order_number: input.order_number, lines",
         "    body: {order_number: input.order_number, lines",
-        "config/connectors/warehouse.yaml:22:5  operations.reserve: `idempotency: header`, but nothing that is sent holds `key`\n\
+        "config/connectors/warehouse.yaml:23:5  operations.reserve: `idempotency: header`, but nothing that is sent holds `key`\n\
          \x20   fix: send it, e.g. `headers: {Idempotency-Key: key}`",
     ),
     (
         "connectors/warehouse.yaml",
         "is: retry, detail: neither",
         "is: again, detail: neither",
-        "config/connectors/warehouse.yaml:31:37  operations.reserve.outcomes[3].is: `again` is not allowed here\n\
+        "config/connectors/warehouse.yaml:32:37  operations.reserve.outcomes[3].is: `again` is not allowed here\n\
          \x20   fix: write one of `ok`, `failed`, `retry`, `busy`, `throttled`, `reauthenticate`",
     ),
     (
         "connectors/warehouse.yaml",
         "scheme: api_key",
         "scheme: apikey",
-        "config/connectors/warehouse.yaml:10:11  auth.scheme: `apikey` is not allowed here\n\
+        "config/connectors/warehouse.yaml:11:11  auth.scheme: `apikey` is not allowed here\n\
          \x20   fix: did you mean `api_key`? Allowed: `none`, `basic`, `api_key`, `bearer`, `oauth2_client_credentials`",
     ),
     (
         "connectors/warehouse.yaml",
         "is: busy}",
         "is: busy, result: {id: body.id}}",
-        "config/connectors/warehouse.yaml:29:118  operations.reserve.outcomes[1].result: only `is: ok` has a result\n\
+        "config/connectors/warehouse.yaml:30:118  operations.reserve.outcomes[1].result: only `is: ok` has a result\n\
          \x20   fix: remove `result`",
     ),
     (
@@ -300,5 +300,44 @@ pub(crate) const MISTAKES: &[Mistake] = &[
         "  relase:\n",
         "config/processes/order.yaml:72:5  call: warehouse.release: there is no operation of connector `warehouse` `release`\n\
          \x20   fix: did you mean `relase`?",
+    ),
+    (
+        "sources/crm.yaml",
+        "latency: realtime",
+        "latency: real",
+        "config/sources/crm.yaml:8:18  class.latency: `real` is not allowed here\n\
+         \x20   fix: write one of `realtime`, `minutes`, `batch`",
+    ),
+    (
+        "sources/crm.yaml",
+        "preset: standard-webhooks\n",
+        "preset: standard-webhooks\npoll: {call: crm.list, every: 5m, items: result.items, message: order.new}\n",
+        "config/sources/crm.yaml:10:14  poll.call: there is no operation of connector `crm` `list`\n\
+         \x20   fix: add it, or use one of: get_account, update_order\n\
+         config/sources/crm.yaml:10:65  poll.message: there is no message of source `crm` `order.new`\n\
+         \x20   fix: add it, or use one of: opportunity.amended, opportunity.cancelled, opportunity.confirmed",
+    ),
+    (
+        "sources/crm.yaml",
+        "preset: standard-webhooks\n",
+        "preset: standard-webhooks\npoll: {call: crm.get_account, at: [\"2:00\"], items: result.items, message: opportunity.confirmed}\n",
+        "config/sources/crm.yaml:10:36  poll.at[0]: `2:00` is no time of day\n\
+         \x20   fix: write hours and minutes in UTC: \"02:00\"",
+    ),
+    (
+        "sources/crm.yaml",
+        "preset: standard-webhooks\n",
+        "preset: standard-webhooks\nbatch: {message: opportunity.confirm, id: bdy.id}\n",
+        "config/sources/crm.yaml:10:18  batch.message: there is no message of source `crm` `opportunity.confirm`\n\
+         \x20   fix: did you mean `opportunity.confirmed`?\n\
+         config/sources/crm.yaml:10:43  batch.id: there is no `bdy` here\n\
+         \x20   fix: did you mean `body`?",
+    ),
+    (
+        "connectors/warehouse.yaml",
+        "failure_tolerance: 15m",
+        "failure_tolerance: 15",
+        "config/connectors/warehouse.yaml:7:47  class.failure_tolerance: the duration `15` has no unit\n\
+         \x20   fix: write e.g. `15s`, `5m`, `1h30m` or `7d`",
     ),
 ];

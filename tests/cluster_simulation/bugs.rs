@@ -233,6 +233,9 @@ impl Journal for Store {
     async fn census(&self) -> Result<BTreeMap<(String, String), u64>, Error> {
         self.handle.census().await
     }
+    async fn tallies(&self) -> Result<BTreeMap<String, u64>, Error> {
+        self.handle.tallies().await
+    }
     async fn orders(&self) -> Result<BTreeMap<String, String>, Error> {
         self.handle.orders().await
     }

@@ -16,6 +16,7 @@ use syncline::journal::memory::Handle;
 use syncline::journal::{Compacted, Journal as _, SharedJournal};
 use syncline::node::cluster::{self, Cluster, Router};
 use syncline::timer::{self, Timers, Waker};
+use syncline_actors::class::Latency;
 use syncline_actors::decision::Answer;
 use syncline_actors::document::Reader;
 use syncline_actors::entity::State;
@@ -150,7 +151,7 @@ impl Mailbox {
 
 #[async_trait]
 impl delivery::Mailbox for Mailbox {
-    async fn settle(&self, envelope: Envelope) -> Result<(), MailboxError> {
+    async fn settle(&self, envelope: Envelope, _latency: Latency) -> Result<(), MailboxError> {
         match self.take(envelope).await {
             Ok(_) => Ok(()),
             Err(host::Error::NotOwner { .. }) => Err(MailboxError::NotOwned),
@@ -326,6 +327,7 @@ impl Running {
             journal: journal.clone(),
             mailbox: mailbox.clone(),
             post: mailbox.clone(),
+            harvest: Arc::new(delivery::harvest::Fallow),
             wire: Arc::new(Gate { line, me, boot }),
             clock: Arc::new(ground.clock),
             epochs: epochs(ground, &host),

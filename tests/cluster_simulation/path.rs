@@ -30,6 +30,7 @@ const READS: &[&str] = &[
     "find",
     "heads",
     "census",
+    "tallies",
     "definitions",
     "orders",
 ];

@@ -12,9 +12,9 @@ use secrecy::SecretString;
 use serde_json::Value as Json;
 use serde_json::value::RawValue;
 use syncline::api::{
-    Acceptance, Cluster, ClusterOrder, Connector, Drift, DriftReport, Entity, Entry, Exception,
-    ExceptionQuery, Head, Holder, Intervention, Migration, Operate, Outcome, Owned, Page, Pending, Refusal,
-    Step, Suspect, Synced, Who,
+    Acceptance, Balance, Cluster, ClusterOrder, Connector, Drift, DriftReport, Entity, Entry, Exception,
+    ExceptionQuery, Head, Holder, Intervention, Migration, Operate, Outcome, Owned, Page, Pending,
+    ReconcileAsk, Reconciliation, Refusal, Source, Step, Suspect, Synced, Who,
 };
 use syncline::config::Role;
 use syncline::console::router;
@@ -272,6 +272,35 @@ impl Operate for Fake {
         Ok(DriftReport { node: "a".into(), items })
     }
 
+    async fn sources(&self) -> Result<Page<Source>, Refusal> {
+        self.note("sources".to_owned())?;
+        let source = Source {
+            name: "crm".into(),
+            title: "The <CRM>".into(),
+            owner: "sales-ops".into(),
+            ..Source::default()
+        };
+        Ok(Page { items: vec![source], next: None })
+    }
+
+    async fn balance(&self) -> Result<Page<Balance>, Refusal> {
+        self.note("balance".to_owned())?;
+        Ok(Page {
+            items: vec![Balance { source: "crm".into(), received: 9, ..Balance::default() }],
+            next: None,
+        })
+    }
+
+    async fn reconcile(&self, who: &Who, ask: ReconcileAsk) -> Result<Page<String>, Refusal> {
+        self.note(format!("reconcile {:?} {:?} {} by {}", ask.system, ask.process, ask.dry_run, who.0))?;
+        Ok(Page { items: vec!["reconcile/1:erp:order".into()], next: None })
+    }
+
+    async fn reconciliations(&self, limit: usize) -> Result<Page<Reconciliation>, Refusal> {
+        self.note(format!("reconciliations {limit}"))?;
+        Ok(Page { items: Vec::new(), next: None })
+    }
+
     async fn connectors(&self) -> Result<Page<Connector>, Refusal> {
         self.note("connectors".to_owned())?;
         Ok(Page { items: vec![connector("erp", false), connector("tax", true)], next: None })
@@ -340,6 +369,9 @@ fn connector(name: &str, paused: bool) -> Connector {
         breaker: "closed".into(),
         in_flight: 2,
         waiting: Some(14),
+        patient: Some(3),
+        class: syncline::api::Class::default(),
+        late: false,
         oldest: Some("2026-11-23T09:10:00Z".into()),
         throttled_until: None,
     }

@@ -13,7 +13,8 @@ use syncline::delivery::post::{Post, PostError};
 use syncline::delivery::wire::{Request, Response, Wire, WireError};
 use syncline::delivery::{Delivery, Epochs, Mailbox, MailboxError, Outside, Unobserved, contract};
 use syncline::journal::memory::Memory;
-use syncline::journal::{Append, Journal as _};
+use syncline::journal::{Append, Depth, Journal as _};
+use syncline_actors::class::Latency;
 use syncline_actors::decision::{Answer, Effect, Verdict};
 use syncline_actors::envelope::{Body, Envelope, Outcome};
 use syncline_actors::id::{EffectId, EntityId, Epoch, NodeId, ShardId};
@@ -185,7 +186,7 @@ impl Post for Mail {
 
 #[async_trait]
 impl Mailbox for Mail {
-    async fn settle(&self, envelope: Envelope) -> Result<(), MailboxError> {
+    async fn settle(&self, envelope: Envelope, _latency: Latency) -> Result<(), MailboxError> {
         if let Some(trouble) = self.troubles.lock().unwrap().pop() {
             return Err(trouble);
         }
@@ -272,6 +273,7 @@ impl World {
             journal: Arc::new(self.journal.clone()),
             mailbox: self.mail.clone(),
             post: self.mail.clone(),
+            harvest: Arc::new(syncline::delivery::harvest::Fallow),
             wire: self.vendor.clone(),
             clock: Arc::new(self.clock),
             epochs,
@@ -295,21 +297,45 @@ impl World {
 
     /// Journals effects in one record, without telling anybody.
     pub(crate) async fn journal_effects(&self, key: &str, calls: &[(&str, &str)]) -> Vec<OutboxRow> {
-        let entity = entity(key);
+        self.journal_effects_as(key, calls, Latency::Realtime).await
+    }
+
+    /// Journals effects that are so urgent.
+    pub(crate) async fn journal_effects_as(
+        &self,
+        key: &str,
+        calls: &[(&str, &str)],
+        latency: Latency,
+    ) -> Vec<OutboxRow> {
         let mut emitted = Vec::new();
-        let now = self.clock.now();
+        let (entity, now) = (entity(key), self.clock.now());
         self.mail
             .append(&entity, |seq| {
-                emitted = (0_u16..)
-                    .zip(calls)
-                    .map(|(n, (connector, operation))| {
-                        row(&entity, EffectId { seq, n }, connector, operation, now)
-                    })
-                    .collect();
+                for (n, (connector, operation)) in (0_u16..).zip(calls) {
+                    let row = row(&entity, EffectId { seq, n }, connector, operation, now);
+                    emitted.push(OutboxRow { latency, ..row });
+                }
                 Rows { emitted: emitted.clone(), ..Rows::default() }
             })
             .await;
         emitted
+    }
+
+    /// The same, and tells deliveries.
+    pub(crate) async fn emit_as(
+        &self,
+        key: &str,
+        calls: &[(&str, &str)],
+        latency: Latency,
+    ) -> Vec<OutboxRow> {
+        let rows = self.journal_effects_as(key, calls, latency).await;
+        self.delivery().hint(&rows);
+        rows
+    }
+
+    /// What waits in the store, by lane.
+    pub(crate) async fn depths(&self) -> BTreeMap<String, Depth> {
+        self.journal.depths().await.unwrap()
     }
 
     /// Journals effects in one record, as an entity would, and tells deliveries.
@@ -388,6 +414,7 @@ fn row(entity: &EntityId, id: EffectId, connector: &str, operation: &str, now: T
         traceparent: None,
         since: now,
         progress: Progress { due: now, attempts: 0, uncertain: false, called_off: false, last: "".into() },
+        latency: Latency::default(),
     }
 }
 

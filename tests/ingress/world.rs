@@ -18,6 +18,7 @@ use syncline::ingress::source::{self, Source};
 use syncline::ingress::verify::{Request as Signable, Secret};
 use syncline::ingress::{Aside, Ingress, Limits, Mailbox, MailboxError, Means, Taken};
 use syncline::problem::Problem;
+use syncline_actors::class::Class;
 use syncline_actors::decision::{Answer, Rejection, Verdict};
 use syncline_actors::document::{Item, Reader};
 use syncline_actors::envelope::Envelope;
@@ -101,7 +102,7 @@ impl Postbox {
 
 #[async_trait]
 impl Mailbox for Postbox {
-    async fn deliver(&self, envelope: Envelope) -> Result<Taken, MailboxError> {
+    async fn deliver(&self, envelope: Envelope, _class: Class) -> Result<Taken, MailboxError> {
         let mut delivered = self.delivered.lock().unwrap();
         let known = delivered.iter().position(|known| {
             (&known.source, &known.id, &known.subject) == (&envelope.source, &envelope.id, &envelope.subject)
@@ -113,7 +114,7 @@ impl Mailbox for Postbox {
         Ok(taken)
     }
 
-    async fn quarantine(&self, aside: Aside) -> Result<Taken, MailboxError> {
+    async fn quarantine(&self, aside: Aside, _class: Class) -> Result<Taken, MailboxError> {
         let never = matches!(&*self.says.lock().unwrap(), Says::No(MailboxError::Never(_)));
         let entity = EntityId::new("quarantine", "x").unwrap();
         let taken = if never {

@@ -7,9 +7,10 @@ use syncline::codec;
 use syncline::journal::{
     Appended, Compacted, Error, ExceptionFilter, Grant, Loaded, SharedJournal, Snapshot,
 };
+use syncline_actors::class::Latency;
 use syncline_actors::decision::{Change, Ending, ExceptionClass};
 use syncline_actors::id::{EffectId, Epoch, NodeId, ShardId};
-use syncline_actors::outbox::{ExceptionRow, Progress};
+use syncline_actors::outbox::{ExceptionRow, Progress, Tally};
 use syncline_actors::record::Hash;
 use syncline_actors::time::Timestamp;
 
@@ -225,6 +226,47 @@ pub(crate) async fn effects_wait_until_they_are_settled(journal: SharedJournal) 
     assert_eq!(journal.outbox_of(&chain.entity).await.unwrap(), rows[1..2]);
     assert_eq!(journal.due_effects("tax", at(99), 9).await.unwrap(), []);
     assert_eq!(journal.depths().await.unwrap().len(), 1);
+}
+
+pub(crate) async fn effects_wait_in_the_lane_of_their_latency(journal: SharedJournal) {
+    take_all(&*journal).await;
+    let mut chain = Chain::new("order/a");
+    let changes = vec![emitted(1, 0, "erp", 10), emitted(1, 1, "erp", 9)];
+    let mut append = chain.next("m1", 1, changes);
+    append.rows.emitted[1].latency = Latency::Batch;
+    chain.put(&journal, append.clone()).await;
+    let batch = Latency::Batch.lane("erp");
+    let [urgent, patient] = [append.rows.emitted[0].clone(), append.rows.emitted[1].clone()];
+    assert_eq!(journal.due_effects("erp", at(99), 9).await.unwrap(), [urgent]);
+    assert_eq!(journal.due_effects(&batch, at(99), 9).await.unwrap(), [patient.clone()]);
+    let depths = journal.depths().await.unwrap();
+    assert_eq!((depths["erp"].waiting, depths[&batch].waiting), (1, 1));
+    // It stays there when it is tried again, and leaves when it is settled.
+    let progress = Progress { due: at(50), attempts: 1, ..patient.progress };
+    assert!(journal.progress(Epoch(1), &chain.entity, patient.effect.id, progress).await.unwrap());
+    assert_eq!(journal.due_effects(&batch, at(49), 9).await.unwrap(), []);
+    assert_eq!(journal.next_effect(&batch, at(20)).await.unwrap(), Some(at(50)));
+    assert_eq!(journal.outbox_of(&chain.entity).await.unwrap()[1].latency, Latency::Batch);
+    chain.write(&journal, "m2", 2, vec![settled(1, 1)]).await;
+    assert_eq!(journal.depths().await.unwrap().keys().collect::<Vec<_>>(), ["erp"]);
+}
+
+pub(crate) async fn what_came_of_messages_is_counted_with_their_records(journal: SharedJournal) {
+    take_all(&*journal).await;
+    let (applied, deferred) = (Tally::Applied.key("n1", "crm"), Tally::Deferred.key("n1", "crm"));
+    for entity in ["order/a", "order/b"] {
+        let chain = Chain::new(entity);
+        let mut append = chain.next("m1", 1, vec![]);
+        append.rows.tallies = vec![applied.clone(), deferred.clone()];
+        assert_eq!(journal.append(append.clone()).await.unwrap(), Appended::Written);
+        // A duplicate writes no record, and an old epoch nothing at all.
+        assert!(matches!(journal.append(append.clone()).await.unwrap(), Appended::Duplicate(_)));
+        append.epoch = Epoch(0);
+        assert!(fenced(&journal.append(append).await));
+    }
+    let told = BTreeMap::from([(applied, 2), (deferred, 2)]);
+    assert_eq!(journal.tallies().await.unwrap(), told);
+    assert!(journal.census().await.unwrap().keys().all(|(kind, _)| kind == "order"));
 }
 
 pub(crate) async fn effects_come_in_the_order_in_which_they_are_due(journal: SharedJournal) {

@@ -16,6 +16,7 @@ use syncline::delivery::{Delivery, Mailbox, MailboxError, Outside, Unobserved};
 use syncline::journal::memory::Memory;
 use syncline::journal::{Append, Journal as _};
 use syncline::sandbox::{Plan, Sandbox, SandboxConfig, Snapshot};
+use syncline_actors::class::Latency;
 use syncline_actors::decision::{Answer, Effect, Verdict};
 use syncline_actors::envelope::{Body, Envelope, Outcome, OutcomeClass};
 use syncline_actors::id::{EffectId, EntityId, Epoch, NodeId, ShardId};
@@ -99,7 +100,7 @@ impl Post for Mail {
 
 #[async_trait]
 impl Mailbox for Mail {
-    async fn settle(&self, envelope: Envelope) -> Result<(), MailboxError> {
+    async fn settle(&self, envelope: Envelope, _latency: Latency) -> Result<(), MailboxError> {
         let Body::Outcome(outcome) = &envelope.body else { panic!("{envelope:?}") };
         let effect = outcome.effect;
         self.append(&envelope.subject, |_| Rows { settled: vec![effect], ..Rows::default() }).await;
@@ -156,6 +157,7 @@ impl World {
             journal: Arc::new(journal.clone()),
             mailbox: mail.clone(),
             post: mail.clone(),
+            harvest: Arc::new(syncline::delivery::harvest::Fallow),
             wire: Arc::new(HttpWire::new().unwrap()),
             clock: Arc::new(SystemClock),
             epochs: Arc::new(move |_| Some(epoch)),
@@ -220,6 +222,7 @@ impl World {
                         called_off: false,
                         last: "".into(),
                     },
+                    latency: Latency::default(),
                 });
                 Rows { emitted: emitted.clone(), ..Rows::default() }
             })

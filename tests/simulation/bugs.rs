@@ -314,6 +314,9 @@ impl Journal for Planted {
     async fn heads(&self, kind: &str, after: Option<&str>, limit: usize) -> Result<Vec<Head>, Error> {
         self.store.heads(kind, after, limit).await
     }
+    async fn tallies(&self) -> Result<BTreeMap<String, u64>, Error> {
+        self.store.tallies().await
+    }
     async fn census(&self) -> Result<BTreeMap<(String, String), u64>, Error> {
         self.store.census().await
     }

@@ -14,6 +14,7 @@ use syncline::delivery::{self, Delivery, MailboxError, Outside, Unobserved};
 use syncline::host::{self, Decide, Hints, Host, HostConfig, Lane, Means, Observer, Reply};
 use syncline::journal::{Compacted, Journal as _, SharedJournal};
 use syncline::timer::{self, Timers, Waker};
+use syncline_actors::class::Latency;
 use syncline_actors::decide::decide;
 use syncline_actors::decision::Answer;
 use syncline_actors::document::Reader;
@@ -155,7 +156,7 @@ impl Mailbox {
 
 #[async_trait]
 impl delivery::Mailbox for Mailbox {
-    async fn settle(&self, envelope: Envelope) -> Result<(), MailboxError> {
+    async fn settle(&self, envelope: Envelope, _latency: Latency) -> Result<(), MailboxError> {
         let ground = &self.ground;
         if ground.bug.is_some_and(|bug| bug.drops_outcome(ground, &envelope.subject, &envelope.id)) {
             return Ok(());
@@ -281,6 +282,7 @@ impl Running {
             journal: store(false),
             mailbox: mailbox.clone(),
             post: mailbox.clone(),
+            harvest: Arc::new(syncline::delivery::harvest::Fallow),
             wire: wire(Line { ground: ground.clone(), life: life.clone() }),
             clock: Arc::new(ground.clock),
             epochs: Arc::new(move |shard| epochs.epoch(shard)),

@@ -268,6 +268,10 @@ impl Journal for Store {
         self.read("heads", self.ground.memory.heads(kind, after, limit)).await
     }
 
+    async fn tallies(&self) -> Result<BTreeMap<String, u64>, Error> {
+        self.read("tallies", self.ground.memory.tallies()).await
+    }
+
     async fn census(&self) -> Result<BTreeMap<(String, String), u64>, Error> {
         self.read("census", self.ground.memory.census()).await
     }

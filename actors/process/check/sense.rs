@@ -175,13 +175,18 @@ impl<'p> Checker<'p> {
         };
         for (name, def) in &process.effects {
             let kept = def.keep.iter().any(|(_, mapping)| reads(mapping.references()));
-            let sent = def.send.iter().flat_map(|send| send.exprs()).any(|expr| reads(expr.references()));
+            let by = def.by.iter().flat_map(|by| [&by.0, &by.1]).chain(&def.each);
+            let sent =
+                def.send.iter().flat_map(|send| send.exprs()).chain(by).any(|expr| reads(expr.references()));
             if kept || sent || reads(def.input.references()) {
                 return Some((def.place.clone(), format!("effects.{name}")));
             }
         }
         for (name, state) in &process.states {
-            let held = state.hold.iter().flat_map(|hold| [Some(&hold.reason), hold.missing.as_ref()]);
+            let held = state
+                .hold
+                .iter()
+                .flat_map(|hold| [Some(&hold.reason), hold.missing.as_ref(), hold.owner_by.as_ref()]);
             let dates = state.timers.iter().filter_map(|timer| match &timer.due {
                 Due::At { time, .. } => Some(time),
                 Due::After(_) | Due::Every(_) => None,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
+use syncline_actors::class::Class;
 use syncline_actors::document::{Fields, Item, Kind, Problems, Reader, Spanned, suggest};
 use syncline_actors::id::check_kind;
 use syncline_actors::process::ENTITY;
@@ -49,6 +50,7 @@ pub fn parse(root: &Item<'_>) -> Option<Connector> {
     };
     let name = fields.text("connector").and_then(|name| check_name(root, name));
     let title = fields.optional_text("title").map(|title| title.value);
+    let class = fields.optional_map("class").map(Class::read).unwrap_or_default();
     let owner = fields.required("owner").and_then(|item| owner(&item));
     let base_url = fields.required("base_url").and_then(|item| base_url(&item, switches));
     let auth = fields.required("auth").and_then(|item| auth(&item, switches));
@@ -66,12 +68,14 @@ pub fn parse(root: &Item<'_>) -> Option<Connector> {
     let operations = operations(&mut fields);
     let team = owner.as_ref().map(|owner| owner.team.clone()).unwrap_or_default();
     let subscribes = subscribes(fields.optional_entries("subscribes"), name.as_deref(), &team, &operations);
+    let reconcile = super::reconcile::read(&mut fields);
     fields.finish();
     let name: Arc<str> = name?.into();
     Some(Connector {
         title: title.map_or_else(|| name.clone(), Into::into),
         name,
         owner: owner?,
+        class,
         base_url: base_url?,
         auth: auth?,
         session,
@@ -87,6 +91,7 @@ pub fn parse(root: &Item<'_>) -> Option<Connector> {
         response_max: response_max.map_or(RESPONSE_MAX_DEFAULT, |found| found.value),
         operations,
         subscribes,
+        reconcile,
     })
 }
 

@@ -35,9 +35,10 @@ pub(super) struct Store {
     /// The last epoch of each shard, and who holds it.
     epochs: BTreeMap<ShardId, (Epoch, Option<NodeId>)>,
     entities: BTreeMap<EntityId, Entity>,
-    /// By connector: what is due when.
+    /// By lane: what is due when.
     effects_due: BTreeMap<Arc<str>, BTreeSet<EffectDue>>,
     timers_due: BTreeSet<(Timestamp, ShardId, EntityId, Arc<str>)>,
+    pub(super) tallies: BTreeMap<String, u64>,
     /// By `ExceptionRow::id`.
     exceptions: BTreeMap<String, ExceptionRow>,
     terms: BTreeMap<Arc<str>, BTreeSet<EntityId>>,
@@ -189,6 +190,9 @@ impl Store {
 
     /// What ends goes first: an effect that ends and is issued again in one record waits.
     fn write_rows(&mut self, entity: &EntityId, rows: Rows, at: Timestamp) {
+        for key in rows.tallies {
+            *self.tallies.entry(key).or_default() += 1;
+        }
         for effect in rows.settled {
             self.put_effect(entity, effect, None);
         }
@@ -223,12 +227,12 @@ impl Store {
         let place = |due| (due, entity.shard(), entity.clone(), effect);
         let outbox = &mut self.entities.entry(entity.clone()).or_default().outbox;
         if let Some(old) = outbox.remove(&effect)
-            && let Some(due) = self.effects_due.get_mut(&old.effect.connector)
+            && let Some(due) = self.effects_due.get_mut(&*old.lane())
         {
             due.remove(&place(old.progress.due));
         }
         if let Some(row) = row {
-            let due = self.effects_due.entry(row.effect.connector.clone()).or_default();
+            let due = self.effects_due.entry(row.lane().into()).or_default();
             due.insert(place(row.progress.due));
             outbox.insert(effect, row);
         }

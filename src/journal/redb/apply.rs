@@ -101,6 +101,9 @@ fn write(tables: &mut Tables, prepared: &Prepared, before: Option<&StoredHead>) 
     for term in &prepared.terms {
         tables.put(Name::Terms, term, &[]);
     }
+    for key in &prepared.tallies {
+        tables.count(Name::Census, keys::status(keys::TALLIES, key), 1);
+    }
     write_rows(tables, prepared)
 }
 

@@ -24,6 +24,7 @@ pub(super) struct Prepared {
     pub(super) opened: Vec<(String, Vec<u8>)>,
     pub(super) closed: Vec<String>,
     pub(super) terms: Vec<Vec<u8>>,
+    pub(super) tallies: Vec<String>,
 }
 
 /// A key of a message: where it is kept, until when, and the value.
@@ -62,7 +63,8 @@ impl Prepared {
             expires: key.expires,
         });
         let effect = |effect: &EffectId| keys::effect(&owned, *effect);
-        let Rows { emitted, settled, called_off, timers_set, timers_cleared, opened, closed } = &rows;
+        let Rows { emitted, settled, called_off, timers_set, timers_cleared, opened, closed, tallies } =
+            &rows;
         Ok(Self {
             record_key: keys::record(&owned, append.seq),
             head_key: keys::entity(&append.entity),
@@ -83,6 +85,7 @@ impl Prepared {
                 .iter()
                 .map(|term| [keys::term(term), keys::entity(&append.entity)].concat())
                 .collect(),
+            tallies: tallies.clone(),
             append,
         })
     }
@@ -96,7 +99,7 @@ impl Prepared {
 
 impl EffectRow {
     fn new(owned: &[u8], row: &OutboxRow) -> Result<Self, Error> {
-        let connector = row.effect.connector.to_string();
+        let connector = row.lane();
         let due = row.progress.due;
         let fixed = encoded(Schema::OutboxRow, row)?;
         let value = effect_value(&connector, &row.progress, &fixed)?;

@@ -182,6 +182,16 @@ pub(super) fn census(view: &View<'_>) -> Result<BTreeMap<(String, String), u64>,
         let status = corrupt(std::str::from_utf8(status).ok(), "the census")?;
         Ok(((kind.to_owned(), status.to_owned()), count_of(value)))
     })?;
+    Ok(counts.into_iter().filter(|((kind, _), _)| kind != keys::TALLIES).collect())
+}
+
+/// The counters of the standing balance.
+pub(super) fn tallies(view: &View<'_>) -> Result<BTreeMap<String, u64>, Failure> {
+    let prefix = keys::status(keys::TALLIES, "");
+    let counts = view.table(Name::Census)?.below(&prefix, usize::MAX, |key, value| {
+        let key = corrupt(std::str::from_utf8(key).ok(), "a counter")?;
+        Ok((key.to_owned(), count_of(value)))
+    })?;
     Ok(counts.into_iter().collect())
 }
 

@@ -9,6 +9,7 @@
 --   :o:<connector> :t   effects and timers by when they are due (ms); :c connectors that ever had one
 --   :x :z         entities by when something of them may be forgotten: their first known message, their end
 --   :n            how many entities stand in which status
+--   :b            counters of the standing balance
 -- Times within values are 8 bytes that sort as the times do, and are compared as they are. Numbers of 64 bits stay bytes or text:
 -- a number of Lua has 53 bits.
 
@@ -240,7 +241,7 @@ end
 --   seq - 1 and seq (8 bytes each), prev, hash, frame, head, entity, kind, at (8 bytes, ms), ended
 -- and lists, each with its length before it:
 --   known messages (field, value, ms or ''), settled effects, emitted effects (id, connector, ms, value), called off effects,
---   cleared timers, set timers (name, ms, value), closed exceptions, opened exceptions (id, value), terms
+--   cleared timers, set timers (name, ms, value), closed exceptions, opened exceptions (id, value), terms, counters
 local function append(keys, args)
   local refusal = fenced(keys[1], args[1])
   if refusal then return refusal end
@@ -262,6 +263,7 @@ local function append(keys, args)
   local closed, closed_last = list(1)
   local opened, opened_last = list(2)
   local terms, terms_last = list(1)
+  local tallies, tallies_last = list(1)
 
   -- Everything that decides, read at once: the head, known messages, effects that end or are issued again.
   local fields = {'h'}
@@ -347,6 +349,7 @@ local function append(keys, args)
     redis.call('HSET', t .. ':Q', args[k], args[k + 1])
   end
   for k = terms, terms_last do redis.call('ZADD', t .. ':T', 0, args[k]) end
+  for k = tallies, tallies_last do redis.call('HINCRBY', t .. ':b', args[k], 1) end
 
   local kind, status, before = args[10], sub(args[8], 50), head and sub(head, 50)
   if status ~= before then

@@ -193,6 +193,27 @@ impl Redis {
         Ok(census)
     }
 
+    pub(super) async fn tallied(&self) -> Result<BTreeMap<String, u64>, Error> {
+        const WHAT: &str = "the balance";
+        let asked = ShardId::all().map(|shard| async move {
+            let mut command = redis::cmd("HGETALL");
+            command.arg(self.shared.names.of(shard, "b"));
+            self.read_shard(shard, &command).await
+        });
+        let mut tallies = BTreeMap::new();
+        for value in try_join_all(asked).await? {
+            let pairs = match value {
+                Value::Map(pairs) => pairs,
+                other => reply::pairs(reply::list(WHAT, other)?).collect(),
+            };
+            for (name, count) in pairs {
+                let count: u64 = reply::number(WHAT, count)?;
+                *tallies.entry(reply::text(WHAT, name)?).or_default() += count;
+            }
+        }
+        Ok(tallies)
+    }
+
     pub(super) async fn compact_shard(
         &self,
         shard: ShardId,

@@ -43,6 +43,10 @@ pub(super) fn append(lease: String, append: &Append) -> Result<Call, Error> {
     for term in &append.terms {
         call.push([keys::term(term), keys::entity(&append.entity)].concat());
     }
+    call.number(append.rows.tallies.len());
+    for key in &append.rows.tallies {
+        call.push(key);
+    }
     Ok(call)
 }
 
@@ -51,7 +55,7 @@ fn push_rows(call: &mut Call, append: &Append) -> Result<(), Error> {
     effects(call, &rows.settled);
     call.number(rows.emitted.len());
     for row in &rows.emitted {
-        let connector = row.effect.connector.to_string();
+        let connector = row.lane();
         let fixed = rows::encoded(Schema::OutboxRow, row)?;
         let mut value = vec![u8::from(row.progress.uncertain), u8::from(row.progress.called_off)];
         value.extend(rows::effect_value(&connector, &row.progress, &fixed)?);

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use syncline_actors::id::{Epoch, ShardId};
+use syncline_actors::envelope::Envelope;
+use syncline_actors::id::{Epoch, NodeId, ShardId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::table::Table;
@@ -29,7 +30,7 @@ pub(super) struct Answers {
 impl Handler for Answers {
     async fn handle(&self, request: Request) -> Bytes {
         let told = match Ask::read(&request.payload) {
-            Ok(ask) => self.answer(ask).await,
+            Ok(ask) => self.answer(ask, request.from.clone()).await,
             Err(error) => {
                 tracing::error!(from = %request.from, %error, "a node asks what cannot be read here");
                 Told::NotUnderstood(error.to_string())
@@ -40,15 +41,14 @@ impl Handler for Answers {
 }
 
 impl Answers {
-    async fn answer(&self, ask: Ask) -> Told {
+    async fn answer(&self, ask: Ask, from: NodeId) -> Told {
         match ask {
             Ask::Deliver { inside, envelope } => {
-                let shard = envelope.subject.shard();
-                let lane = if inside { Lane::Inside } else { Lane::Outside };
-                self.host
-                    .deliver(*envelope, lane)
-                    .await
-                    .map_or_else(|error| self.refuse(shard, &error), Told::from)
+                self.deliver(*envelope, if inside { Lane::Inside } else { Lane::Outside }, from).await
+            }
+            Ask::DeliverClassed { inside, class, envelope } => {
+                let lane = if inside { Lane::back(class.latency) } else { Lane::Classed(class) };
+                self.deliver(*envelope, lane, from).await
             }
             Ask::State(entity) => {
                 let state = self.host.state(&entity).await;
@@ -59,6 +59,13 @@ impl Answers {
             }
             Ask::Take(shard) => self.take(shard).await,
         }
+    }
+
+    /// `from` took the message in.
+    async fn deliver(&self, envelope: Envelope, lane: Lane, from: NodeId) -> Told {
+        let shard = envelope.subject.shard();
+        let taken = self.host.deliver_for(envelope, lane, from).await;
+        taken.map_or_else(|error| self.refuse(shard, &error), Told::from)
     }
 
     async fn take(&self, shard: ShardId) -> Told {

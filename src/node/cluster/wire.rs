@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use syncline_actors::class::Class;
 use syncline_actors::decision::Answer;
 use syncline_actors::entity::State;
 use syncline_actors::envelope::Envelope;
@@ -27,6 +28,15 @@ pub(super) enum Ask {
     State(EntityId),
     /// Take a shard that was let go of for you.
     Take(ShardId),
+    /// Take a message of a class other than the usual to its durable answer.
+    DeliverClassed {
+        /// Whether it comes from ourselves and waits for its turn.
+        inside: bool,
+        /// How urgent it is, and how much it matters.
+        class: Class,
+        /// The message.
+        envelope: Box<Envelope>,
+    },
 }
 
 /// What is answered.
@@ -68,7 +78,12 @@ pub(super) enum Trouble {
 
 impl Ask {
     pub(super) fn deliver(envelope: Envelope, lane: Lane) -> Self {
-        Self::Deliver { inside: lane == Lane::Inside, envelope: Box::new(envelope) }
+        let (inside, envelope) = (!lane.is_outside(), Box::new(envelope));
+        match lane {
+            Lane::Outside | Lane::Inside => Self::Deliver { inside, envelope },
+            Lane::Classed(class) => Self::DeliverClassed { inside, class, envelope },
+            Lane::Patient(_) => Self::DeliverClassed { inside, class: lane.class(), envelope },
+        }
     }
 
     pub(super) fn bytes(&self) -> Result<Bytes, codec::Error> {

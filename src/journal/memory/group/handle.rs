@@ -519,6 +519,10 @@ impl Journal for Handle {
         self.read("heads", move |server| server.store.heads(&kind, after.as_deref(), limit)).await
     }
 
+    async fn tallies(&self) -> Result<BTreeMap<String, u64>, Error> {
+        self.read("tallies", |server| server.store.tallies.clone()).await
+    }
+
     async fn census(&self) -> Result<BTreeMap<(String, String), u64>, Error> {
         self.read("census", |server| server.store.census()).await
     }
