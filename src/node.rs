@@ -294,13 +294,7 @@ impl Node {
             leaving: AtomicBool::new(false),
         });
 
-        let timers = Timers::new(
-            timer::Config::default(),
-            journal.clone(),
-            mailbox,
-            clock.clone(),
-            switchboard.timers.clone(),
-        );
+        let timers = timers(&journal, mailbox, &clock, &switchboard);
         let timers = tokio::spawn(timers.run(stopped(stopping.clone())));
         let standing = standing.begin(&ingress, &stopping);
         let keeper =
@@ -430,6 +424,16 @@ fn outside(
         paused: BTreeSet::new(),
         seed,
     }
+}
+
+fn timers(
+    journal: &SharedJournal,
+    mailbox: Arc<Mailbox>,
+    clock: &SharedClock,
+    switchboard: &Switchboard,
+) -> Timers {
+    let waker = switchboard.timers.clone();
+    Timers::new(timer::Config::default(), journal.clone(), mailbox, clock.clone(), waker)
 }
 
 /// What connectors lack and what sources lack is told at once.

@@ -775,6 +775,9 @@ mod tests {
             "owner",
             "policy",
             "reason",
+            "system",
+            "name",
+            "what",
         ];
         for metric in METRICS {
             for label in metric.labels {

@@ -461,12 +461,11 @@ impl Lane {
                     let parked = self.parked.get_mut(&row.entity).into_iter().flatten();
                     parked.filter(|work| work.key() == key).for_each(|work| work.row.latency = latency);
                 }
-                Some(Place::Running { .. } | Place::Settling) => {}
                 None if row.progress.due <= now => {
                     row.latency = latency;
                     self.admit(Work::new(row));
                 }
-                None => {}
+                Some(Place::Running { .. } | Place::Settling) | None => {}
             }
         }
     }

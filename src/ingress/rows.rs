@@ -165,19 +165,16 @@ fn cells(raw: &[u8], delimiter: u8) -> Result<Vec<Option<String>>, String> {
     let mut cells = Vec::new();
     let mut rest = text;
     loop {
-        let (cell, after) = match rest.strip_prefix('"') {
-            Some(inner) => {
-                let (cell, after) = quoted(inner)?;
-                (Some(cell), after)
+        let (cell, after) = if let Some(inner) = rest.strip_prefix('"') {
+            let (cell, after) = quoted(inner)?;
+            (Some(cell), after)
+        } else {
+            let end = rest.bytes().position(|byte| byte == delimiter).unwrap_or(rest.len());
+            let cell = &rest[..end];
+            if cell.contains('"') {
+                return Err("a quote stands within a cell that does not begin with one".to_owned());
             }
-            None => {
-                let end = rest.bytes().position(|byte| byte == delimiter).unwrap_or(rest.len());
-                let cell = &rest[..end];
-                if cell.contains('"') {
-                    return Err("a quote stands within a cell that does not begin with one".to_owned());
-                }
-                ((!cell.is_empty()).then(|| cell.to_owned()), &rest[end..])
-            }
+            ((!cell.is_empty()).then(|| cell.to_owned()), &rest[end..])
         };
         cells.push(cell);
         match after.as_bytes().first() {

@@ -25,7 +25,7 @@ fn every_mistake_is_told_with_its_line_a_caret_and_a_fix() {
     for said in [
         place.as_str(),
         "\n    213 |     call: [chek_account]\n        |     ^\n    fix: did you mean `check_account`?\n",
-        "sources/crm.yaml:43:25",
+        "sources/crm.yaml:44:25",
         "missing ')'",
         "schemas/warehouse/shipment.confirmed.v1.json:",
     ] {

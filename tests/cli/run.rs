@@ -131,7 +131,7 @@ fn secrets_that_are_not_there_are_told_all_at_once() {
     for said in [
         "env:SYNCLINE_CRM_SECRET",
         "env:SYNCLINE_WAREHOUSE_SECRET",
-        "sources/crm.yaml:10:",
+        "sources/crm.yaml:11:",
         "env:SYNCLINE_ERP_CLIENT_SECRET",
     ] {
         assert!(ran.err.contains(said), "{said}: {}", ran.err);

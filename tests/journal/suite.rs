@@ -238,7 +238,7 @@ pub(crate) async fn effects_wait_in_the_lane_of_their_latency(journal: SharedJou
     let batch = Latency::Batch.lane("erp");
     let [urgent, patient] = [append.rows.emitted[0].clone(), append.rows.emitted[1].clone()];
     assert_eq!(journal.due_effects("erp", at(99), 9).await.unwrap(), [urgent]);
-    assert_eq!(journal.due_effects(&batch, at(99), 9).await.unwrap(), [patient.clone()]);
+    assert_eq!(journal.due_effects(&batch, at(99), 9).await.unwrap(), std::slice::from_ref(&patient));
     let depths = journal.depths().await.unwrap();
     assert_eq!((depths["erp"].waiting, depths[&batch].waiting), (1, 1));
     // It stays there when it is tried again, and leaves when it is settled.
