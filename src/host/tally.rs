@@ -1,6 +1,8 @@
 //! What the standing balance counts, in the append of the record that it is about.
 
 use syncline_actors::decision::{Change, Verdict};
+use syncline_actors::envelope::Envelope;
+use syncline_actors::letter;
 use syncline_actors::outbox::Tally;
 use syncline_actors::record::Record;
 
@@ -18,9 +20,9 @@ pub fn label(source: &str) -> &str {
     source.split_once(':').map_or(source, |(kind, _)| kind)
 }
 
-/// Whether what `source` sends is counted.
-fn counts(source: &str) -> bool {
-    !OURS.contains(&source)
+/// Whether a message is counted: it was received. What entities tell one another, or pass on in the name of a source, was not.
+fn counts(envelope: &Envelope) -> bool {
+    !OURS.contains(&&*envelope.source) && !envelope.id.starts_with(letter::PREFIX)
 }
 
 impl Resident {
@@ -33,7 +35,7 @@ impl Resident {
     ) -> Result<Vec<String>, Error> {
         let mut tallies = Vec::new();
         let source = &record.envelope.source;
-        if delivery.lane.is_outside() && counts(source) {
+        if delivery.lane.is_outside() && counts(&record.envelope) {
             let tally = match &record.answer.verdict {
                 _ if record.envelope.subject.kind() == QUARANTINE => Tally::Quarantined,
                 Verdict::Applied => Tally::Applied,
@@ -53,10 +55,42 @@ impl Resident {
             let frames = frames.map_err(|error| Error::of(entity, &error))?;
             // An entity that ended long ago has no records left, and nothing resumes in it.
             let first = frames.first().and_then(|frame| codec::decode_record(frame).ok());
-            if let Some(first) = first.filter(|first| counts(&first.envelope.source)) {
+            if let Some(first) = first.filter(|first| counts(&first.envelope)) {
                 tallies.push(Tally::Resumed.key(&core.config.node.0, label(&first.envelope.source)));
             }
         }
         Ok(tallies)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use syncline_actors::envelope::{Body, Event};
+    use syncline_actors::id::{EffectId, EntityId};
+    use syncline_actors::time::Timestamp;
+    use syncline_actors::value::Value;
+
+    use super::*;
+
+    #[test]
+    fn what_nobody_has_sent_is_not_counted() {
+        let sender = EntityId::new("reconcile", "1:erp:order").expect("a legal id");
+        let taken = letter::message_id(&sender, EffectId { seq: 4, n: 7 });
+        let of = |source: &str, id: &str| Envelope {
+            id: id.into(),
+            source: source.into(),
+            subject: EntityId::new("order", "SO-1").expect("a legal id"),
+            correlation_id: "".into(),
+            causation_id: None,
+            traceparent: None,
+            time: None,
+            at: Timestamp(0),
+            remember_ms: None,
+            body: Body::Event(Event { name: "order.confirmed".into(), data: Value::Null }),
+            evidence: None,
+        };
+        assert!(counts(&of("erp", "evt-1")) && counts(&of("api:ada", "k1")));
+        assert!(!counts(&of("erp", &taken)), "in the name of a system, by ourselves");
+        assert!(OURS.iter().all(|ours| !counts(&of(ours, "1"))));
     }
 }
