@@ -582,7 +582,7 @@ pub struct Reconciliation {
     pub unrepaired: u64,
     /// How often each field is among the drift that is named.
     pub by_field: BTreeMap<String, u64>,
-    /// What does not agree; the first thousand.
+    /// What does not agree; the first two hundred.
     pub drift: Box<RawValue>,
 }
 

@@ -15,11 +15,13 @@ use std::sync::Arc;
 use include_dir::{Dir, include_dir};
 use sha2::{Digest as _, Sha256};
 use syncline_actors::document::{Item, Node, Place, Problem, Problems, Reader, Spanned, suggest};
+use syncline_actors::expr::Expr;
+use syncline_actors::mapping::Mapping;
 use syncline_actors::migration::Plan;
 use syncline_actors::ownership::{OPERATOR, PROCESS};
 use syncline_actors::process::{Catalog, MessageDef, Process, Target, Telling, check, parse};
 
-use crate::delivery::contract::{self, Connector};
+use crate::delivery::contract::{self, Connector, Reconcile};
 use crate::ingress::gate::Schemas;
 use crate::ingress::preset::Presets;
 use crate::ingress::source::{self, Source};
@@ -466,12 +468,41 @@ impl<'l> Loader<'l> {
                 self.unknown(&how.kind.place, &how.kind.path, "process", &how.kind.value, &names);
                 continue;
             };
+            self.check_masks(process, how);
             let Some(take) = &how.take else { continue };
             if process.messages.get(&*take.event.value).is_none_or(|message| message.is_command) {
                 let what = format!("event of process `{}`", process.name);
                 let names: Vec<_> = process.messages.keys().map(|name| &**name).collect();
                 self.unknown(&take.event.place, &take.event.path, &what, &take.event.value, &names);
             }
+        }
+    }
+
+    /// What a process does not show, no run may show.
+    fn check_masks(&self, process: &Process, how: &Reconcile) {
+        let part = |part: &str, at: &Spanned<String>, mapping: &Mapping| {
+            for (key, expr) in mapping.leaves(part) {
+                self.shown_whole(process, &at.place, &format!("{}.{part}.{key}", how.kind.path), key, expr);
+            }
+        };
+        part("with", &how.read, &how.with);
+        if let Some(repair) = &how.repair {
+            part("repair.with", &repair.call, &repair.with);
+        }
+        if let Some(take) = &how.take {
+            part("take.map", &take.event, &take.map);
+        }
+        for field in &how.fields {
+            for (side, expr) in [("ours", &field.ours), ("theirs", &field.theirs)] {
+                let name = &field.name;
+                self.shown_whole(process, &name.place, &format!("{}.{side}", name.path), &name.value, expr);
+            }
+        }
+    }
+
+    fn shown_whole(&self, process: &Process, place: &Place, path: &str, key: &str, expr: &Expr) {
+        for (message, fix) in check::shown_whole(process, key, expr) {
+            self.reader.note(Problem::error(place.clone(), path, message).fix(fix));
         }
     }
 
@@ -676,6 +707,35 @@ mod tests {
         );
         let seen = second("", |new| new["properties"]["data"]["oneOf"] = serde_json::json!([{}]));
         assert!(seen.contains("a change of `oneOf` cannot be judged"), "{seen}");
+    }
+
+    #[test]
+    fn a_reconciliation_shows_nothing_that_is_masked() {
+        let with = |fields: &str, repair: &str| {
+            problems(|files| {
+                let text = files.get_mut("connectors/erp.yaml").expect("it is shipped");
+                let supplier = format!(
+                    "reconcile:\n  supplier:\n    read: get_item\n    with: {{sku: entity.key}}\n    fields: {{{fields}}}\n    repair: {{call: get_item, with: {{{repair}}}}}\n"
+                );
+                *text = text.replacen("reconcile:\n", &supplier, 1);
+            })
+        };
+        let (fields, repair) = ("iban: {ours: supplier.iban, theirs: result.iban}", "iban: supplier.iban");
+        assert_eq!(with(fields, repair), "", "what is kept under a masked name is shown by its end");
+        for (fields, repair, path) in [
+            (
+                "account: {ours: supplier.iban, theirs: result.iban}",
+                repair,
+                "reconcile.supplier.fields.account.ours",
+            ),
+            (fields, "account: supplier.iban", "reconcile.supplier.repair.with.account"),
+        ] {
+            let told = format!(
+                "{path}: `supplier.iban` is masked, and is shown whole here\n    fix: write `masked(supplier.iban)`"
+            );
+            let seen = with(fields, repair);
+            assert!(seen.contains(&told), "{told}\n---\n{seen}");
+        }
     }
 
     #[test]

@@ -564,6 +564,7 @@ fn ways_out(state: &StateDef) -> impl Iterator<Item = &Transition> {
     state.on.values().flatten().chain(&state.always).chain(timers)
 }
 
+pub use masks::shown_whole;
 pub use owners::{named as owners, subscription};
 
 /// The connector operations a process calls, with where: for checks across files.

@@ -30,8 +30,7 @@ impl Harvest for Harvester {
             return Harvested::Later("the node has just begun".to_owned());
         };
         if row.entity.kind() == RECONCILE {
-            let (effect, input) = (&*row.effect.name, &row.effect.input);
-            return Box::pin(reconciler.harvest(&row.entity, effect, input, result)).await;
+            return Box::pin(reconciler.harvest(&row.entity, &row.effect, result)).await;
         }
         let cursor = row.effect.input.get("cursor").cloned().unwrap_or_default();
         match Box::pin(ingress.page(row.entity.key(), &cursor, result)).await {

@@ -27,7 +27,7 @@ use super::{masking, polls, view};
 use crate::api::{self, ClusterOrder, Outcome, Page, Refusal, Who};
 use crate::clock::SharedClock;
 use crate::delivery::{Breakers, Delivery};
-use crate::host::{self, Host, Lane, POLL, QUARANTINE, RECONCILE, Reply};
+use crate::host::{self, Host, Lane, POLL, QUARANTINE, Reply};
 use crate::ingress::{Ingress, Kept, MailboxError, ReplayError};
 use crate::journal::{self, ExceptionFilter, SharedJournal};
 use crate::telemetry::{self, ConnectorGauges, Metrics, Snapshot};
@@ -232,11 +232,11 @@ impl api::Operate for Operator {
     }
 
     async fn reconciliations(&self, limit: usize) -> Result<Page<api::Reconciliation>, Refusal> {
-        let heads = self.journal.heads(RECONCILE, None, limit).await.map_err(|error| unread(&error))?;
+        let runs = self.reconciler.runs(limit).await.map_err(|error| unread(&error))?;
         let mut items = Vec::new();
-        for head in heads {
-            let state = self.router.state(&head.entity).await.map_err(|error| refusal(&error))?;
-            items.extend(state.map(|state| view::reconciliation(&head.entity, &state)));
+        for run in runs {
+            let state = self.router.state(&run).await.map_err(|error| refusal(&error))?;
+            items.extend(state.map(|state| view::reconciliation(&run, &state)));
         }
         Ok(Page { items, next: None })
     }

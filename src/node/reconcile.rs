@@ -12,9 +12,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use syncline_actors::class::Latency;
+use syncline_actors::decision::Effect;
 use syncline_actors::entity::State;
 use syncline_actors::envelope::{Body, Envelope, Event};
-use syncline_actors::id::EntityId;
+use syncline_actors::id::{EffectId, EntityId};
+use syncline_actors::letter;
+use syncline_actors::mask::Mask;
 use syncline_actors::time::Timestamp;
 use syncline_actors::value::Value;
 use tokio::sync::watch;
@@ -24,7 +27,7 @@ use crate::clock::SharedClock;
 use crate::delivery::contract::{Connector, Reconcile};
 use crate::delivery::harvest::Harvested;
 use crate::host::{Error, Lane, RECONCILE};
-use crate::journal::SharedJournal;
+use crate::journal::{self, Head, SharedJournal};
 use crate::telemetry;
 
 /// Who tells runs; no source may have this name.
@@ -61,10 +64,17 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    fn entity(&self, at: Timestamp) -> Result<EntityId, Error> {
+    /// The run that began at `at`: of the entities that are bound to `region`, or of those that are not bound.
+    fn entity(&self, at: Timestamp, region: Option<&str>) -> Result<EntityId, Error> {
         let run = END_OF_TIME_MS.saturating_sub(at.0);
-        Ok(EntityId::new(RECONCILE, &format!("{run:013}:{}:{}", self.system, self.how.kind.value))?)
+        let key = format!("{}{run:013}:{}:{}", beginning(region), self.system, self.how.kind.value);
+        Ok(EntityId::new(RECONCILE, &key)?)
     }
+}
+
+/// How keys begin that are bound to a region.
+fn beginning(region: Option<&str>) -> String {
+    region.map_or_else(String::new, |region| format!("@{region}:"))
 }
 
 /// Begins runs, gives them pages, and compares.
@@ -74,6 +84,8 @@ pub(super) struct Reconciler {
     journal: SharedJournal,
     clock: SharedClock,
     plans: Vec<Plan>,
+    /// What no run keeps whole.
+    mask: Mask,
 }
 
 impl Reconciler {
@@ -83,7 +95,8 @@ impl Reconciler {
         clock: &SharedClock,
         plans: Vec<Plan>,
     ) -> Self {
-        Self { router: router.clone(), journal: journal.clone(), clock: clock.clone(), plans }
+        let mask = Mask::of_all(router.host().catalog());
+        Self { router: router.clone(), journal: journal.clone(), clock: clock.clone(), plans, mask }
     }
 
     /// What `connectors` say of reconciliation.
@@ -111,15 +124,30 @@ impl Reconciler {
         for plan in &self.plans {
             let wanted = system.is_none_or(|system| system == &*plan.system)
                 && kind.is_none_or(|kind| kind == plan.how.kind.value);
-            if wanted {
-                begun.push(self.begin_at(plan, now, dry_run, by).await?);
+            if !wanted {
+                continue;
+            }
+            for region in self.places() {
+                begun.push(self.begin_at(plan, now, region, dry_run, by).await?);
             }
         }
         Ok(begun)
     }
 
-    async fn begin_at(&self, plan: &Plan, at: Timestamp, dry_run: bool, by: &str) -> Result<EntityId, Error> {
-        let run = plan.entity(at)?;
+    /// What has runs of its own: the entities of each region, whose runs are journaled there too, and those that are not bound.
+    fn places(&self) -> impl Iterator<Item = Option<&str>> {
+        [None].into_iter().chain(self.router.regions().names().map(Some))
+    }
+
+    async fn begin_at(
+        &self,
+        plan: &Plan,
+        at: Timestamp,
+        region: Option<&str>,
+        dry_run: bool,
+        by: &str,
+    ) -> Result<EntityId, Error> {
+        let run = plan.entity(at, region)?;
         let list = plan.how.list.as_ref().map_or("", |list| list.call.value.as_str());
         let data = Value::map([
             ("system", Value::from(&*plan.system)),
@@ -156,7 +184,7 @@ impl Reconciler {
         if self.plans.is_empty() {
             return;
         }
-        let (mut told, mut active, mut search_at) = (BTreeMap::new(), Vec::new(), Timestamp(0));
+        let (mut told, mut active, mut search_at) = (Told::new(), Vec::new(), Timestamp(0));
         loop {
             let now = self.clock.now();
             self.turns(&mut told, now).await;
@@ -178,33 +206,55 @@ impl Reconciler {
     }
 
     /// Begins what is due by its schedule and whose run would be held here. Begun twice it is begun once.
-    async fn turns(&self, told: &mut BTreeMap<usize, Timestamp>, now: Timestamp) {
+    async fn turns(&self, told: &mut Told, now: Timestamp) {
         for (place, plan) in self.plans.iter().enumerate() {
             let Some(turn) = plan.how.schedule.as_ref().map(|schedule| schedule.last(now)) else { continue };
-            if told.get(&place) == Some(&turn) || now.since(turn) > LATE {
+            if now.since(turn) > LATE {
                 continue;
             }
-            let Ok(run) = plan.entity(turn) else { continue };
-            if self.router.host().epoch(run.shard()).is_none() {
-                continue;
-            }
-            match self.begin_at(plan, turn, false, "schedule").await {
-                Ok(_) => drop(told.insert(place, turn)),
-                Err(error) => tracing::debug!(%run, %error, "a run begins later"),
+            for region in self.places() {
+                let of = (place, region.map(str::to_owned));
+                let Ok(run) = plan.entity(turn, region) else { continue };
+                if told.get(&of) == Some(&turn) || self.router.host().epoch(run.shard()).is_none() {
+                    continue;
+                }
+                match self.begin_at(plan, turn, region, false, "schedule").await {
+                    Ok(_) => drop(told.insert(of, turn)),
+                    Err(error) => tracing::debug!(%run, %error, "a run begins later"),
+                }
             }
         }
     }
 
     /// Runs that have not ended and are held here.
     async fn active(&self) -> Vec<EntityId> {
-        let heads = self.journal.heads(RECONCILE, None, RUNS).await.unwrap_or_default();
+        let newest = self.newest(RUNS).await.unwrap_or_default();
         let here = |run: &EntityId| self.router.host().epoch(run.shard()).is_some();
-        heads.into_iter().filter(|head| !head.ended).map(|head| head.entity).filter(here).collect()
+        newest.into_iter().filter(|head| !head.ended).map(|head| head.entity).filter(here).collect()
+    }
+
+    /// The newest runs of each region, and of what is not bound.
+    async fn newest(&self, limit: usize) -> Result<Vec<Head>, journal::Error> {
+        let mut newest = Vec::new();
+        for region in self.places() {
+            let after = region.map(|_| beginning(region));
+            let heads = self.journal.heads(RECONCILE, after.as_deref(), limit).await?;
+            newest.extend(heads.into_iter().filter(|head| head.entity.region() == region));
+        }
+        Ok(newest)
+    }
+
+    /// The newest runs, the newest first.
+    pub(super) async fn runs(&self, limit: usize) -> Result<Vec<EntityId>, journal::Error> {
+        let mut runs: Vec<_> = self.newest(limit).await?.into_iter().map(|head| head.entity).collect();
+        runs.sort_by(|one, other| unbound(one).cmp(unbound(other)));
+        runs.truncate(limit);
+        Ok(runs)
     }
 
     /// The plan of a run.
     fn plan(&self, run: &EntityId) -> Option<&Plan> {
-        let (_, of) = run.key().split_once(':')?;
+        let (_, of) = unbound(run).split_once(':')?;
         let (system, kind) = of.split_once(':')?;
         self.plans.iter().find(|plan| *plan.system == *system && plan.how.kind.value == kind)
     }
@@ -218,27 +268,37 @@ impl Reconciler {
         let after = state.field("after").map(Value::to_plain_text).unwrap_or_default();
         let dry_run = state.field("dry_run").and_then(Value::as_bool).unwrap_or(true);
         let kind = plan.how.kind.value.as_str();
-        let from = (!after.is_empty()).then_some(after.as_str());
+        // The entities of a region stand together, so a run of one begins with them and ends after them.
+        let region = run.region();
+        let from = if after.is_empty() { beginning(region) } else { after.clone() };
+        let from = (!from.is_empty()).then_some(from.as_str());
         let heads = self
             .journal
             .heads(kind, from, PAGE)
             .await
             .map_err(|error| Error::Unavailable(error.to_string()))?;
-        let done = heads.len() < PAGE;
-        let last = heads.last().map_or_else(|| after.clone(), |head| head.entity.key().to_owned());
+        let last = heads.last().map(|head| &head.entity).filter(|last| last.region() == region);
+        let other = heads.last().and_then(|head| head.entity.region()).filter(|other| Some(*other) != region);
+        let done = heads.len() < PAGE || (region.is_some() && last.is_none());
+        let next = match (last, other) {
+            (Some(last), _) => last.key().to_owned(),
+            // What is bound elsewhere is passed over as a whole, and no key of it is kept: `;` comes after `:`.
+            (None, Some(other)) if region.is_none() => format!("@{other};"),
+            (None, _) => after.clone(),
+        };
         let (mut items, mut skipped) = (Vec::new(), 0_i64);
-        for head in heads {
+        for head in heads.into_iter().filter(|head| head.entity.region() == region) {
             let state = self.router.state(&head.entity).await?.filter(State::has_begun);
             match state.and_then(|state| compare::asked(&plan.how, &head.entity, &state)) {
                 Some(input) => {
-                    items.push(compare::item(input, head.entity.key(), plan.how.applies && !dry_run))
+                    items.push(compare::item(&input, head.entity.key(), plan.how.applies && !dry_run));
                 }
                 None => skipped += 1,
             }
         }
         let data = Value::map([
             ("items", Value::list(items)),
-            ("after", Value::from(last)),
+            ("after", Value::from(next)),
             ("done", Value::Bool(done)),
             ("skipped", Value::Int(skipped)),
         ]);
@@ -246,21 +306,15 @@ impl Reconciler {
     }
 
     /// What a run is told of something that was read back or listed.
-    pub(super) async fn harvest(
-        &self,
-        run: &EntityId,
-        effect: &str,
-        input: &Value,
-        result: &Value,
-    ) -> Harvested {
+    pub(super) async fn harvest(&self, run: &EntityId, effect: &Effect, result: &Value) -> Harvested {
         let Some(plan) = self.plan(run) else {
             return Harvested::Unusable(
                 "the connector says nothing of this reconciliation any more".to_owned(),
             );
         };
-        let told = match effect {
-            "read" => self.compared(run, plan, input, result).await,
-            "list" => self.listed(plan, input, result).await,
+        let told = match &*effect.name {
+            "read" => self.compared(run, plan, effect, result).await,
+            "list" => self.listed(run, plan, &effect.input, result).await,
             _ => return Harvested::Told(result.clone()),
         };
         told.unwrap_or_else(|error| match error {
@@ -273,35 +327,36 @@ impl Reconciler {
         &self,
         run: &EntityId,
         plan: &Plan,
-        input: &Value,
+        effect: &Effect,
         result: &Value,
     ) -> Result<Harvested, Trouble> {
-        let (key, applies) = compare::of_item(input);
+        let (key, applies) = compare::of_item(&effect.input);
         let kind = &plan.how.kind.value;
         let entity = EntityId::new(kind, &key).map_err(|error| Trouble::Unusable(error.to_string()))?;
         let state = self.router.state(&entity).await.map_err(later)?.unwrap_or_default();
-        let found =
-            compare::compare(&plan.system, &plan.how, &entity, &state, result).map_err(Trouble::Unusable)?;
+        let found = compare::compare(&plan.system, &plan.how, &self.mask, &entity, &state, result)
+            .map_err(Trouble::Unusable)?;
         telemetry::reconciled(&plan.system, kind, found.class.word());
         let mut taken = false;
         if let Some(data) = found.take.clone().filter(|_| applies) {
-            taken = self.take(run, plan, &entity, data).await?;
+            taken = self.take((run, effect.id), plan, &entity, data).await?;
         }
         let repair = found.repair.clone().filter(|_| applies);
-        Ok(Harvested::Told(found.told(&key, repair, taken)))
+        Ok(Harvested::Told(found.told(&key, &self.mask, repair, taken)))
     }
 
     /// Tells an entity what the system, which owns the field, says. Whether it took it.
     async fn take(
         &self,
-        run: &EntityId,
+        (run, read): (&EntityId, EffectId),
         plan: &Plan,
         entity: &EntityId,
         data: Value,
     ) -> Result<bool, Trouble> {
         let Some(take) = &plan.how.take else { return Ok(false) };
         let envelope = Envelope {
-            id: format!("{}:{}", run.key(), entity.key()).into(),
+            // From the run, in the name of the system: nobody has sent it to us.
+            id: letter::message_id(run, read).into(),
             source: plan.system.clone(),
             subject: entity.clone(),
             correlation_id: run.to_string().into(),
@@ -318,7 +373,13 @@ impl Reconciler {
     }
 
     /// Records of the system that are of no entity.
-    async fn listed(&self, plan: &Plan, input: &Value, result: &Value) -> Result<Harvested, Trouble> {
+    async fn listed(
+        &self,
+        run: &EntityId,
+        plan: &Plan,
+        input: &Value,
+        result: &Value,
+    ) -> Result<Harvested, Trouble> {
         let Some(list) = &plan.how.list else {
             return Err(Trouble::Unusable("the connector lists no records any more".to_owned()));
         };
@@ -326,11 +387,15 @@ impl Reconciler {
         let (keys, next) = compare::page(list, &cursor, result).map_err(Trouble::Unusable)?;
         let mut unknown = Vec::new();
         for key in keys {
-            let known = match EntityId::new(&plan.how.kind.value, &key) {
-                Ok(entity) => {
+            let entity = EntityId::new(&plan.how.kind.value, &key).ok();
+            if entity.as_ref().and_then(EntityId::region) != run.region() {
+                continue; // Its region's own run tells of it.
+            }
+            let known = match entity {
+                Some(entity) => {
                     self.router.state(&entity).await.map_err(later)?.is_some_and(|state| state.has_begun())
                 }
-                Err(_) => false,
+                None => false,
             };
             if !known {
                 telemetry::reconciled(&plan.system, &plan.how.kind.value, "unknown");
@@ -344,6 +409,17 @@ impl Reconciler {
             ("unknown", Value::Int(i64::try_from(unknown.len()).unwrap_or(i64::MAX))),
             ("drift", Value::list(unknown)),
         ])))
+    }
+}
+
+/// The last turn that was told, of each plan and region.
+type Told = BTreeMap<(usize, Option<String>), Timestamp>;
+
+/// The key of a run without its region.
+fn unbound(run: &EntityId) -> &str {
+    match run.region() {
+        Some(region) => &run.key()[region.len() + 2..],
+        None => run.key(),
     }
 }
 

@@ -13,6 +13,7 @@ use syncline::api::{ExceptionQuery, ReconcileAsk, Reconciliation, Who};
 use syncline::delivery::wire::{Request, Response, Wire, WireError};
 use syncline::integration::Files;
 use syncline::node::Node;
+use syncline_actors::id::EntityId;
 
 use crate::started_over;
 
@@ -79,7 +80,7 @@ reconcile:
     list: {call: list, items: result.items, key: item.id, cursor: result.next}
 "#;
 
-const SOURCE: &str = r#"
+const SOURCE: &str = r"
 source: parts
 owner: {team: stock}
 batch: {message: priced}
@@ -89,7 +90,7 @@ messages:
       - event: part.priced
         to: {process: part, key: body.id}
         map: {price: body.price, bin: body.bin}
-"#;
+";
 
 #[derive(Debug, Default)]
 struct Depot {
@@ -103,6 +104,7 @@ impl Depot {
     fn answer(&self, request: &Request) -> (u16, Value) {
         let mut parts = self.parts.lock().unwrap();
         let path = request.url.trim_start_matches("http://127.0.0.1:7700/parts");
+        let path = &path.replace("%40", "@").replace("%3A", ":");
         let id = path.trim_start_matches('/').to_owned();
         if request.method == http::Method::PUT {
             self.puts.fetch_add(1, Ordering::SeqCst);
@@ -111,12 +113,12 @@ impl Depot {
         }
         if path.starts_with('/') {
             self.reads.fetch_add(1, Ordering::SeqCst);
-            return parts.get(&id).map_or((404, json!({})), |part| (200, part.clone()));
+            return parts.get(&id).map_or_else(|| (404, json!({})), |part| (200, part.clone()));
         }
-        let after = path.split("after=").nth(1).unwrap_or_default();
-        let items: Vec<_> =
-            parts.keys().filter(|id| id.as_str() > after).take(40).map(|id| json!({"id": id})).collect();
-        let next = items.last().map_or(Value::Null, |item| item["id"].clone());
+        let after = path.split("after=").nth(1).and_then(|text| text.parse().ok()).unwrap_or(0);
+        let items: Vec<_> = parts.keys().skip(after).take(40).map(|id| json!({"id": id})).collect();
+        let end = after + items.len();
+        let next = if end < parts.len() { Value::from(end.to_string()) } else { Value::Null };
         (200, json!({"items": items, "next": next}))
     }
 }
@@ -133,25 +135,35 @@ impl Wire for Depot {
 }
 
 async fn start(directory: &Path, depot: &Arc<Depot>) -> Node {
+    started(directory, depot, &[]).await
+}
+
+async fn started(directory: &Path, depot: &Arc<Depot>, more: &[&str]) -> Node {
     let file = |name: &str, text: &str| (name.to_owned(), text.to_owned());
     let files = Files::from([
         file("processes/part.yaml", PROCESS),
         file("connectors/depot.yaml", CONNECTOR),
         file("sources/parts.yaml", SOURCE),
     ]);
-    started_over(directory, files, &[], depot.clone()).await.unwrap()
+    started_over(directory, files, more, depot.clone()).await.unwrap()
 }
 
 /// Brings so many parts, and the depot agrees about all of them.
 async fn stocked(node: &Node, depot: &Depot, count: usize) {
-    let part = |n: usize| json!({"id": format!("P-{n:04}"), "price": format!("{n}.10"), "bin": "A"});
+    stocked_below(node, depot, "", count).await;
+}
+
+/// The same, of parts whose keys begin so.
+async fn stocked_below(node: &Node, depot: &Depot, beginning: &str, count: usize) {
+    let id = |n: usize| format!("{beginning}P-{n:04}");
+    let part = |n: usize| json!({"id": id(n), "price": format!("{n}.10"), "bin": "A"});
     let rows: Vec<String> = (0..count).map(|n| part(n).to_string()).collect();
-    let url = format!("http://{}/v1/batches/parts?format=ndjson&file=f1", node.address());
+    let url = format!("http://{}/v1/batches/parts?format=ndjson&file=f1{beginning}", node.address());
     let sent = reqwest::Client::new().post(url).body(rows.join("\n")).send().await.unwrap();
     assert_eq!(sent.status(), 200, "{}", sent.text().await.unwrap());
     let mut parts = depot.parts.lock().unwrap();
     for n in 0..count {
-        parts.insert(format!("P-{n:04}"), json!({"price": format!("{n}.1"), "bin": "A"}));
+        parts.insert(id(n), json!({"price": format!("{n}.1"), "bin": "A"}));
     }
 }
 
@@ -238,4 +250,40 @@ async fn a_run_goes_on_after_a_crash() {
     assert_eq!((run.checked, run.equal, run.differs, run.repaired), (160, 159, 1, 1), "each once: {run:?}");
     assert_eq!(depot.puts.load(Ordering::SeqCst), 1);
     assert!(again.stop().await);
+}
+
+/// The names of entities in what a run has kept of its own.
+async fn kept(node: &Node, run: &str) -> String {
+    let id = EntityId::parse(run).unwrap();
+    let timeline = node.operate().timeline(&id, 1, 1_000).await.unwrap();
+    serde_json::to_string(&timeline.items).unwrap() + &crate::fields(node, run).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_is_bound_to_a_region_is_reconciled_by_a_run_of_that_region() {
+    let directory = tempfile::tempdir().unwrap();
+    let depot = Arc::new(Depot::default());
+    let node = started(directory.path(), &depot, &crate::EU).await;
+    stocked(&node, &depot, 60).await;
+    stocked_below(&node, &depot, "@eu:", 70).await;
+    {
+        let mut parts = depot.parts.lock().unwrap();
+        parts.get_mut("@eu:P-0003").unwrap()["price"] = json!("99");
+        for unknown in ["X-1", "@eu:X-2"] {
+            parts.insert(unknown.to_owned(), json!({"price": "1", "bin": "A"}));
+        }
+    }
+    let ask = ReconcileAsk { dry_run: true, ..ReconcileAsk::default() };
+    let begun = node.operate().reconcile(&Who("ada".into()), ask).await.unwrap().items;
+    let [unbound, bound] = &begun[..] else { panic!("{begun:?}") };
+    assert!(bound.starts_with("reconcile/@eu:"), "{bound}");
+    let counts = |run: &Reconciliation| [run.checked, run.equal, run.differs, run.unknown, run.skipped];
+    let (first, second) = (over(&node, unbound).await, over(&node, bound).await);
+    assert_eq!((counts(&first), counts(&second)), ([60, 60, 0, 1, 0], [70, 69, 1, 1, 0]));
+    let (first, second) = (kept(&node, unbound).await, kept(&node, bound).await);
+    assert!(first.contains("P-0059") && !first.contains("@eu:P-") && !first.contains("@eu:X-2"));
+    assert!(second.contains("@eu:P-0069") && second.contains("@eu:X-2") && !second.contains("\"P-0059\""));
+    let listed = node.operate().reconciliations(10).await.unwrap().items;
+    assert_eq!(listed.len(), 2, "{listed:?}");
+    assert!(node.stop().await);
 }

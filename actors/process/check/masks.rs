@@ -3,6 +3,7 @@
 use super::Checker;
 use crate::document::Place;
 use crate::expr::Expr;
+use crate::process::Process;
 
 impl Checker<'_> {
     pub(super) fn masks(&mut self) {
@@ -21,7 +22,10 @@ impl Checker<'_> {
             }
         }
         for (name, state) in &process.states {
-            let sentences = state.hold.iter().flat_map(|hold| [Some(&hold.reason), hold.missing.as_ref()]);
+            let sentences = state
+                .hold
+                .iter()
+                .flat_map(|hold| [Some(&hold.reason), hold.missing.as_ref(), hold.owner_by.as_ref()]);
             for expr in sentences.flatten() {
                 self.unmasked(&state.place, &format!("states.{name}.hold"), "", expr);
             }
@@ -45,27 +49,32 @@ impl Checker<'_> {
 
     /// `key` is what the value stands under.
     fn unmasked(&mut self, place: &Place, path: &str, key: &str, expr: &Expr) {
-        let mask = &self.process.mask;
-        if mask.covers(key) {
-            return;
-        }
-        let kind = &*self.process.name;
-        let plain: String = expr.source().split_whitespace().collect();
-        for reference in expr.references() {
-            let [root, field, ..] = &reference[..] else { continue };
-            let word = format!("{root}.{field}");
-            if root != kind
-                || !mask.covers(field)
-                || !plain.replace(&format!("masked({word})"), "").contains(&word)
-            {
-                continue;
-            }
-            let message = format!("`{word}` is masked, and is shown whole here");
-            let fix =
-                format!("write `masked({word})`, or hand it on under a name that is masked, e.g. `{field}`");
+        for (message, fix) in shown_whole(self.process, key, expr) {
             self.error(place, path, message, fix);
         }
     }
+}
+
+/// Masked fields of `process` that `expr` would show whole where its value stands under `key`: what is wrong, and a fix.
+pub fn shown_whole(process: &Process, key: &str, expr: &Expr) -> Vec<(String, String)> {
+    let mask = &process.mask;
+    if mask.covers(key) {
+        return Vec::new();
+    }
+    let plain: String = expr.source().split_whitespace().collect();
+    let shown = |reference: &Vec<String>| {
+        let [root, field, ..] = &reference[..] else { return None };
+        let word = format!("{root}.{field}");
+        let is_masked = *root == *process.name && mask.covers(field);
+        if !is_masked || !plain.replace(&format!("masked({word})"), "").contains(&word) {
+            return None;
+        }
+        let message = format!("`{word}` is masked, and is shown whole here");
+        let fix =
+            format!("write `masked({word})`, or hand it on under a name that is masked, e.g. `{field}`");
+        Some((message, fix))
+    };
+    expr.references().iter().filter_map(shown).collect()
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ pub struct Reconcile {
 #[derive(Debug, Clone)]
 pub struct Compared {
     /// Its name in reports.
-    pub name: String,
+    pub name: Spanned<String>,
     /// What the entity says.
     pub ours: Expr,
     /// What the system says.
@@ -103,7 +103,7 @@ fn one(kind: &Spanned<String>, item: &Item<'_>) -> Option<Reconcile> {
     let absent = fields.optional("absent").and_then(|item| reading::guard(&item, &both));
     let compared = fields.entries("fields").unwrap_or_default();
     let compared: Vec<Compared> =
-        compared.iter().filter_map(|(name, item)| field(&name.value, item, &ours, &both)).collect();
+        compared.iter().filter_map(|(name, item)| field(name, item, &ours, &both)).collect();
     let repair = fields.optional_map("repair").and_then(|fields| repair(fields, &both));
     let take = fields.optional_map("take").and_then(|fields| take(fields, &both));
     let list = fields.optional_map("list").and_then(list);
@@ -133,14 +133,14 @@ fn one(kind: &Spanned<String>, item: &Item<'_>) -> Option<Reconcile> {
     })
 }
 
-fn field(name: &str, item: &Item<'_>, ours: &Names, both: &Names) -> Option<Compared> {
+fn field(name: &Spanned<String>, item: &Item<'_>, ours: &Names, both: &Names) -> Option<Compared> {
     let mut fields = item.fields()?;
     let own = fields.required("ours").and_then(|item| reading::expr(&item, ours));
     let theirs = fields.required("theirs").and_then(|item| reading::expr(&item, both));
     let owner = fields.optional_choice("owner", &[("us", false), ("them", true)]);
     fields.finish();
     let is_theirs = owner.is_some_and(|owner| owner.value);
-    Some(Compared { name: name.to_owned(), ours: own?, theirs: theirs?, is_theirs })
+    Some(Compared { name: name.clone(), ours: own?, theirs: theirs?, is_theirs })
 }
 
 fn repair(mut fields: Fields<'_>, both: &Names) -> Option<Repair> {

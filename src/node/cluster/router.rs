@@ -70,6 +70,11 @@ impl Router {
         Self { host, regions, others: Some(others) }
     }
 
+    /// The regions that are served.
+    pub(in crate::node) fn regions(&self) -> &Regions {
+        &self.regions
+    }
+
     /// Refuses what is bound to a region that nobody serves.
     fn admit(&self, entity: &EntityId) -> Result<(), Error> {
         self.regions.admit(entity).map_err(|error| Error::Region(error.to_string()))

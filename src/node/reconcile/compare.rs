@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use syncline_actors::entity::State;
-use syncline_actors::expr::{Expr, Scope};
+use syncline_actors::expr::Scope;
 use syncline_actors::id::EntityId;
+use syncline_actors::mask::Mask;
 use syncline_actors::value::Value;
 
 use crate::delivery::contract::{List, Reconcile};
@@ -55,13 +56,14 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// What the run is told. `repair`: the call that is made; `taken`: whether the entity took what the system says.
-    pub(super) fn told(&self, key: &str, repair: Option<Value>, taken: bool) -> Value {
+    /// What the run is told, and keeps: masked fields by their end. `repair`: the call that is made; `taken`: whether the entity took
+    /// what the system says.
+    pub(super) fn told(&self, key: &str, mask: &Mask, repair: Option<Value>, taken: bool) -> Value {
         let field = |field: &Differing| {
             Value::map([
                 ("field", Value::from(&*field.name)),
-                ("ours", field.ours.clone()),
-                ("theirs", field.theirs.clone()),
+                ("ours", mask.shown_at(&field.name, &field.ours)),
+                ("theirs", mask.shown_at(&field.name, &field.theirs)),
                 ("owner", Value::from(if field.is_theirs { "them" } else { "us" })),
             ])
         };
@@ -100,7 +102,7 @@ const KEY: &str = "$entity";
 const APPLIES: &str = "$applies";
 
 /// What the operation is given, with what the answer is compared with.
-pub(super) fn item(input: Value, key: &str, applies: bool) -> Value {
+pub(super) fn item(input: &Value, key: &str, applies: bool) -> Value {
     let mut all = input.as_map().cloned().unwrap_or_default();
     all.insert(KEY.to_owned(), Value::from(key));
     all.insert(APPLIES.to_owned(), Value::Bool(applies));
@@ -144,18 +146,19 @@ pub(super) fn asked(how: &Reconcile, entity: &EntityId, state: &State) -> Option
 pub(super) fn compare(
     system: &str,
     how: &Reconcile,
+    mask: &Mask,
     entity: &EntityId,
     state: &State,
     result: &Value,
 ) -> Result<Found, String> {
     let seen = Seen::of(how, entity, state);
-    let scope = || seen.scope().with("result", result);
+    let scope = || seen.scope().masking(mask).with("result", result);
     let nothing = |class| Found { class, fields: Vec::new(), repair: None, take: None };
     if state.pending.values().any(|effect| *effect.connector == *system) {
         return Ok(nothing(Drift::Stale));
     }
     let absent = match &how.absent {
-        Some(absent) => absent.eval_bool(&scope()).map_err(|error| failed(absent, &error))?,
+        Some(absent) => absent.eval_bool(&scope()).map_err(|error| error.to_string())?,
         None => result.is_null(),
     };
     let repair = |fields: &[Differing]| {
@@ -171,9 +174,14 @@ pub(super) fn compare(
     for field in &how.fields {
         // What the entity does not have yet says nothing.
         let ours = field.ours.eval(&seen.scope()).unwrap_or_default();
-        let theirs = field.theirs.eval(&scope()).map_err(|error| failed(&field.theirs, &error))?;
+        let theirs = field.theirs.eval(&scope()).map_err(|error| error.to_string())?;
         if !same(&ours, &theirs) {
-            fields.push(Differing { name: field.name.clone(), ours, theirs, is_theirs: field.is_theirs });
+            fields.push(Differing {
+                name: field.name.value.clone(),
+                ours,
+                theirs,
+                is_theirs: field.is_theirs,
+            });
         }
     }
     if fields.is_empty() {
@@ -182,10 +190,6 @@ pub(super) fn compare(
     let take = how.take.as_ref().filter(|_| fields.iter().any(|field| field.is_theirs));
     let take = take.and_then(|take| take.map.eval(&scope()).ok());
     Ok(Found { class: Drift::Differs, repair: repair(&fields), take, fields })
-}
-
-fn failed(expr: &Expr, error: &syncline_actors::expr::ExprError) -> String {
-    format!("`{}`: {error}", expr.source())
 }
 
 /// Whether two values say the same: numbers by value, whatever their digits and whether one of them is text.
@@ -208,14 +212,14 @@ pub(super) fn page(
     result: &Value,
 ) -> Result<(Vec<String>, Option<Value>), String> {
     let scope = || Scope::new().with("result", result).with("cursor", cursor);
-    let items = list.items.eval(&scope()).map_err(|error| failed(&list.items, &error))?;
+    let items = list.items.eval(&scope()).map_err(|error| error.to_string())?;
     let items = items.as_list().ok_or_else(|| format!("`{}` gives no list", list.items.source()))?;
     let key = |item: &Value| {
         let key = list.key.eval(&Scope::new().with("item", item));
-        key.map(|key| key.to_plain_text()).map_err(|error| failed(&list.key, &error))
+        key.map(|key| key.to_plain_text()).map_err(|error| error.to_string())
     };
     let keys = items.iter().map(key).collect::<Result<Vec<_>, _>>()?;
-    let next = list.cursor.as_ref().map(|expr| expr.eval(&scope()).map_err(|error| failed(expr, &error)));
+    let next = list.cursor.as_ref().map(|expr| expr.eval(&scope()).map_err(|error| error.to_string()));
     Ok((keys, next.transpose()?.filter(|next| !next.is_null())))
 }
 
@@ -275,7 +279,7 @@ reconcile:
 
     fn found(fields: &str, result: &str) -> Found {
         let entity = EntityId::new("order", "SO-1").expect("a legal id");
-        compare("erp", &how(), &entity, &state(fields), &json(result)).expect("it compares")
+        compare("erp", &how(), &Mask::default(), &entity, &state(fields), &json(result)).expect("it compares")
     }
 
     #[test]
@@ -284,7 +288,7 @@ reconcile:
         assert_eq!(asked(&how(), &entity, &state("{}")), None);
         let asked = asked(&how(), &entity, &state(r#"{"erp_id":"7"}"#)).expect("it is asked for");
         assert_eq!(asked, json(r#"{"id":"7"}"#));
-        assert_eq!(of_item(&item(asked, "SO-1", true)), ("SO-1".to_owned(), true));
+        assert_eq!(of_item(&item(&asked, "SO-1", true)), ("SO-1".to_owned(), true));
     }
 
     #[test]
@@ -306,11 +310,14 @@ reconcile:
         let found_theirs = found(ours, r#"{"total":10.1,"terms":"net 60"}"#);
         assert_eq!(found_theirs.repair, None, "what the system owns is never overwritten");
         assert_eq!(found_theirs.take, Some(json(r#"{"terms":"net 60"}"#)));
-        let told = found_theirs.told("SO-1", None, false);
+        let told = found_theirs.told("SO-1", &Mask::default(), None, false);
         assert_eq!(told.get("open"), Some(&Value::Bool(true)), "held until somebody decides");
-        assert_eq!(found_theirs.told("SO-1", None, true).get("open"), Some(&Value::Bool(false)));
+        assert_eq!(
+            found_theirs.told("SO-1", &Mask::default(), None, true).get("open"),
+            Some(&Value::Bool(false))
+        );
         let both = found(ours, r#"{"total":9,"terms":"net 60"}"#);
-        let told = both.told("SO-1", both.repair.clone(), false);
+        let told = both.told("SO-1", &Mask::default(), both.repair.clone(), false);
         assert_eq!(told.get("open"), Some(&Value::Bool(true)), "one of the two is not enough");
         let drift = Value::list([told.get("drift").expect("it tells").clone()]);
         assert_eq!(by_field(&drift), BTreeMap::from([("terms".to_owned(), 1), ("total".to_owned(), 1)]));
@@ -334,11 +341,32 @@ reconcile:
         };
         waiting.pending.insert(id, effect);
         let entity = EntityId::new("order", "SO-1").expect("a legal id");
-        let stale = compare("erp", &how(), &entity, &waiting, &json(r#"{"total":9}"#)).expect("it compares");
+        let mask = Mask::default();
+        let stale =
+            compare("erp", &how(), &mask, &entity, &waiting, &json(r#"{"total":9}"#)).expect("it compares");
         assert_eq!((stale.class, stale.repair), (Drift::Stale, None));
         assert!(
-            compare("erp", &how(), &entity, &state(ours), &json(r#"{"total":9}"#)).is_err(),
+            compare("erp", &how(), &mask, &entity, &state(ours), &json(r#"{"total":9}"#)).is_err(),
             "no `terms`"
         );
+    }
+
+    #[test]
+    fn what_is_masked_is_compared_whole_and_told_by_its_end() {
+        let ours = r#"{"erp_id":"7","total":1,"terms":"DE89370400440532013000"}"#;
+        let theirs = r#"{"total":1,"terms":"DE02120300000000202051"}"#;
+        let (mask, found) = (Mask::new(["terms"]), found(ours, theirs));
+        assert_eq!(
+            found.take,
+            Some(json(r#"{"terms":"DE02120300000000202051"}"#)),
+            "the entity gets all of it"
+        );
+        let told = found.told("SO-1", &mask, None, true).to_json();
+        assert!(told.contains("•••• 3000") && told.contains("•••• 2051"), "{told}");
+        assert!(!told.contains("DE89") && !told.contains("DE02"), "{told}");
+        let entity = EntityId::new("order", "SO-1").expect("a legal id");
+        let theirs = json(r#"{"total":{"terms":"DE02120300000000202051"}}"#);
+        let why = compare("erp", &how(), &mask, &entity, &state(ours), &theirs).expect_err("no `terms`");
+        assert!(!why.contains("DE02"), "{why}");
     }
 }
