@@ -113,8 +113,7 @@ impl Ingress {
             .ok_or_else(|| unusable(format!("source `{source}` is not polled any more")))?;
         let scope = Scope::new().with("result", result).with("cursor", cursor);
         let eval = |what: &str, expr: &Expr| {
-            expr.eval(&scope)
-                .map_err(|error| unusable(format!("`poll.{what}`: `{}`: {error}", expr.source())))
+            expr.eval(&scope).map_err(|error| unusable(format!("`poll.{what}`: {error}")))
         };
         let items = eval("items", &poll.items)?;
         let items = match items.as_list() {
@@ -137,7 +136,9 @@ impl Ingress {
         let class = Class { latency: door.source.class.latency.max(Latency::Minutes), ..door.source.class };
         let fates = Box::pin(self.feed(door, &pieces, class)).await.map_err(Unread::Later)?;
         let mut counts = Counts::default();
-        fates.iter().for_each(|(fate, _)| counts.add(*fate));
+        for (fate, _) in &fates {
+            counts.add(*fate);
+        }
         let next = next.filter(|next| !next.is_null()).unwrap_or_else(|| cursor.clone());
         // A page that leads nowhere would be read for ever.
         let more = more && (next != *cursor);
@@ -164,7 +165,7 @@ impl Poll {
         let id = match &self.id {
             Some(expr) => expr
                 .eval(&Scope::new().with("item", item))
-                .map_err(|error| format!("`poll.id`: `{}`: {error}", expr.source()))?
+                .map_err(|error| format!("`poll.id`: {error}"))?
                 .to_plain_text(),
             None => hex::encode(&Sha256::digest(&raw)[..16]),
         };

@@ -221,6 +221,7 @@ pub(super) fn summary(state: &State) -> BTreeMap<String, String> {
         "rejected",
         "trouble",
     ];
-    let text = |field: &str| Some((field.to_owned(), state.field(field)?.to_plain_text()));
+    let told = |field: &str| state.field(field).filter(|value| !value.is_null());
+    let text = |field: &str| Some((field.to_owned(), told(field)?.to_plain_text()));
     shown.into_iter().filter_map(text).collect()
 }

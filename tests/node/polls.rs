@@ -61,7 +61,7 @@ messages:
 /// A system with a list of scans, of which it gives so many at a time.
 #[derive(Debug)]
 struct Scans {
-    scans: Mutex<Vec<serde_json::Value>>,
+    listed: Mutex<Vec<serde_json::Value>>,
     page: usize,
     down: AtomicBool,
     nonsense: AtomicBool,
@@ -73,7 +73,7 @@ impl Scans {
         let scans = (0..count)
             .map(|n| json!({"parcel": format!("P-{n}"), "at": format!("A-{n}"), "weight": "1.250"}));
         Arc::new(Self {
-            scans: Mutex::new(scans.collect()),
+            listed: Mutex::new(scans.collect()),
             page,
             down: AtomicBool::new(false),
             nonsense: AtomicBool::new(false),
@@ -90,7 +90,7 @@ impl Scans {
             return (StatusCode::OK, json!({"items": "many", "next": "7", "more": false}).to_string());
         }
         let after = url.split("after=").nth(1).and_then(|text| text.parse().ok()).unwrap_or(0);
-        let scans = self.scans.lock().unwrap();
+        let scans = self.listed.lock().unwrap();
         let items: Vec<_> = scans.iter().skip(after).take(self.page).collect();
         let next = after + items.len();
         let body = json!({"items": items, "next": next.to_string(), "more": next < scans.len()});
@@ -145,6 +145,14 @@ async fn idle_at(node: &Node, cursor: &str) -> serde_json::Value {
     .await
 }
 
+async fn command(node: &Node, name: &str, data: serde_json::Value) {
+    let command = json!({"entity": "poll/scans", "command": name, "data": data});
+    let url = format!("http://{}/v1/commands", node.address());
+    let request = reqwest::Client::new().post(url).header("idempotency-key", name);
+    let sent = request.json(&command).send().await.unwrap();
+    assert!(sent.status().is_success(), "{}", sent.text().await.unwrap());
+}
+
 async fn parcels(node: &Node) -> Vec<(String, u64)> {
     let page = node.operate().entities("parcel", None, 10_000).await.unwrap();
     page.items.into_iter().map(|head| (head.id, head.seq)).collect()
@@ -160,16 +168,7 @@ async fn every_item_of_every_page_becomes_one_message_and_the_cursor_follows() {
     let first = parcels(&node).await;
     assert_eq!(first.len(), 25);
     // Read again from the beginning, nothing changes.
-    let command = json!({"entity": "poll/scans", "command": "poll.rewind", "data": {"cursor": "0"}});
-    let url = format!("http://{}/v1/commands", node.address());
-    let sent = reqwest::Client::new()
-        .post(url)
-        .header("idempotency-key", "again")
-        .json(&command)
-        .send()
-        .await
-        .unwrap();
-    assert!(sent.status().is_success(), "{}", sent.text().await.unwrap());
+    command(&node, "poll.rewind", json!({"cursor": "0"})).await;
     until("the second reading", async || {
         let (status, fields) = poll(&node).await?;
         (status == "idle" && fields["duplicate"] == 25).then_some(())
@@ -178,7 +177,7 @@ async fn every_item_of_every_page_becomes_one_message_and_the_cursor_follows() {
     assert_eq!(parcels(&node).await, first, "a page read twice changes nothing");
     // What is new is found, exactly once, and a mistake in one item holds up no other.
     {
-        let mut scans = scans.scans.lock().unwrap();
+        let mut scans = scans.listed.lock().unwrap();
         scans.push(json!({"parcel": "P-25"}));
         scans.push(json!({"parcel": "P-26", "at": "A-26", "weight": "0.1"}));
     }
@@ -235,5 +234,27 @@ async fn a_source_that_is_down_or_talks_nonsense_is_an_exception_with_an_owner()
     until("the end of the exception", async || exceptions().await.is_empty().then_some(())).await;
     let (_, fields) = poll(&node).await.unwrap();
     assert_eq!(fields["cursor"], "3", "nonsense moves no cursor");
+    assert!(node.stop().await);
+}
+
+#[tokio::test]
+async fn a_pause_takes_hold_when_the_call_under_way_has_ended() {
+    let directory = tempfile::tempdir().unwrap();
+    let scans = Scans::new(30, 10);
+    scans.down.store(true, Ordering::SeqCst);
+    let node = node(directory.path(), "1h", &scans).await;
+    let status = async |wanted: &str| {
+        until(wanted, async || poll(&node).await.filter(|(status, _)| status == wanted)).await.1
+    };
+    status("late").await;
+    command(&node, "poll.pause", json!({})).await;
+    scans.down.store(false, Ordering::SeqCst);
+    let fields = status("paused").await;
+    assert_eq!(fields["cursor"], "10", "a page that has come is taken in: {fields}");
+    assert!(node.operate().exceptions(&ExceptionQuery::default()).await.unwrap().items.is_empty());
+    command(&node, "poll.resume", json!({})).await;
+    command(&node, "poll.now", json!({})).await;
+    let fields = idle_at(&node, "30").await;
+    assert_eq!((&fields["accepted"], &fields["page"]), (&json!(20), &json!(2)), "what was left: {fields}");
     assert!(node.stop().await);
 }
