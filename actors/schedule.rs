@@ -115,7 +115,12 @@ fn minute(item: &Item<'_>) -> Option<u16> {
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Every(time) => write!(f, "every {} s", time.as_secs()),
+            Self::Every(time) => {
+                let seconds = time.as_secs();
+                let units = [("d", 24 * 60 * 60), ("h", 60 * 60), ("m", 60), ("s", 1)];
+                let (unit, of) = units.into_iter().find(|(_, of)| seconds % of == 0).unwrap_or(("s", 1));
+                write!(f, "every {}{unit}", seconds / of)
+            }
             Self::At(minutes) => {
                 let times: Vec<String> =
                     minutes.iter().map(|minute| format!("{:02}:{:02}", minute / 60, minute % 60)).collect();
@@ -143,6 +148,11 @@ mod tests {
         assert_eq!(schedule.next(at("2026-11-23T02:00:00Z")), at("2026-11-23T14:30:00Z"));
         assert_eq!(schedule.next(at("2026-11-23T14:30:00Z")), at("2026-11-24T02:00:00Z"));
         assert_eq!(schedule.to_string(), "at 02:00, 14:30 UTC");
+        for (seconds, told) in
+            [(5, "every 5s"), (300, "every 5m"), (5400, "every 90m"), (172_800, "every 2d")]
+        {
+            assert_eq!(Schedule::Every(Duration::from_secs(seconds)).to_string(), told);
+        }
     }
 
     fn schedules() -> impl Strategy<Value = Schedule> {

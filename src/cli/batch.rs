@@ -1,5 +1,6 @@
 //! `syncline batch`: brings a file of rows to a node, part by part.
 
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
@@ -41,7 +42,7 @@ pub(super) struct Args {
     /// Which of the source's messages a row is, where its file does not say.
     #[arg(long, value_name = "TYPE")]
     message: Option<String>,
-    /// What stands between the cells of a CSV file.
+    /// What stands between the cells of a CSV file: one character, or `tab`.
     #[arg(long, default_value = ",")]
     delimiter: String,
     /// Begin with the row of this line.
@@ -74,6 +75,27 @@ impl Args {
                 Err(Failure::Input("say how the file is written: --format csv or --format ndjson".to_owned()))
             }
         }
+    }
+
+    fn delimiter(&self) -> &str {
+        if matches!(&*self.delimiter, "tab" | "\\t") { "\t" } else { &self.delimiter }
+    }
+
+    /// The command that goes on at a line.
+    fn again(&self, line: u64) -> String {
+        let mut again = format!("syncline batch {} --source {}", self.file.display(), self.source);
+        match self.format {
+            Some(Written::Csv) => again.push_str(" --format csv"),
+            Some(Written::Ndjson) => again.push_str(" --format ndjson"),
+            None => {}
+        }
+        if let Some(message) = &self.message {
+            let _ = write!(again, " --message {message}");
+        }
+        if self.delimiter != "," {
+            let _ = write!(again, " --delimiter '{}'", self.delimiter);
+        }
+        format!("{again} --from-line {line}")
     }
 
     fn open(&self) -> Result<File, Failure> {
@@ -147,7 +169,7 @@ impl Parts<'_> {
                 break;
             }
             first.get_or_insert(row.line);
-            next = Some(row.line + 1 + row.raw.iter().filter(|byte| **byte == b'\n').count() as u64);
+            next = Some(row.line + row.raw.split(|byte| *byte == b'\n').count() as u64);
             body.resize(body.len() + skipped, b'\n');
             body.extend(ended(&row.raw));
         }
@@ -168,12 +190,12 @@ pub(super) async fn run(args: Args, out: Output) -> Result<(), Failure> {
     if format == Format::Csv {
         parts.header = parts.row()?;
     }
-    let mut report = BatchReport::default();
+    let (mut report, delimiter) = (BatchReport::default(), args.delimiter());
     while let Some((line, body)) = parts.part()? {
         let at = line.to_string();
         let mut query = vec![("format", word), ("file", &*file), ("line", &*at)];
         if format == Format::Csv {
-            query.push(("delimiter", &*args.delimiter));
+            query.push(("delimiter", delimiter));
         }
         if let Some(message) = &args.message {
             query.push(("message", message));
@@ -181,13 +203,11 @@ pub(super) async fn run(args: Args, out: Output) -> Result<(), Failure> {
         let path = ["v1", "batches", &args.source];
         match client.bring::<BatchReport>(&path, &query, body, args.patience).await {
             Ok(part) => report.add(part),
+            // Nothing was taken in: there is nothing to tell, and nothing to go on from.
+            Err(failure) if report.rows == 0 => return Err(failure),
             Err(failure) => {
                 let so_far = show::batch(&report, out);
-                let again = format!(
-                    "go on with: syncline batch {} --source {} --from-line {line}",
-                    args.file.display(),
-                    args.source
-                );
+                let again = format!("go on with: {}", args.again(line));
                 note(format!("{so_far}\n{}", out.paint(Style::Dim, &again)));
                 return Err(failure);
             }

@@ -10,6 +10,9 @@ use crate::api::{Page, ReconcileAsk, Reconciliation};
 /// Between two looks at a run.
 const LOOK: Duration = Duration::from_millis(300);
 
+/// Runs that others may begin while one waits for its own.
+const OTHERS: usize = 20;
+
 /// Runs listed.
 const LISTED: &str = "30";
 
@@ -54,8 +57,9 @@ pub(super) async fn run(args: Args, out: Output) -> Result<(), Failure> {
     if args.no_wait {
         return out.value(&begun, |begun| begun.items.join("\n"));
     }
+    let newest = (begun.items.len() + OTHERS).to_string();
     let runs = loop {
-        let page: Page<Reconciliation> = client.get(&path, &[("limit", "1000")]).await?;
+        let page: Page<Reconciliation> = client.get(&path, &[("limit", &newest)]).await?;
         let ours: Vec<_> = page.items.into_iter().filter(|run| begun.items.contains(&run.id)).collect();
         let over = |run: &Reconciliation| run.ended || run.status == "drifted";
         if ours.len() == begun.items.len() && ours.iter().all(over) {

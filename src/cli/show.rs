@@ -238,12 +238,67 @@ pub(super) fn reconciliations(runs: &[Reconciliation], out: Output) -> String {
     ];
     let mut shown = out.table(&head, rows);
     for run in runs {
-        let drift: Vec<&RawValue> = serde_json::from_str(run.drift.get()).unwrap_or_default();
+        let drift: Vec<Drifted> = serde_json::from_str(run.drift.get()).unwrap_or_default();
         for one in drift.iter().take(LINES_SHOWN) {
-            let _ = write!(shown, "\n{} in {}: {}", run.process, run.system, spaced(one.get()));
+            let _ = write!(shown, "\n{}", drifted(run, one));
+        }
+        if drift.len() > LINES_SHOWN {
+            let _ = write!(
+                shown,
+                "\n… and {} more: syncline entity timeline {}",
+                drift.len() - LINES_SHOWN,
+                run.id
+            );
         }
     }
     shown
+}
+
+/// A record that does not agree, as a run tells it.
+#[derive(serde::Deserialize)]
+struct Drifted<'r> {
+    class: &'r str,
+    #[serde(default)]
+    key: String,
+    #[serde(borrow, default)]
+    fields: Vec<DriftedField<'r>>,
+    #[serde(default)]
+    done: &'r str,
+    #[serde(default)]
+    what: String,
+}
+
+/// A field of it.
+#[derive(serde::Deserialize)]
+struct DriftedField<'r> {
+    field: String,
+    #[serde(borrow)]
+    ours: &'r RawValue,
+    #[serde(borrow)]
+    theirs: &'r RawValue,
+}
+
+/// `order/SO-3 differs in crm: status is "Draft", not "Shipped"; repaired`.
+fn drifted(run: &Reconciliation, one: &Drifted<'_>) -> String {
+    let (record, system) = (format!("{}/{}", run.process, one.key), &run.system);
+    let mut said = match one.class {
+        "unread" => format!("a record could not be read from {system}: {}", one.what),
+        "unknown" => format!("{record} is unknown here, and stands in {system}"),
+        "missing" => format!("{record} is missing in {system}"),
+        "stale" => format!("{record} is stale: something for {system} is on its way"),
+        class => format!("{record} {class} in {system}"),
+    };
+    for (n, field) in one.fields.iter().enumerate() {
+        let before = if n == 0 { ":" } else { "," };
+        let (ours, theirs) = (spaced(field.ours.get()), spaced(field.theirs.get()));
+        let _ = write!(said, "{before} {} is {theirs}, not {ours}", field.field);
+    }
+    match one.done {
+        "repair" => said.push_str("; repaired"),
+        "taken" => said.push_str("; taken over"),
+        _ => {}
+    }
+    said
 }
 
 /// Connectors in a list.

@@ -78,7 +78,23 @@ impl Source {
             Self::Pause { name, to } => (name, "poll.pause", serde_json::json!({}), to),
             Self::Resume { name, to } => (name, "poll.resume", serde_json::json!({}), to),
         };
-        let outcome = Client::new(&to)?.command(&format!("poll/{name}"), command, data).await?;
+        let client = Client::new(&to)?;
+        let known: Page<api::Source> = client.get(&["v1", "sources"], &[]).await?;
+        is_polled(&known.items, &name)?;
+        let outcome = client.command(&format!("poll/{name}"), command, data).await?;
         out.value(&outcome, |outcome| show::outcome(outcome, out))
+    }
+}
+
+fn is_polled(known: &[api::Source], name: &str) -> Result<(), Failure> {
+    match known.iter().find(|source| source.name == name) {
+        Some(source) if source.poll.is_some() => Ok(()),
+        Some(_) => Err(Failure::Input(format!("source `{name}` is not polled: its file has no `poll`"))),
+        None => {
+            let polled: Vec<&str> =
+                known.iter().filter(|source| source.poll.is_some()).map(|source| &*source.name).collect();
+            let polled = if polled.is_empty() { "none".to_owned() } else { polled.join(", ") };
+            Err(Failure::Input(format!("there is no source `{name}`; these are polled: {polled}")))
+        }
     }
 }

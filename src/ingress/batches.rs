@@ -223,7 +223,7 @@ impl<'i> Intake<'i> {
                 let body =
                     Value::from_json(&raw, raw.len()).map_err(|error| format!("it is not JSON: {error}"))?;
                 let id = expr.eval(&Scope::new().with("body", &body));
-                id.map_err(|error| format!("`batch.id`: `{}`: {error}", expr.source()))?.to_plain_text()
+                id.map_err(|error| format!("`batch.id`: {error}"))?.to_plain_text()
             }
         };
         Ok(Piece { id, event_type: self.message.clone(), raw, for_ever: true })
