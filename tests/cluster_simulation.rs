@@ -97,7 +97,6 @@ const HAPPENS: &[&str] = &[
 const RUNS: Runs<Bug> = Runs { test: "cluster_simulation", seeds: SEEDS, run };
 
 #[test]
-#[ignore = "open: seed 5 has `bank.pay` of an entity applied twice (I8) since messages between entities came; not explained yet"]
 fn every_seed_keeps_every_promise() {
     RUNS.keep_every_promise(HAPPENS);
 }

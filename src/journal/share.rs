@@ -326,23 +326,23 @@ mod tests {
         fn together_they_never_have_more_than_there_is(steps in steps(), slots_max in 1..6_u32, burst in 1..5_u32) {
             let rate = ShareRate { calls: 20, per_ms: 1_000, burst };
             let mut shares = Shares::default();
-            let mut under_way = [0_u32; 4];
+            // What each has under way, and until when it may: with no word from it, its slots come back and it has none.
+            let mut under_way = [(0_u32, 0_i64); 4];
             let (mut now, mut started) = (0_i64, 0_u64);
             for step in steps {
                 now += step.after;
-                let using = under_way[step.node].saturating_sub(step.ends);
                 if step.vanishes {
-                    // Its lease runs out before anyone counts on its slots.
                     now += 6_000;
-                    under_way = [0; 4];
                     continue;
                 }
+                let (had, until) = under_way[step.node];
+                let using = if now < until { had.saturating_sub(step.ends) } else { 0 };
                 let name = ["a", "b", "c", "d"][step.node];
                 let ask = Ask {
                     rate: Some(rate), slots_max, tokens: step.want, using, want: step.want.max(using), ..ask(name)
                 };
                 let share = shares.give(&ask, now);
-                under_way[step.node] = share.slots;
+                under_way[step.node] = (share.slots, now + 6_000);
                 started += u64::from(share.tokens);
                 prop_assert!(share.slots >= using);
                 let held: u32 = shares.holders.values().map(|holder| holder.held).sum();

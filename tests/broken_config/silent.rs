@@ -36,7 +36,6 @@ const PROCESSES: &[Rule] = &[
     (OPTIONAL, "fields/*/conflict", "has a default"),
     (OPTIONAL, "messages/*/revision", "optional"),
     (&[Misspelled], "messages/*/revision", "GAP: what sources send is not compared with `data.…`"),
-    (&[Misspelled], "record/when", "the text in it is a state's name, or any other"),
     (OPTIONAL, "states/*/set", "told where its fields are read, unless another assigns them too"),
     (&[Deleted, Null], "states/*/set/*", "likewise"),
     (&[Map], "states/*/on/*/set/ids.*", "it is a map"),
@@ -85,8 +84,6 @@ const PROCESSES: &[Rule] = &[
     (OPTIONAL, "states/*/on/*/#/call/#", "likewise"),
     (OPTIONAL, "states/*/always/#/call", "likewise"),
     (OPTIONAL, "states/*/always/#/call/#", "likewise"),
-    (OPTIONAL, "states/*/set", "a state need not set anything"),
-    (&[Deleted, Null], "states/*/set/*", "likewise"),
     (OPTIONAL, "states/*/after/*/#", "a choice fewer; told at the effect that is called no more"),
     (OPTIONAL, "states/*/after/*/#/call/#", "likewise"),
     (

@@ -129,7 +129,8 @@ impl Tree {
         let indent = " ".repeat(2 * at.len());
         for index in 0..self.len() {
             let below = [&at[..], &[index]].concat();
-            let line = u32::try_from(written.text.matches('\n').count() + 1).expect("a file is short");
+            // Each entry takes a line, and the root none.
+            let line = u32::try_from(written.lines.len()).expect("a file is short");
             written.lines.insert(below.clone(), line);
             let head = match self {
                 Self::Map(entries) => format!("{}:", quoted(&entries[index].0)),
