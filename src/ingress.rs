@@ -47,7 +47,7 @@ use syncline_actors::value::Value;
 use tokio::sync::Semaphore;
 
 use crate::api::{Outcome, Who};
-use crate::clock::SharedClock;
+use crate::clock::{self, SharedClock};
 use crate::problem::Problem;
 pub use replay::{Kept, ReplayError};
 
@@ -130,6 +130,9 @@ pub enum MailboxError {
     Never(String),
 }
 
+/// Over so many seconds those come back who were refused together.
+const SPREAD: u64 = 5;
+
 impl MailboxError {
     fn problem(&self) -> Problem {
         let seconds = |wait: &Duration| u64::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(1).max(1);
@@ -138,7 +141,8 @@ impl MailboxError {
                 Problem::busy(StatusCode::TOO_MANY_REQUESTS, seconds(retry_after), self.to_string())
             }
             Self::Away { retry_after, .. } => {
-                Problem::busy(StatusCode::SERVICE_UNAVAILABLE, seconds(retry_after), self.to_string())
+                let seconds = seconds(retry_after) + clock::seed() % SPREAD;
+                Problem::busy(StatusCode::SERVICE_UNAVAILABLE, seconds, self.to_string())
             }
             Self::Elsewhere { retry_after, .. } => Problem::elsewhere(seconds(retry_after), self.to_string()),
             Self::Region(why) => Problem::new(

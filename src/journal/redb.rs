@@ -326,8 +326,18 @@ impl Journal for Redb {
     }
 
     async fn exceptions(&self, filter: &ExceptionFilter) -> Result<Vec<ExceptionRow>, Error> {
-        let filter = filter.clone();
-        self.read(move |read| read::exceptions(read, &filter)).await
+        let (mut filter, mut rows, mut after) = (filter.clone(), Vec::new(), None);
+        loop {
+            let part = filter.clone();
+            let (found, next) =
+                self.read(move |read| read::exceptions(read, &part, after.as_deref())).await?;
+            filter.limit -= found.len();
+            rows.extend(found);
+            after = next;
+            if after.is_none() {
+                return Ok(rows);
+            }
+        }
     }
 
     async fn find(&self, term: &str, limit: usize) -> Result<Vec<EntityId>, Error> {

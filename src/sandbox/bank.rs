@@ -17,6 +17,7 @@ use super::call::{Call, Done, Held, Kind, Operation, Reply, System};
 #[derive(Debug)]
 struct Job {
     iban: String,
+    customer: String,
     /// Times that it was asked for.
     asked: u32,
 }
@@ -57,9 +58,10 @@ impl Bank {
             let reply = Reply::json(409, json!({"code": "duplicate_reference", "message": "the job exists"}));
             return Done::only(reply.with("Location", location));
         }
-        self.jobs.insert(reference.clone(), Job { iban, asked: 0 });
+        let customer = text("customer");
+        self.jobs.insert(reference.clone(), Job { iban, customer: customer.clone(), asked: 0 });
         let reply = Reply::json(202, json!({"reference": reference, "status": "pending"}));
-        Done::applied(reply.with("Location", location), text("customer"))
+        Done::applied(reply.with("Location", location), customer)
     }
 
     fn ask(&mut self, reference: &str) -> Reply {
@@ -122,11 +124,17 @@ impl System for Bank {
     }
 
     fn held(&self) -> Held {
-        let shown = |(reference, job): (&String, &Job)| {
+        let shown = |job: &Job| {
             let verdict = job.verdict().map_or(Value::Null, Value::from);
-            (reference.clone(), Value::map([("iban", Value::from(job.iban.as_str())), ("verdict", verdict)]))
+            let (iban, customer) = (Value::from(job.iban.as_str()), Value::from(job.customer.as_str()));
+            Value::map([("iban", iban), ("customer", customer), ("verdict", verdict)])
         };
-        Held::from([("validation", self.jobs.iter().map(shown).collect())])
+        let by_reference = |(reference, job): (&String, &Job)| (reference.clone(), shown(job));
+        let by_account = |job: &Job| (job.iban.clone(), shown(job));
+        Held::from([
+            ("validation", self.jobs.iter().map(by_reference).collect()),
+            ("account", self.jobs.values().map(by_account).collect()),
+        ])
     }
 
     fn refuse(&self, status: u16, why: &str) -> Reply {

@@ -112,7 +112,19 @@ impl System for Chat {
             Value::list(messages.iter().map(|message| Value::from(message.text.as_str())))
         };
         let shown = |(channel, messages): (&String, &Vec<Message>)| (channel.clone(), texts(messages));
-        Held::from([("channel", self.channels.iter().map(shown).collect())])
+        let mut said: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+        for (channel, messages) in &self.channels {
+            for message in messages {
+                said.entry(message.text.clone()).or_default().push(channel);
+            }
+        }
+        let where_said = |(text, channels): (String, Vec<&str>)| {
+            (text, Value::map([("channels", Value::list(channels.into_iter().map(Value::from)))]))
+        };
+        Held::from([
+            ("channel", self.channels.iter().map(shown).collect()),
+            ("said", said.into_iter().map(where_said).collect()),
+        ])
     }
 
     fn refuse(&self, status: u16, why: &str) -> Reply {

@@ -2,15 +2,17 @@
 //!
 //! Accounts exist by their ids: every id does, unless it ends in `-MISSING`. One that ends in `-INACTIVE` is not active, one in
 //! `-CHILD` has an active parent, one in `-ORPHAN` a parent that is not active. An order whose external id ends in `-TWIN` matches
-//! several records.
+//! several records. What people type at its screens (`screen/accounts/{id}`) stands over that, and is told by webhook: the account as
+//! it is by then, with the `SystemModstamp` of its last change by a person.
 
 use std::collections::BTreeMap;
 
 use http::Method;
 use serde_json::json;
+use syncline_actors::time::Timestamp;
 use syncline_actors::value::Value;
 
-use super::access::Tokens;
+use super::access::{Tokens, is_bearer};
 use super::call::{Call, Done, Held, Kind, Operation, Reply, System};
 
 #[derive(Debug)]
@@ -18,17 +20,29 @@ pub(super) struct Crm {
     tokens: Tokens,
     /// Fields of orders, by external id.
     orders: BTreeMap<String, BTreeMap<String, Value>>,
-    /// Fields of accounts that others have written, by id.
+    /// Fields of accounts that people and others have written, by id.
     accounts: BTreeMap<String, BTreeMap<String, Value>>,
+    /// When a person last changed an account: later than the time before, also within one millisecond.
+    edited: BTreeMap<String, Timestamp>,
 }
 
 impl Crm {
     pub(super) fn new() -> Self {
-        Self { tokens: Tokens::new("crm"), orders: BTreeMap::new(), accounts: BTreeMap::new() }
+        let (orders, accounts, edited) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { tokens: Tokens::new("crm"), orders, accounts, edited }
+    }
+
+    fn is_missing(&self, id: &str) -> bool {
+        id.ends_with("-MISSING") && !self.edited.contains_key(id)
+    }
+
+    /// A field of an account as somebody has written it.
+    fn written(&self, id: &str, name: &str) -> Option<&Value> {
+        self.accounts.get(id)?.get(name)
     }
 
     fn account(&self, id: &str) -> Reply {
-        if id.ends_with("-MISSING") {
+        if self.is_missing(id) {
             return self.refuse(404, "Provided external ID field does not exist or is not accessible");
         }
         let parent = if let Some(stem) = id.strip_suffix("-CHILD") {
@@ -41,17 +55,33 @@ impl Crm {
             json!({
                 "attributes": {"type": "Account", "url": format!("/services/data/v62.0/sobjects/Account/{id}")},
                 "Id": id,
-                "Name": format!("Company {id}"),
+                "Name": self.written(id, "Name").map_or_else(|| format!("Company {id}"), Value::to_plain_text),
                 "IsActive__c": !id.ends_with("-INACTIVE"),
-                "ParentId": parent,
+                "ParentId": self.written(id, "ParentId").map(Value::to_plain_text).or(parent),
             }),
         )
     }
 
     fn update_account(&mut self, id: &str, call: &Call) -> Done {
-        if id.ends_with("-MISSING") {
+        if self.is_missing(id) {
             return Done::only(self.refuse(404, "The requested resource does not exist"));
         }
+        self.write_account(id, call)
+    }
+
+    /// A person makes or changes an account, which is told.
+    fn edit_account(&mut self, id: &str, call: &Call) -> Done {
+        let before = self.edited.get(id).copied();
+        let at = before.map_or(call.at, |before| call.at.max(Timestamp(before.0 + 1)));
+        let mut done = self.write_account(id, call);
+        if let Some(change) = done.change.as_mut().filter(|change| change.altered) {
+            self.edited.insert(id.to_owned(), at);
+            change.later = Some(format!("{id}:{}", at.0));
+        }
+        done
+    }
+
+    fn write_account(&mut self, id: &str, call: &Call) -> Done {
         let Some(sent) = call.body.as_map() else {
             return Done::only(self.refuse(400, "The request body is no record"));
         };
@@ -109,12 +139,16 @@ impl System for Crm {
             (&Method::PATCH, ["services", "data", _, "sobjects", "Order", "OrderNumber__c", _]) => {
                 of("update_order", Kind::Natural)
             }
+            (&Method::PUT, ["screen", "accounts", _]) => of("edit_account", Kind::Natural),
             _ => None,
         }
     }
 
+    /// At the screens people show who they are; programs come with a token.
     fn authorize(&mut self, call: &Call) -> Result<(), Reply> {
-        if self.tokens.allow(call) { Ok(()) } else { Err(self.refuse(401, "Session expired or invalid")) }
+        let person = call.path.first().is_some_and(|part| part == "screen");
+        let allowed = if person { is_bearer(call) } else { self.tokens.allow(call) };
+        if allowed { Ok(()) } else { Err(self.refuse(401, "Session expired or invalid")) }
     }
 
     fn perform(&mut self, operation: &'static str, call: &Call) -> Done {
@@ -124,6 +158,7 @@ impl System for Crm {
             "get_account" => Done::only(self.account(&last)),
             "update_account" => self.update_account(&last, call),
             "get_order" => Done::only(self.order(&last)),
+            "edit_account" => self.edit_account(&last, call),
             _ => self.upsert(&last, call),
         }
     }
@@ -142,13 +177,26 @@ impl System for Crm {
     }
 
     fn held(&self) -> Held {
-        let order = |(id, fields): (&String, &BTreeMap<String, Value>)| {
-            (id.clone(), Value::map(fields.iter().map(|(name, value)| (name.clone(), value.clone()))))
-        };
-        Held::from([("order", self.orders.iter().map(order).collect())])
+        let record = |(id, fields): (&String, &BTreeMap<String, Value>)| (id.clone(), shown(fields));
+        let all = |records: &BTreeMap<_, _>| records.iter().map(record).collect();
+        Held::from([("order", all(&self.orders)), ("account", all(&self.accounts))])
     }
 
     fn expire(&mut self, call: &Call) {
         self.tokens.expire(call);
     }
+
+    fn due(&mut self, reference: &str, at: Timestamp) -> Option<serde_json::Value> {
+        let (id, _) = reference.rsplit_once(':')?;
+        let mut data = shown(self.accounts.get(id)?).to_serde_json();
+        data["Id"] = json!(id);
+        data["SystemModstamp"] = json!(self.edited.get(id)?.to_string());
+        Some(
+            json!({"type": "account.changed", "timestamp": at.to_string(), "schema_version": 1, "data": data}),
+        )
+    }
+}
+
+fn shown(fields: &BTreeMap<String, Value>) -> Value {
+    Value::map(fields.iter().map(|(name, value)| (name.clone(), value.clone())))
 }

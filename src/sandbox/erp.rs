@@ -3,23 +3,25 @@
 //! It does not stop a second sales order with the same external id, as many an ERP does not: it makes one, and the ledger tells.
 //! Differences from NetSuite: the key is honoured without `respond-async`, and a new record comes back in the answer
 //! (`Prefer: return=representation`). An invoice profile, by external id, needs a customer. A total above 1,000,000,000 is refused.
-//! Vendors are put and changed by external id.
-
-mod vendor;
+//! Vendors are put and changed by external id. What people type at its screens, items and what a customer may spend, is told by webhook.
 
 mod profile;
+mod screen;
+mod vendor;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use http::Method;
 use rust_decimal::Decimal;
 use serde_json::json;
+use syncline_actors::time::Timestamp;
 use syncline_actors::value::Value;
 
-use super::access::Tokens;
+use super::access::{Tokens, is_bearer};
 use super::call::{Call, Done, Held, Kind, Operation, Reply, System};
 
 use profile::Profiles;
+use screen::Screens;
 use vendor::Vendors;
 
 const BASE: &str = "/services/rest/record/v1";
@@ -84,6 +86,7 @@ pub(super) struct Erp {
     /// Customers that were asked for.
     asked: BTreeSet<String>,
     profiles: Profiles,
+    screens: Screens,
     vendors: Vendors,
     sales_orders: Records,
     invoices: Records,
@@ -97,6 +100,7 @@ impl Erp {
             customers: BTreeMap::new(),
             asked: BTreeSet::new(),
             profiles: Profiles::default(),
+            screens: Screens::default(),
             vendors: Vendors::default(),
             sales_orders: Records::new("salesOrder", "SO", 10_001),
             invoices: Records::new("invoice", "INV", 70_001),
@@ -104,8 +108,11 @@ impl Erp {
         }
     }
 
-    /// Every item is there, unless its number ends in `-MISSING`.
+    /// Every item is there, unless its number ends in `-MISSING`; one that a person has typed in is as it was typed.
     fn item(&self, external: &str) -> Reply {
+        if let Some(item) = self.screens.item(external) {
+            return Reply::exact(200, item);
+        }
         if external.ends_with("-MISSING") {
             return self
                 .refuse(404, &format!("The record instance does not exist: inventoryItem {external}"));
@@ -261,8 +268,13 @@ impl System for Erp {
         {
             return of("token", Kind::Token);
         }
-        if (&call.method, &parts[..]) == (&Method::POST, &["services", "rest", "query", "v1", "suiteql"]) {
-            return of("list_sales_orders", Kind::Read);
+        match (&call.method, &parts[..]) {
+            (&Method::PUT, ["screen", "items", _]) => return of("edit_item", Kind::Natural),
+            (&Method::PUT, ["screen", "customers", _]) => return of("edit_customer", Kind::Natural),
+            (&Method::POST, ["services", "rest", "query", "v1", "suiteql"]) => {
+                return of("list_sales_orders", Kind::Read);
+            }
+            _ => {}
         }
         let ["services", "rest", "record", "v1", rest @ ..] = &parts[..] else { return None };
         match (&call.method, rest) {
@@ -284,8 +296,11 @@ impl System for Erp {
         }
     }
 
+    /// At the screens people show who they are; programs come with a token.
     fn authorize(&mut self, call: &Call) -> Result<(), Reply> {
-        if self.tokens.allow(call) { Ok(()) } else { Err(self.refuse(401, "Invalid login attempt.")) }
+        let person = call.path.first().is_some_and(|part| part == "screen");
+        let allowed = if person { is_bearer(call) } else { self.tokens.allow(call) };
+        if allowed { Ok(()) } else { Err(self.refuse(401, "Invalid login attempt.")) }
     }
 
     fn perform(&mut self, operation: &'static str, call: &Call) -> Done {
@@ -304,6 +319,11 @@ impl System for Erp {
             "find_credit" => Done::only(self.find(&self.credit_memos, external)),
             "find_invoice" => Done::only(self.find(&self.invoices, external)),
             "get_customer" => Done::only(self.customer(external)),
+            "edit_item" => self.screens.edit_item(&call.path[2], call),
+            "edit_customer" if self.customers.contains_key(&call.path[2]) => {
+                self.screens.edit_customer(&call.path[2], call)
+            }
+            "edit_customer" => Done::only(self.refuse(404, "The record instance does not exist")),
             "upsert_invoice_profile" | "close_invoice_profile" | "get_invoice_profile" => {
                 self.profile(operation, external, call)
             }
@@ -347,7 +367,8 @@ impl System for Erp {
             records.by_id.values().map(record).collect()
         };
         Held::from([
-            ("customer", self.customers.clone()),
+            ("customer", self.customers.iter().map(|found| self.screens.with_terms(found)).collect()),
+            ("item", self.screens.items()),
             ("invoice_profile", self.profiles.held()),
             ("sales_order", shown(&self.sales_orders)),
             ("invoice", shown(&self.invoices)),
@@ -358,5 +379,9 @@ impl System for Erp {
 
     fn expire(&mut self, call: &Call) {
         self.tokens.expire(call);
+    }
+
+    fn due(&mut self, reference: &str, at: Timestamp) -> Option<serde_json::Value> {
+        self.screens.due(reference, at)
     }
 }

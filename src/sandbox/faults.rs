@@ -14,7 +14,7 @@ use syncline_actors::time::Timestamp;
 const WITH_TOKENS: [&str; 8] = ["billing", "cpq", "crm", "erp", "hr", "itsm", "s4", "sourcing"];
 
 /// Systems that send webhooks.
-const TELLING: [&str; 2] = ["sourcing", "warehouse"];
+const TELLING: [&str; 4] = ["crm", "erp", "sourcing", "warehouse"];
 
 /// Which requests of a system go wrong, and how.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -372,7 +372,7 @@ mod tests {
         let mut faults = Faults::new(7);
         for (system, plan, told) in [
             ("tax", Plan::always(Fault::ExpiredToken), "no tokens"),
-            ("erp", Plan::always(Fault::Duplicates), "no webhooks"),
+            ("tax", Plan::always(Fault::Duplicates), "no webhooks"),
             ("erp", plan.at_rate(2.0), "between 0 and 1"),
             ("erp", Plan::always(Fault::CommitThenStatus { code: 99 }), "no HTTP status"),
         ] {

@@ -232,11 +232,18 @@ impl System for S4 {
     }
 
     fn held(&self) -> Held {
-        let all = |records: &[Record]| {
-            let held = |record: &Record| (record.external.clone(), Value::map(record.fields.clone()));
+        let all = |records: &[Record], key: &str| {
+            let held = |record: &Record| {
+                let mut fields = record.fields.clone();
+                fields.insert(key.to_owned(), Value::from(record.number.as_str()));
+                (record.external.clone(), Value::map(fields))
+            };
             records.iter().map(held).collect()
         };
-        Held::from([("partner", all(&self.partners)), ("order", all(&self.orders))])
+        Held::from([
+            ("partner", all(&self.partners, "BusinessPartner")),
+            ("order", all(&self.orders, "SalesOrder")),
+        ])
     }
 
     /// The session that the call came with is over.

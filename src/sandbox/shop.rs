@@ -2,7 +2,8 @@
 //! notes and fulfilments.
 //!
 //! Whatever is wrong comes with HTTP 200: `userErrors` for what the shop objects to, `errors` with the code `THROTTLED` when it is
-//! called too fast. A second fulfilment of one order is made, and the ledger tells.
+//! called too fast. A second fulfilment of one order is made, and the ledger tells. Shoppers change their own accounts at
+//! `screen/customers/{number}`; whoever plays the shop tells of it.
 
 use std::collections::BTreeMap;
 
@@ -10,13 +11,15 @@ use http::Method;
 use serde_json::json;
 use syncline_actors::value::Value;
 
-use super::access::SECRET;
+use super::access::{SECRET, is_bearer};
 use super::call::{Call, Done, Held, Kind, Operation, Reply, System};
 
 #[derive(Debug, Default)]
 pub(super) struct Shop {
-    /// Ids and what was last set, by kind and our id.
-    records: BTreeMap<(&'static str, String), (String, Value)>,
+    /// What was last set, by kind and the shop's id.
+    records: BTreeMap<(&'static str, String), Value>,
+    /// The shop's ids, by kind and ours.
+    ours: BTreeMap<(&'static str, String), String>,
     /// Tags of orders, by the shop's id.
     orders: BTreeMap<String, Value>,
     /// Fulfilments, by order.
@@ -55,14 +58,21 @@ impl Shop {
             ));
         }
         let next = 7_000 + self.records.len();
-        let known = self.records.entry((kind, external.clone()));
         let title = if kind == "customer" { "Customer" } else { "Product" };
-        let made = || theirs.unwrap_or_else(|| format!("gid://shopify/{title}/{next}"));
-        let record = known.or_insert_with(|| (made(), Value::Null));
-        let altered = record.1 != input;
-        record.1 = input;
-        let body = json!({"data": {field: {kind: {"id": record.0}, "userErrors": []}}});
+        let made = || format!("gid://shopify/{title}/{next}");
+        let id =
+            theirs.unwrap_or_else(|| self.ours.entry((kind, external.clone())).or_insert_with(made).clone());
+        let altered = self.records.insert((kind, id.clone()), input.clone()) != Some(input);
+        let body = json!({"data": {field: {kind: {"id": id}, "userErrors": []}}});
         Done::applied(Reply::json(200, body), external).altered(altered)
+    }
+
+    /// A shopper changes their own account.
+    fn edit_customer(&mut self, call: &Call) -> Done {
+        let id = format!("gid://shopify/Customer/{}", call.path[2]);
+        let altered =
+            self.records.insert(("customer", id.clone()), call.body.clone()).as_ref() != Some(&call.body);
+        Done::applied(Reply::empty(204), id).altered(altered)
     }
 
     fn update_order(&mut self, call: &Call) -> Done {
@@ -107,6 +117,9 @@ impl Shop {
 
 impl System for Shop {
     fn operation(&self, call: &Call) -> Option<Operation> {
+        if call.method == Method::PUT && matches!(call.parts()[..], ["screen", "customers", _]) {
+            return Some(Operation { name: "edit_customer", kind: Kind::Natural });
+        }
         if call.method != Method::POST || !matches!(call.parts()[..], ["admin", "api", _, "graphql.json"]) {
             return None;
         }
@@ -116,7 +129,8 @@ impl System for Shop {
     }
 
     fn authorize(&mut self, call: &Call) -> Result<(), Reply> {
-        if call.header("x-shopify-access-token") == Some(SECRET) {
+        let person = call.path.first().is_some_and(|part| part == "screen") && is_bearer(call);
+        if person || call.header("x-shopify-access-token") == Some(SECRET) {
             Ok(())
         } else {
             Err(self.refuse(401, "[API] Invalid API key or access token"))
@@ -129,13 +143,14 @@ impl System for Shop {
             "set_product" => self.set("product", "productSet", "title", call),
             "update_order" => self.update_order(call),
             "create_fulfillment" => self.fulfil(call),
+            "edit_customer" => self.edit_customer(call),
             _ => Done::only(self.find_fulfilment(call)),
         }
     }
 
     fn held(&self) -> Held {
         let mut held = Held::from([("order", self.orders.clone())]);
-        for ((kind, id), (_, input)) in &self.records {
+        for ((kind, id), input) in &self.records {
             held.entry(*kind).or_default().insert(id.clone(), input.clone());
         }
         held

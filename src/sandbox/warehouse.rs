@@ -199,7 +199,11 @@ impl System for Warehouse {
             .shipments
             .iter()
             .map(|(id, found)| (id.clone(), state(&found.order, &format!("{:?}", found.stage))));
-        Records::from([("reservation", reservations.collect()), ("shipment", shipments.collect())])
+        Records::from([
+            ("reservation", reservations.collect()),
+            ("shipment", shipments.collect()),
+            ("item", self.items.clone()),
+        ])
     }
 
     fn due(&mut self, reference: &str, at: Timestamp) -> Option<serde_json::Value> {

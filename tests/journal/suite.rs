@@ -408,6 +408,14 @@ pub(crate) async fn exceptions_open_close_and_page(journal: SharedJournal) {
 
     a.write(&journal, "m2", 2, vec![closed(17), closed(99), opened(33, hold), closed(33)]).await;
     assert_eq!(list(None, None, None, 9).await, ["order/a#16", "order/a#18", "supplier/a#16"]);
+
+    // More than a store looks at in one go, of another class than is asked for.
+    let many = (1..=600).map(|n| opened(16 * n, dead)).collect();
+    Chain::new("order/m").write(&journal, "m1", 1, many).await;
+    Chain::new("order/z").write(&journal, "m1", 1, vec![opened(16, hold)]).await;
+    assert_eq!(list(Some("order"), Some("hold"), Some("order/a#18"), 2).await, ["order/z#16"]);
+    assert_eq!(list(Some("order"), Some("hold"), None, 2).await, ["order/a#16", "order/a#18"]);
+    assert_eq!(list(None, None, Some("order/a#18"), 700).await.len(), 602);
 }
 
 pub(crate) async fn entities_are_found_by_their_terms(journal: SharedJournal) {

@@ -14,6 +14,9 @@ use crate::codec::{self, Schema};
 use crate::journal::rows::{self, StoredEffect, StoredHead};
 use crate::journal::{Depth, Error, ExceptionFilter, Grant, Head, Holding, Loaded, keys, passes};
 
+/// So many rows are looked at in one go.
+const PART: usize = 256;
+
 fn corrupt<T>(value: Option<T>, what: &str) -> Result<T, Failure> {
     value.ok_or_else(|| rows::malformed(what).into())
 }
@@ -142,17 +145,28 @@ pub(super) fn next_timer(view: &View<'_>, now: Timestamp) -> Result<Option<Times
     Ok(next.first().copied())
 }
 
-pub(super) fn exceptions(view: &View<'_>, filter: &ExceptionFilter) -> Result<Vec<ExceptionRow>, Failure> {
+/// Exceptions in one part of the table, and the key after which the next part begins; none at the end. A part is so many rows at
+/// most, however few of them pass: a read keeps the writer waiting.
+pub(super) fn exceptions(
+    view: &View<'_>,
+    filter: &ExceptionFilter,
+    after: Option<&[u8]>,
+) -> Result<(Vec<ExceptionRow>, Option<Vec<u8>>), Failure> {
     let prefix = filter.kind.as_ref().map(|kind| format!("{kind}/")).unwrap_or_default();
-    let mut from = prefix.clone().into_bytes();
-    if let Some(after) = &filter.after {
-        from = from.max([after.as_bytes(), &[0]].concat());
-    }
+    let after = after.or(filter.after.as_deref().map(str::as_bytes));
+    let from = after.map_or_else(Vec::new, |after| [after, &[0]].concat()).max(prefix.clone().into_bytes());
     let to = keys::end_of(prefix.as_bytes());
-    view.table(Name::Exceptions)?.scan(&from, to.as_deref(), filter.limit, |_, value| {
-        let row = codec::decode(Schema::ExceptionRow, value).map_err(rows::unreadable)?;
-        Ok(Some(row).filter(|row| passes(filter, row)))
-    })
+    let (mut last, mut passed) = (None, Vec::new());
+    let seen = view.table(Name::Exceptions)?.scan(&from, to.as_deref(), PART, |key, value| {
+        if passed.len() < filter.limit {
+            let row = codec::decode(Schema::ExceptionRow, value).map_err(rows::unreadable)?;
+            passed.extend(Some(row).filter(|row| passes(filter, row)));
+            last = Some(key.to_vec());
+        }
+        Ok(Some(()))
+    })?;
+    let more = seen.len() == PART && passed.len() < filter.limit;
+    Ok((passed, last.filter(|_| more)))
 }
 
 pub(super) fn find(view: &View<'_>, term: &str, limit: usize) -> Result<Vec<EntityId>, Failure> {
