@@ -79,6 +79,7 @@ impl Place {
                 called_off: false,
                 last: "".into(),
             },
+            latency: syncline_actors::class::Latency::Realtime,
         }
     }
 }
@@ -102,13 +103,13 @@ fn append(criterion: &mut Criterion) {
     for callers in [1_usize, 64, 512] {
         let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
         let journal = Redb::open(directory.path().join("store.redb"), Options::default()).expect("a store");
-        measure(criterion, &runtime, "append", Arc::new(journal), callers);
+        measure(criterion, &runtime, "append", &(Arc::new(journal) as SharedJournal), callers);
     }
     if let Ok(url) = std::env::var("BENCH_REDIS") {
         let options = redis::Options { urls: vec![url], lease: Duration::ZERO, ..redis::Options::default() };
         let journal =
             runtime.block_on(Redis::open(options)).expect("an empty server that flushes each append");
-        measure(criterion, &runtime, "append to Redis", journal, 256);
+        measure(criterion, &runtime, "append to Redis", &(journal as SharedJournal), 256);
     }
 }
 
@@ -119,7 +120,7 @@ fn measure(
     criterion: &mut Criterion,
     runtime: &tokio::runtime::Runtime,
     name: &str,
-    journal: SharedJournal,
+    journal: &SharedJournal,
     callers: usize,
 ) {
     let shards: Vec<ShardId> = ShardId::all().collect();

@@ -153,7 +153,7 @@ pub(super) fn exceptions(
     after: Option<&[u8]>,
 ) -> Result<(Vec<ExceptionRow>, Option<Vec<u8>>), Failure> {
     let prefix = filter.kind.as_ref().map(|kind| format!("{kind}/")).unwrap_or_default();
-    let after = after.or(filter.after.as_deref().map(str::as_bytes));
+    let after = after.or_else(|| filter.after.as_deref().map(str::as_bytes));
     let from = after.map_or_else(Vec::new, |after| [after, &[0]].concat()).max(prefix.clone().into_bytes());
     let to = keys::end_of(prefix.as_bytes());
     let (mut last, mut passed) = (None, Vec::new());
