@@ -219,7 +219,9 @@ impl Delivery<'_> {
         {
             return self.one(event_type, step).await.map_err(|error| error.problem());
         }
-        let taken = join_all(steps.into_iter().map(|(event_type, step)| self.one(event_type, step))).await;
+        let all = steps.into_iter().map(|(event_type, step)| self.one(event_type, step));
+        // In a box, as what is kept aside below: the future of a request is as large as the largest way it may go.
+        let taken = Box::pin(join_all(all)).await;
         match taken.into_iter().find_map(Result::err) {
             None => Ok(()),
             Some(error) => Err(error.problem()),
@@ -228,13 +230,14 @@ impl Delivery<'_> {
 
     async fn one(&self, event_type: Arc<str>, step: Step) -> Result<(), MailboxError> {
         let (outcome, taken) = match step {
-            Step::Keep(aside) => ("quarantined", self.keep(aside).await),
+            Step::Keep(aside) => ("quarantined", Box::pin(self.keep(aside)).await),
             Step::Deliver(envelope) => {
                 // Its parts are shared: the clone copies nothing.
                 let spare = envelope.clone();
                 match self.ingress.mailbox.deliver(envelope).await {
                     Err(MailboxError::Never(why)) => {
-                        ("quarantined", self.keep(self.undeliverable(spare, &event_type, why)).await)
+                        let aside = self.undeliverable(spare, &event_type, why);
+                        ("quarantined", Box::pin(self.keep(aside)).await)
                     }
                     taken => ("accepted", taken),
                 }
