@@ -231,7 +231,9 @@ impl Delivery<'_> {
         {
             return self.one(event_type, step).await.map(drop).map_err(|error| error.problem());
         }
-        let taken = join_all(steps.into_iter().map(|(event_type, step)| self.one(event_type, step))).await;
+        let all = steps.into_iter().map(|(event_type, step)| self.one(event_type, step));
+        // In a box, as what is kept aside below: the future of a request is as large as the largest way it may go.
+        let taken = Box::pin(join_all(all)).await;
         match taken.into_iter().find_map(Result::err) {
             None => Ok(()),
             Some(error) => Err(error.problem()),
@@ -249,14 +251,15 @@ impl Delivery<'_> {
             Step::Deliver(_) => None,
         };
         let (outcome, taken) = match step {
-            Step::Keep(aside) => ("quarantined", self.keep(aside).await),
+            Step::Keep(aside) => ("quarantined", Box::pin(self.keep(aside)).await),
             Step::Deliver(envelope) => {
                 // Its parts are shared: the clone copies nothing.
                 let spare = envelope.clone();
                 match self.ingress.mailbox.deliver(envelope, self.class).await {
                     Err(MailboxError::Never(reason)) => {
                         why = Some(reason.clone());
-                        ("quarantined", self.keep(self.undeliverable(spare, &event_type, reason)).await)
+                        let aside = self.undeliverable(spare, &event_type, reason);
+                        ("quarantined", Box::pin(self.keep(aside)).await)
                     }
                     taken => ("accepted", taken),
                 }

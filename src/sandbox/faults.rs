@@ -312,7 +312,7 @@ fn check(system: &str, plan: &Plan) -> Result<(), String> {
                 ));
             }
             Fault::Duplicates | Fault::Reorder { .. } if !TELLING.contains(&system) => {
-                return Err(format!("{system} sends no webhooks; {} do", TELLING.join(" and ")));
+                return Err(format!("{system} sends no webhooks; {} do", TELLING.join(", ")));
             }
             _ => {}
         }

@@ -67,6 +67,8 @@ impl Connections {
         http.http1()
             .timer(TokioTimer::new())
             .header_read_timeout(limits.header_timeout)
+            // A message is taken to its end even if its sender hangs up; without this each request costs a read that looks whether it has.
+            .half_close(true)
             .max_buf_size(HEADERS_MAX as usize);
         http.http2()
             .timer(TokioTimer::new())
