@@ -81,12 +81,8 @@ pub(crate) async fn play(stage: Arc<Stage>, number: u64) -> Vec<Must> {
         0 => {
             types(&customer.account("one"));
             ready().await;
-            let limits = |limit: &str, terms: &str| {
-                let typed = json!({"creditLimit": limit, "terms": {"refName": terms}});
-                stage.types("erp", &format!("screen/customers/{key}"), &typed);
-            };
-            limits("5000.00", "Net 30");
-            limits("7500.50", "Net 60");
+            limits(&stage, &key, "5000.00", "Net 30");
+            limits(&stage, &key, "7500.50", "Net 60");
             let limit = Value::parse_decimal("7500.50");
             let set = |fields: &Value| fields.path("credit_limit").and_then(Value::as_decimal) == limit;
             stage.when(KIND, &key, set).await;
@@ -127,8 +123,7 @@ pub(crate) async fn play(stage: Arc<Stage>, number: u64) -> Vec<Must> {
             ready().await;
             let answer = asks("changed", json!({"revision": "2027-01-01", "credit_limit": "1000000"})).await;
             assert_eq!(answer, 409, "{key}");
-            let typed = json!({"creditLimit": "100", "terms": {"refName": "Net 10"}});
-            stage.types("erp", &format!("screen/customers/{key}"), &typed);
+            limits(&stage, &key, "100", "Net 10");
             stage.when(KIND, &key, |fields| fields.path("payment_terms").is_some()).await;
         }
         // It is wanted before anybody has told of it.
@@ -170,6 +165,12 @@ pub(crate) async fn play(stage: Arc<Stage>, number: u64) -> Vec<Must> {
     }
     ready().await;
     vec![Must::new(KIND, &key, &["ready"])]
+}
+
+/// Finance types what a customer may spend.
+fn limits(stage: &Stage, key: &str, limit: &str, terms: &str) {
+    let typed = json!({"creditLimit": limit, "terms": {"refName": terms}});
+    stage.types("erp", &format!("screen/customers/{key}"), &typed);
 }
 
 /// The shop says that a customer has another address of mail than the CRM says, and a person decides.
