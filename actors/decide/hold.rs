@@ -49,6 +49,8 @@ impl Draft<'_> {
             Some(owner) => evaluate(owner)?.to_plain_text().into(),
             None => hold.owner.clone(),
         };
+        // As it is kept, so that one that says the same stays the same.
+        let owner = if owner.is_empty() { self.process.owner.team.clone() } else { owner };
         let reason = evaluate(&hold.reason)?.to_plain_text();
         Ok(Said { reason, detail: Value::map([("missing", missing)]), owner })
     }
