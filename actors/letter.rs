@@ -15,6 +15,12 @@ use crate::value::Value;
 /// Begins the id of every letter. No message from outside may have such an id.
 pub const PREFIX: &str = "entity:";
 
+/// The kind of the entities that know which entity a system means: `xref/<system>:<kind>:<foreign id>`.
+pub const XREF: &str = "xref";
+
+/// The message that one of them passes on.
+pub const FORWARD: &str = "xref.forward";
+
 /// A message to another entity.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Letter {
@@ -41,6 +47,13 @@ impl Letter {
         let data = self.body.data().cloned().unwrap_or_default();
         let own = [("to", Value::from(self.to.to_string())), (word, text(name)), ("data", data)];
         Value::map(own.into_iter().chain(more))
+    }
+
+    /// The message that has `alias` pass on what `source` asks or tells.
+    pub fn forward(alias: EntityId, body: Body, source: &str, correlation_id: &str) -> Body {
+        let (source, correlation_id) = (Some(source.into()), Some(correlation_id.into()));
+        let data = Self { to: alias, body, source, correlation_id }.write();
+        Body::Event(Event { name: FORWARD.into(), data })
     }
 
     /// Reads what [`Letter::write`] wrote.

@@ -24,6 +24,7 @@ pub mod retry;
 pub mod schema;
 #[cfg(test)]
 mod testing;
+pub mod slo;
 pub mod time;
 pub mod value;
 pub mod whatif;

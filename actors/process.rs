@@ -39,6 +39,8 @@ pub struct Process {
     pub messages: BTreeMap<Arc<str>, MessageDef>,
     /// The effects it can emit, by name.
     pub effects: BTreeMap<Arc<str>, EffectDef>,
+    /// Fields by whose values its entities are found: ids in other systems.
+    pub search: Vec<Arc<str>>,
     /// Its states, by name.
     pub states: BTreeMap<Arc<str>, StateDef>,
     /// Transitions that hold in every state that has not ended, save the named exceptions, after the state's own.

@@ -31,6 +31,7 @@ use crate::clock::{Moment, SharedClock};
 use crate::codec;
 use crate::journal::{Grant, SharedJournal};
 
+mod builtin;
 mod core;
 mod definitions;
 mod delivery;
@@ -45,7 +46,8 @@ mod shard;
 
 pub use error::Error;
 pub use observer::{Deaf, Hints, KindStats, Observer, Stats};
-pub use quarantine::{KIND as QUARANTINE, QuarantineItem, add_builtin};
+pub use builtin::add_builtin;
+pub use quarantine::{KIND as QUARANTINE, QuarantineItem};
 
 use self::core::Core;
 use self::resident::Resident;

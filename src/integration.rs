@@ -6,6 +6,7 @@
 //! DIR/sources/*.yaml      who sends to us        DIR/sources/presets/*.yaml  signature schemes by vendor
 //! DIR/connectors/*.yaml   whom we call           DIR/schemas/**.json         JSON Schemas of what comes in
 //! DIR/migrations/*.yaml   from version to version
+//! DIR/slos/*.yaml         what is promised, in the form of OpenSLO
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,9 +17,12 @@ use include_dir::{Dir, include_dir};
 use sha2::{Digest as _, Sha256};
 use syncline_actors::document::{Item, Node, Place, Problem, Problems, Reader, suggest};
 use syncline_actors::migration::Plan;
+use syncline_actors::letter;
+use syncline_actors::slo::{self, Slo};
 use syncline_actors::process::{Catalog, MessageDef, Process, Target, Telling, check, parse};
 
 use crate::delivery::contract::{self, Connector};
+use crate::host;
 use crate::ingress::gate::Schemas;
 use crate::ingress::preset::Presets;
 use crate::ingress::source::{self, Source};
@@ -43,6 +47,8 @@ pub struct Integration {
     pub schemas: Schemas,
     /// How instances go from one version of a process to another, by the file's name less its ending, e.g. `order.1-2`.
     pub migrations: BTreeMap<String, Plan>,
+    /// The objectives, by name.
+    pub slos: Vec<Slo>,
     /// What tells one set of files from another: the beginning of a hash over all of them.
     pub hash: String,
 }
@@ -83,7 +89,7 @@ pub enum Error {
 }
 
 /// The directories that an integration consists of.
-const PARTS: [&str; 5] = ["processes", "sources", "connectors", "schemas", "migrations"];
+const PARTS: [&str; 6] = ["processes", "sources", "connectors", "schemas", "migrations", "slos"];
 
 /// The files of an integration, by path below its directory, in order.
 pub type Files = BTreeMap<String, String>;
@@ -181,7 +187,9 @@ impl<'l> Loader<'l> {
         let schemas = self.schemas();
         let connectors = self.connectors();
         let catalog = self.processes(&connectors);
-        catalog.iter().for_each(|process| self.check_sends(process, &catalog));
+        let mut known = catalog.clone();
+        host::add_builtin(&mut known);
+        catalog.iter().for_each(|process| self.check_sends(process, &known));
         let presets = self.presets();
         let sources = self.sources(&presets);
         let migrations = self.migrations(&catalog);
@@ -190,7 +198,8 @@ impl<'l> Loader<'l> {
             self.check_source(source, &catalog, &schemas);
             self.check_versions(source, &schemas);
         }
-        Integration { catalog, sources, connectors, schemas, migrations, hash: hash(self.files) }
+        let slos = self.slos(&catalog);
+        Integration { catalog, sources, connectors, schemas, migrations, slos, hash: hash(self.files) }
     }
 
     /// The files of one part with their names in problems, less the tests beside them.
@@ -223,6 +232,8 @@ impl<'l> Loader<'l> {
                 self.unread.insert("connector");
                 continue;
             };
+            let owner = &connector.owner;
+            self.owned(&node, &format!("connector `{}`", connector.name), &owner.team, &owner.escalate);
             if connectors.contains_key(&connector.name) {
                 let message = format!("connector `{}` is defined twice", connector.name);
                 self.refuse(&node, "connector", message, "give one of them another name, or delete it");
@@ -246,8 +257,14 @@ impl<'l> Loader<'l> {
             for problem in check::check(&process) {
                 self.reader.note(problem);
             }
+            let owner = &process.owner;
+            self.owned(&node, &format!("process `{}`", process.name), &owner.team, &owner.escalate);
             self.check_calls(&process, connectors);
             let (name, version) = (process.name.clone(), process.version);
+            if [host::QUARANTINE, letter::XREF].contains(&&*name) {
+                let message = format!("`{name}` is a process of the program itself");
+                self.refuse(&node, "process", message, "give the process another name");
+            }
             if catalog.add(process).is_some() {
                 let message = format!("version {version} of process `{name}` is defined twice");
                 self.refuse(&node, "version", message, format!("write `version: {}`", version + 1));
@@ -342,6 +359,8 @@ impl<'l> Loader<'l> {
         for (file, text) in self.part("sources/") {
             let Some(node) = self.reader.read(&file, text) else { continue };
             let Some(source) = source::parse(&Item::root(&node, self.reader), presets) else { continue };
+            let owner = &source.owner;
+            self.owned(&node, &format!("source `{}`", source.name), &owner.team, &owner.escalate);
             if sources.contains_key(&source.name) {
                 let message = format!("source `{}` is defined twice", source.name);
                 self.refuse(&node, "source", message, "give one of them another name, or delete it");
@@ -350,6 +369,44 @@ impl<'l> Loader<'l> {
             sources.insert(source.name.clone(), source);
         }
         sources
+    }
+
+    /// Objectives, of processes and milestones that are there.
+    fn slos(&self, catalog: &Catalog) -> Vec<Slo> {
+        let mut slos: BTreeMap<Arc<str>, Slo> = BTreeMap::new();
+        for (file, text) in self.part("slos/") {
+            let Some(node) = self.reader.read(&file, text) else { continue };
+            let Some(slo) = slo::parse(&Item::root(&node, self.reader)) else { continue };
+            if let Some(process) = catalog.newest(&slo.process.value) {
+                if !slo::has_milestone(process, &slo) {
+                    let names: Vec<_> = process.milestones.keys().map(|name| &**name).collect();
+                    let (at, what) = (&slo.milestone, format!("milestone of process `{}`", process.name));
+                    self.unknown(&at.place, &at.path, &what, &at.value, &names);
+                }
+            } else {
+                let names: Vec<_> = catalog.iter().map(|process| &*process.name).collect();
+                let at = &slo.process;
+                self.unknown(&at.place, &at.path, "process", &at.value, &names);
+            }
+            if slos.contains_key(&slo.name) {
+                let message = format!("objective `{}` is defined twice", slo.name);
+                self.refuse(&node, "metadata", message, "give one of them another name, or delete it");
+                continue;
+            }
+            slos.insert(slo.name.clone(), slo);
+        }
+        slos.into_values().collect()
+    }
+
+    /// Everything names who answers for it, and where that is escalated to.
+    fn owned(&self, node: &Node, what: &str, team: &str, escalate: &str) {
+        let owner = node.get("owner");
+        if !team.is_empty() && escalate.is_empty() {
+            let place = owner.map_or(&node.place, |owner| &owner.place);
+            let message = format!("{what} does not say where it is escalated to");
+            let fix = format!("write `owner: {{team: {team}, escalate: \"#channel\"}}`");
+            self.reader.note(Problem::error(place.clone(), "owner.escalate", message).fix(fix));
+        }
     }
 
     /// What a source sends must be understood by the process it is for, and its schemas must be there.
@@ -582,6 +639,21 @@ mod tests {
                 "{told}\n---\n{seen}"
             );
         }
+        let sent = |from: &str, to: &str| {
+            problems(|files| {
+                let text = files.get_mut("sources/crm.yaml").expect("it is shipped");
+                assert!(text.contains(from), "{from}");
+                *text = text.replacen(from, to, 1);
+            })
+        };
+        let seen = sent("to: {process: order, ", "to: {process: order, alias: \"'crm:order:' + body.x\", ");
+        assert!(seen.contains("`key` and `alias` exclude each other"), "{seen}");
+        let ours = problems(|files| {
+            let text = files.get_mut("processes/order.yaml").expect("it is shipped");
+            *text = text.replacen("process: order", "process: xref", 1).replacen("\nfields:", "\nsearch: [nothing]\nfields:", 1);
+        });
+        assert!(ours.contains("`xref` is a process of the program itself"), "{ours}");
+        assert!(ours.contains("search: there is no field `nothing`"), "{ours}");
         let taken = problems(|files| {
             let text = files.get_mut("connectors/erp.yaml").expect("it is shipped");
             *text = text.replacen("connector: erp", "connector: entity", 1);

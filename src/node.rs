@@ -34,11 +34,13 @@ use crate::telemetry::Metrics;
 use crate::timer::{self, Timers};
 use crate::{api, clock, console};
 
+mod board;
 pub mod cluster;
 mod drift;
 mod join;
 mod keeper;
 mod mailboxes;
+mod monitor;
 mod observers;
 mod operate;
 mod orders;
@@ -47,6 +49,7 @@ mod store;
 mod view;
 
 use mailboxes::Mailbox;
+use monitor::{Monitor, Slate};
 use observers::Watch;
 use operate::Operator;
 use shards::Shards;
@@ -235,6 +238,7 @@ impl Node {
             let switchboard = switchboard.clone();
             move || switchboard.look()
         });
+        let (slate, slos) = (Arc::new(Slate::default()), Arc::new(integration.slos));
         let joining = join::Joining {
             host: &host,
             journal: &journal,
@@ -244,6 +248,7 @@ impl Node {
             leaving: switchboard.leaving(),
             orders: desk.of_placement(),
             regions: regions.clone(),
+            slate: slate.clone(),
             seed,
         };
         let shards = joining.join(settings, address, &stopping).await?;
@@ -276,6 +281,8 @@ impl Node {
             clock: clock.clone(),
             metrics: metrics.clone(),
             config_hash: integration.hash,
+            slos: slos.clone(),
+            slate: slate.clone(),
             leaving: AtomicBool::new(false),
         });
 
@@ -287,6 +294,9 @@ impl Node {
             switchboard.timers.clone(),
         );
         let timers = tokio::spawn(timers.run(stopped(stopping.clone())));
+        let monitor =
+            Monitor { host: host.clone(), journal: journal.clone(), clock: clock.clone(), slos, slate };
+        tokio::spawn(monitor.run(stopping.clone()));
         let keeper =
             keeper::keep(journal.clone(), clock, metrics, settings.retention.ended, stopping.clone());
         let keeper = tokio::spawn(keeper);

@@ -174,6 +174,39 @@ const EXCEPTIONS: Metric = Metric::gauge(
     &["process", "class"],
     "Exceptions that wait for a person, by class: hold, dead_letter, failure, late, mapping, compensation, quarantine, poison",
 );
+const MILESTONES: Metric = Metric::counter(
+    "syncline_milestones_total",
+    &["process", "milestone", "outcome"],
+    "Milestones of process instances, by how: in_time, missed (when their time ran out), reached_late",
+);
+const STEP_DURATION: Metric = Metric::histogram(
+    "syncline_step_duration_seconds",
+    BUSINESS_BUCKETS,
+    &["process", "step"],
+    "Time that a process instance was in a state, when it left it",
+);
+const STEP_OLDEST: Metric = Metric::gauge(
+    "syncline_step_oldest_seconds",
+    &["process", "step"],
+    "Time that the instance is there which is longest in a state, among the entities of this node",
+);
+const LATE: Metric = Metric::gauge(
+    "syncline_process_late",
+    &["process"],
+    "Open instances that have missed a milestone and not reached it, among the entities of this node",
+);
+const SLO_INSTANCES: Metric = Metric::gauge(
+    "syncline_slo_instances",
+    &["slo", "outcome"],
+    "Instances of an objective's window among the entities of this node: good, bad, open; add the nodes up",
+);
+const SLO_TARGET: Metric =
+    Metric::gauge("syncline_slo_target_ratio", &["slo"], "Share of an objective's instances that should be good");
+const SLO_BUDGET: Metric = Metric::gauge(
+    "syncline_slo_error_budget_remaining_ratio",
+    &["slo"],
+    "Share of an objective's error budget that is left, for the entities of this node; below 0 it is overspent",
+);
 const QUEUE_DEPTH: Metric =
     Metric::gauge("syncline_queue_depth", &["connector"], "Effects that wait in the store for a connector");
 const QUEUE_OLDEST: Metric = Metric::gauge(
@@ -279,6 +312,13 @@ const METRICS: &[Metric] = &[
     PANICS,
     INSTANCES,
     EXCEPTIONS,
+    MILESTONES,
+    STEP_DURATION,
+    STEP_OLDEST,
+    LATE,
+    SLO_INSTANCES,
+    SLO_TARGET,
+    SLO_BUDGET,
     QUEUE_DEPTH,
     QUEUE_OLDEST,
     CALLS,
@@ -338,6 +378,16 @@ pub fn process_begun(process: &str) {
 pub fn process_ended(process: &str, outcome: &'static str, took: Duration) {
     PROCESSES_ENDED.add(&[process, outcome], 1);
     PROCESS_DURATION.record(&[process], took);
+}
+
+/// A milestone of an instance: `outcome` is one of `in_time`, `missed`, `reached_late`.
+pub fn milestone(process: &str, milestone: &str, outcome: &'static str) {
+    MILESTONES.add(&[process, milestone, outcome], 1);
+}
+
+/// An instance left a state of its process.
+pub fn step_left(process: &str, step: &str, lasted: Duration) {
+    STEP_DURATION.record(&[process, step], lasted);
 }
 
 /// A call of another system ended. `outcome` is the word that delivery has for it.
@@ -419,13 +469,34 @@ pub struct ClusterGauges {
     pub calls: [(&'static str, u64); 5],
 }
 
+/// An objective as this node counts it.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct SloGauges {
+    /// Instances that reached the milestone in time.
+    pub good: u64,
+    /// Those that did not.
+    pub bad: u64,
+    /// Those that still may.
+    pub open: u64,
+    /// The share that should be good.
+    pub target: f64,
+    /// The share of the error budget that is left.
+    pub budget_remaining: f64,
+}
+
 /// What is counted just before metrics are read.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Snapshot {
     /// Process instances by (process, state).
     pub instances: BTreeMap<(String, String), u64>,
     /// Open exceptions by (process, class).
     pub exceptions: BTreeMap<(String, String), u64>,
+    /// How long the oldest instance is in a state, by (process, state).
+    pub oldest: BTreeMap<(String, String), Duration>,
+    /// Late instances by process.
+    pub late: BTreeMap<String, u64>,
+    /// Objectives by name.
+    pub slos: BTreeMap<String, SloGauges>,
     /// Connectors by name.
     pub connectors: BTreeMap<String, ConnectorGauges>,
     /// Shards served here.
@@ -461,6 +532,19 @@ impl Snapshot {
         }
         for ((process, class), count) in &self.exceptions {
             put(EXCEPTIONS, &[process, class], float(*count));
+        }
+        for ((process, state), age) in &self.oldest {
+            put(STEP_OLDEST, &[process, state], age.as_secs_f64());
+        }
+        for (process, late) in &self.late {
+            put(LATE, &[process], float(*late));
+        }
+        for (name, slo) in &self.slos {
+            for (outcome, count) in [("good", slo.good), ("bad", slo.bad), ("open", slo.open)] {
+                put(SLO_INSTANCES, &[name, outcome], float(count));
+            }
+            put(SLO_TARGET, &[name], slo.target);
+            put(SLO_BUDGET, &[name], slo.budget_remaining);
         }
         for (name, connector) in &self.connectors {
             put(QUEUE_DEPTH, &[name], float(connector.waiting));

@@ -23,6 +23,7 @@ use syncline_actors::document::Reader;
 use syncline_actors::entity::State;
 use syncline_actors::envelope::{Body, Envelope, Event};
 use syncline_actors::id::{EntityId, NodeId, ShardId};
+use syncline_actors::letter::Letter;
 use syncline_actors::outbox::OutboxRow;
 use syncline_actors::placement::{Region, Regions};
 use syncline_actors::process::{Catalog, check, parse};
@@ -498,4 +499,28 @@ async fn letters_to_one_receiver_keep_their_order_and_hold_up_no_other() {
         let answers = world.records(order);
         assert!(answers.iter().all(|record| !matches!(record.answer.verdict, Verdict::Rejected(_))));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_to_a_foreign_id_finds_its_entity_and_keeps_its_source() {
+    let world = World::one().await;
+    let seen = Body::Event(Event { name: "customer.seen".into(), data: Value::Null });
+    let alias = "xref/erp:customer:10017";
+    let body = Letter::forward(id(alias), seen, "erp", "flow of the ERP");
+    let forward = Envelope { source: "erp".into(), body, ..world.event(alias, "1", Value::Null) };
+    world.tell(forward.clone()).await;
+    tokio::time::sleep(Duration::from_mins(5)).await;
+    assert!(world.records("customer/C-1").is_empty(), "nobody knows yet whom it is for");
+    let link = Value::map([("entity", Value::from("customer/C-1"))]);
+    world.tell(world.event(alias, "xref.linked", link)).await;
+    world.until("customer/C-1", "new").await;
+    tokio::time::sleep(Duration::from_mins(5)).await;
+    world.tell(forward).await; // its sender repeats it
+    tokio::time::sleep(Duration::from_mins(5)).await;
+    let records = world.records("customer/C-1");
+    let [record] = &records[..] else { panic!("{records:#?}") };
+    let told = (record.envelope.body.name(), &*record.envelope.source, &*record.envelope.correlation_id);
+    assert_eq!(told, ("customer.seen", "erp", "flow of the ERP"));
+    let found = world.memory.find("key:10017", 5).await.unwrap();
+    assert_eq!(found, [id(alias)], "the search finds the foreign id");
 }

@@ -30,3 +30,4 @@ fn order_to_cash_does_what_its_cases_say() {
 
 mod send;
 mod timers;
+mod xref;

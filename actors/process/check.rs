@@ -102,6 +102,9 @@ impl<'p> Checker<'p> {
             let place = transitions.first().map_or(&process.place, |first| &first.place);
             self.known_trigger(place, "anywhere", trigger);
         }
+        for field in &process.search {
+            self.known_field(&process.place, "search", field);
+        }
         for (name, effect) in &process.effects {
             if let Some(undo) = &effect.undo {
                 self.known_effect(&effect.place, &format!("effects.{name}.undo"), undo);

@@ -46,6 +46,7 @@ pub fn parse(node: &Node, text: &str, reader: &Reader) -> Option<Process> {
         initial: initial.as_ref().map(|initial| initial.value.as_str().into()).unwrap_or_default(),
         initial_place: initial.map_or_else(|| node.place.clone(), |initial| initial.place),
         fields: fields(top.optional_entries("fields")),
+        search: names(&mut top, "search"),
         messages: parser.each(top.entries("messages"), Parser::message),
         effects: parser.each(top.entries("effects"), Parser::effect),
         states: parser.states(top.entries("states")),

@@ -8,7 +8,7 @@ use axum::{Json, Router};
 use super::Desk;
 use super::ask::{Admin, Asked, Body, Name, Named, Operator, Viewer};
 use crate::api::{
-    Acceptance, Cluster, ClusterOrder, Connector, DriftReport, Entity, Entry, Exception, ExceptionQuery,
+    Acceptance, Board, Cluster, ClusterOrder, Connector, DriftReport, Entity, Entry, Exception, ExceptionQuery,
     Head, Intervention, Migration, Outcome, Page, Reason, Refusal,
 };
 use crate::problem::Problem;
@@ -37,6 +37,7 @@ pub(super) fn routes() -> Router<Desk> {
         .route("/v1/connectors", get(connectors))
         .route("/v1/connectors/{name}/pause", post(pause))
         .route("/v1/connectors/{name}/resume", post(resume))
+        .route("/v1/board", get(board))
         .route("/v1/cluster", get(cluster))
         .route("/v1/cluster/accept", post(accept))
         .route("/v1/cluster/orders", post(order))
@@ -136,6 +137,11 @@ async fn migrate(
 async fn drift(_: Viewer, State(desk): State<Desk>, asked: Asked) -> Answer<DriftReport> {
     asked.nothing_else("none")?;
     answer(desk.operate.drift().await)
+}
+
+async fn board(_: Viewer, State(desk): State<Desk>, asked: Asked) -> Answer<Board> {
+    asked.nothing_else("none")?;
+    answer(desk.operate.board().await)
 }
 
 async fn connectors(_: Viewer, State(desk): State<Desk>, asked: Asked) -> Answer<Page<Connector>> {

@@ -6,10 +6,8 @@ use std::sync::Arc;
 use ractor::ActorRef;
 use sha2::{Digest as _, Sha256};
 use syncline_actors::decision::{Answer, Rejection, Verdict};
-use syncline_actors::document::Reader;
 use syncline_actors::envelope::{Body, Envelope, Event, Evidence};
 use syncline_actors::id::EntityId;
-use syncline_actors::process::{Catalog, Process, check, parse};
 use syncline_actors::time::Timestamp;
 use syncline_actors::value::Value;
 
@@ -22,31 +20,6 @@ pub const KIND: &str = "quarantine";
 
 /// What the sender of a message is told that its actor does not survive.
 pub(super) const POISON: &str = "the message makes its actor panic; it is held in quarantine";
-
-/// Every version there has been: what was held by an old one stays on it.
-const VERSIONS: [(&str, &str); 2] = [
-    ("builtin/quarantine.v1.yaml", include_str!("../../config/builtin/quarantine.v1.yaml")),
-    ("builtin/quarantine.yaml", include_str!("../../config/builtin/quarantine.yaml")),
-];
-
-/// The built-in process that holds quarantined messages.
-fn process(file: &str, text: &str) -> Process {
-    let reader = Reader::default();
-    let node = reader.read(file, text);
-    let process = node.and_then(|node| parse::parse(&node, text, &reader));
-    let problems = reader.into_problems();
-    assert!(problems.is_empty(), "the built-in process does not read: {problems:?}");
-    process.expect("a definition without problems compiles")
-}
-
-/// Adds the built-in processes to `catalog`, where they are not in it.
-pub fn add_builtin(catalog: &mut Catalog) {
-    for (file, text) in VERSIONS {
-        let process = process(file, text);
-        debug_assert!(check::check(&process).is_empty(), "{:?}", check::check(&process));
-        catalog.add(process);
-    }
-}
 
 /// A message to put aside whole.
 #[derive(Debug, Clone, PartialEq)]

@@ -11,6 +11,7 @@ use syncline_actors::id::{EntityId, Epoch};
 use syncline_actors::outbox::Rows;
 use syncline_actors::process::Process;
 use syncline_actors::record::{Hash, Record};
+use syncline_actors::time::Timestamp;
 use tokio::time::Instant;
 
 use super::core::Core;
@@ -172,7 +173,10 @@ impl Resident {
             id: envelope.id.clone(),
             expires: envelope.remember_ms.map(|ms| envelope.at.plus(std::time::Duration::from_millis(ms))),
         };
-        let terms = self.terms(envelope, &business_keys);
+        let mut terms = self.terms(envelope, &business_keys);
+        if !process.search.is_empty() {
+            terms.extend(self.foreign_ids(process, &record.changes));
+        }
         let business = business_keys.into_iter().map(|key| DedupKey {
             scope: format!("business:{}", key.scope).into(),
             id: key.key,
@@ -204,6 +208,18 @@ impl Resident {
         flow.into_iter().chain(keys.map(|key| format!("{}{}", journal::KEY, key.key).into())).collect()
     }
 
+    /// Ids in other systems that the entity gets with these changes.
+    fn foreign_ids(&self, process: &Process, changes: &[Change]) -> Vec<Arc<str>> {
+        let found = changes.iter().filter_map(|change| match change {
+            Change::Assigned { field, value } if process.search.contains(field) => Some((field, value)),
+            _ => None,
+        });
+        let new = found.filter(|(field, value)| !value.is_null() && self.state.field(field) != Some(*value));
+        let texts = new.map(|(_, value)| value.to_plain_text());
+        let texts = texts.filter(|text| !text.is_empty() && text.len() <= TERM_BYTES_MAX);
+        texts.map(|text| format!("{}{text}", journal::KEY).into()).collect()
+    }
+
     async fn write(&mut self, core: &Core, record: Record, append: Append) -> Tried {
         let (rows, hash) = (append.rows.clone(), append.hash);
         let entity = &record.envelope.subject;
@@ -219,10 +235,11 @@ impl Resident {
             Err(error @ journal::Error::Fenced { .. }) => return Tried::Fenced(Error::of(entity, &error)),
             Err(error) => return Tried::Lost(Error::of(entity, &error)),
         }
-        let from = self.state.status.clone();
+        let (from, since) = (self.state.status.clone(), self.state.since);
         self.state.fold(&record);
         (self.hash, self.epoch) = (hash, record.epoch);
         self.tell(core, &from, &record, &rows);
+        self.tell_progress(core, &from, since, &record);
         Tried::Answered(Reply { answer: record.answer, duplicate: false })
     }
 
@@ -249,6 +266,27 @@ impl Resident {
         core.observer.recorded(from, record);
         if let Some(ending) = ending(record) {
             core.observer.ended(entity.kind(), ending, record.envelope.at.since(self.state.began_at));
+        }
+    }
+
+    /// Tells those who watch how far the instance has come.
+    fn tell_progress(&self, core: &Core, from: &str, since: Timestamp, record: &Record) {
+        let (kind, mut from) = (record.envelope.subject.kind(), Some(from).filter(|from| !from.is_empty()));
+        for change in &record.changes {
+            match change {
+                // States that it only passes take no time.
+                Change::Entered { .. } | Change::Ended { .. } => {
+                    if let Some(from) = from.take() {
+                        core.observer.step_left(kind, from, record.envelope.at.since(since));
+                    }
+                }
+                Change::MilestoneMissed { name } => core.observer.milestone(kind, name, "missed"),
+                Change::MilestoneReached { name } => {
+                    let late = self.state.missed.contains(name);
+                    core.observer.milestone(kind, name, if late { "reached_late" } else { "in_time" });
+                }
+                _ => {}
+            }
         }
     }
 

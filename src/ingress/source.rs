@@ -82,8 +82,10 @@ pub struct Send {
     pub name: Spanned<String>,
     /// The process it goes to.
     pub process: Spanned<String>,
-    /// The business key of the entity.
+    /// The business key of the entity, or an alias of it.
     pub key: Expr,
+    /// Whether it is an alias, `<system>:<kind>:<foreign id>`: then the cross-reference passes the message on.
+    pub by_alias: bool,
     /// Whether it is sent; always when there is none.
     pub when: Option<Expr>,
     /// When it happened.
@@ -272,7 +274,7 @@ fn one_send(item: &Item<'_>, names: &Names) -> Option<Send> {
     let correlation = expr(&mut fields, "correlation");
     let map = fields.required("map").and_then(|item| reading::mapping(&item, names));
     fields.finish();
-    let (process, key) = target(to?, names);
+    let (process, key, by_alias) = target(to?, names);
     let (is_command, name) = match (event, command) {
         (Some(event), None) => (false, event),
         (None, Some(command)) => (true, command),
@@ -284,12 +286,19 @@ fn one_send(item: &Item<'_>, names: &Names) -> Option<Send> {
             return None;
         }
     };
-    Some(Send { is_command, name, process: process?, key: key?, when, time, correlation, map: map? })
+    let (process, key, map) = (process?, key?, map?);
+    Some(Send { is_command, name, process, key, by_alias, when, time, correlation, map })
 }
 
-fn target(mut to: Fields<'_>, names: &Names) -> (Option<Spanned<String>>, Option<Expr>) {
+fn target(mut to: Fields<'_>, names: &Names) -> (Option<Spanned<String>>, Option<Expr>, bool) {
     let process = to.text("process");
-    let key = to.required("key").and_then(|item| reading::expr(&item, names));
+    let alias = to.optional("alias");
+    let by_alias = alias.is_some();
+    let key = if by_alias { to.optional("key") } else { to.required("key") };
+    if let (Some(key), true) = (&key, by_alias) {
+        key.refuse("`key` and `alias` exclude each other", "delete one of them");
+    }
+    let expr = alias.or(key).and_then(|item| reading::expr(&item, names));
     to.finish();
-    (process, key)
+    (process, expr, by_alias)
 }

@@ -13,14 +13,17 @@ use syncline_actors::decide::{decide, refusal as refusal_of};
 use syncline_actors::entity::State;
 use syncline_actors::envelope::{self, Action, Body, Command, Envelope, Evidence};
 use syncline_actors::id::{EntityId, NodeId, ShardId};
+use syncline_actors::letter;
 use syncline_actors::outbox::ExceptionRow;
 use syncline_actors::process::Process;
 use syncline_actors::time::Timestamp;
+use syncline_actors::slo::Slo;
 use syncline_actors::value::Value;
 
 use super::cluster::{Cluster, Router};
 use super::orders::{self, About, Desk, Order};
-use super::view;
+use super::monitor::Slate;
+use super::{board, view};
 use crate::api::{self, ClusterOrder, Outcome, Page, Refusal, Who};
 use crate::clock::SharedClock;
 use crate::delivery::{Breakers, Delivery};
@@ -47,6 +50,8 @@ pub(super) struct Operator {
     pub(super) clock: SharedClock,
     pub(super) metrics: Arc<Metrics>,
     pub(super) config_hash: String,
+    pub(super) slos: Arc<Vec<Slo>>,
+    pub(super) slate: Arc<Slate>,
     /// The node is about to end.
     pub(super) leaving: AtomicBool,
 }
@@ -106,6 +111,13 @@ impl api::Operate for Operator {
             if self.router.state(&id).await.map_err(|error| refusal(&error))?.is_some() {
                 found.push(id);
             }
+        }
+        // What a system calls it leads to the entity itself.
+        let aliases: Vec<EntityId> = found.iter().filter(|id| id.kind() == letter::XREF).cloned().collect();
+        for alias in aliases.into_iter().take(limit) {
+            let state = self.router.state(&alias).await.map_err(|error| refusal(&error))?;
+            let linked = state.as_ref().and_then(|state| state.field("entity")?.as_text());
+            found.extend(linked.and_then(|linked| EntityId::parse(linked).ok()));
         }
         found.sort();
         found.dedup();
@@ -215,6 +227,13 @@ impl api::Operate for Operator {
         let (orders, status) = (self.desk.known(), self.delivery.status().await);
         let found = status.iter().find(|status| *status.name == *name);
         found.map(|status| view::connector(status, &orders)).ok_or_else(unknown)
+    }
+
+    async fn board(&self) -> Result<api::Board, Refusal> {
+        let (board, as_of, silent) = self.router.board(self.slate.read()).await;
+        let as_of = as_of.map(|at| at.to_string());
+        let shown = board::show(&board, &self.slos, self.host().catalog(), self.clock.now());
+        Ok(api::Board { as_of, silent, ..shown })
     }
 
     async fn cluster(&self) -> Result<api::Cluster, Refusal> {
@@ -438,7 +457,7 @@ impl Operator {
             breaker_open: status.breaker != Breakers::Closed,
         };
         let connectors = self.delivery.status().await;
-        Snapshot {
+        let mut snapshot = Snapshot {
             instances: self.journal.census().await.unwrap_or_default(),
             exceptions,
             connectors: connectors.iter().map(|status| (status.name.to_string(), gauges(status))).collect(),
@@ -450,7 +469,10 @@ impl Operator {
             residents: stats.resident as u64,
             in_flight_bytes: stats.bytes_in_flight as u64,
             config_hash: self.config_hash.clone(),
-        }
+            ..Snapshot::default()
+        };
+        board::gauges(&self.slate.read().board, &self.slos, now, &mut snapshot);
+        snapshot
     }
 }
 

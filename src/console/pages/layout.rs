@@ -89,7 +89,12 @@ fn frame(title: &str, visitor: Option<&Visitor>, content: &Markup) -> Markup {
                 header {
                     a.brand href="/exceptions" { "Syncline" }
                     @if let Some(visitor) = visitor {
-                        nav { a href="/exceptions" { "Exceptions" } a href="/drift" { "Drift" } }
+                        nav aria-label="Pages" {
+                            a href="/exceptions" { "Exceptions" }
+                            a href="/processes" { "Processes" }
+                            a href="/slo" { "Objectives" }
+                            a href="/drift" { "Drift" }
+                        }
                         form action="/search" role="search" {
                             input type="search" name="q" required placeholder="Order, invoice or other number"
                                 aria-label="Find an entity";
