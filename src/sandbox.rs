@@ -3,8 +3,8 @@
 //!
 //! | path | system | like |
 //! | --- | --- | --- |
-//! | `/crm` | CRM | Salesforce |
-//! | `/erp` | ERP | NetSuite |
+//! | `/crm` | CRM, tells by webhook what people type of an account | Salesforce |
+//! | `/erp` | ERP, tells by webhook what people type of an item or a customer's terms | NetSuite |
 //! | `/tax` | tax engine | Avalara |
 //! | `/warehouse` | warehouse, tells by webhook what has left | none |
 //! | `/support` | support desk | Zendesk |

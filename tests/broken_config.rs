@@ -32,13 +32,9 @@ use tree::Tree;
 /// What a problem says: its path and message.
 type Said = (String, String);
 
-/// The shipped integration, and the process that is part of the program.
+/// The shipped integration.
 fn shipped() -> Files {
-    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
-    let mut all = files(&config).expect("it can be read");
-    let builtin = std::fs::read_to_string(config.join("builtin/quarantine.yaml")).expect("it is there");
-    all.insert("processes/quarantine.yaml".into(), builtin);
-    all
+    files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("config")).expect("it can be read")
 }
 
 /// Whether to make every mistake, not one of each kind.

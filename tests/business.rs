@@ -8,20 +8,29 @@
 
 #[path = "business/books.rs"]
 mod books;
+#[path = "business/customer.rs"]
+mod customer;
 #[path = "business/employee.rs"]
 mod employee;
+#[path = "business/item.rs"]
+mod item;
 #[path = "business/order.rs"]
 mod order;
+#[path = "business/shop_order.rs"]
+mod shop_order;
 #[path = "business/stage.rs"]
 mod stage;
 #[path = "business/subscription.rs"]
 mod subscription;
+#[path = "business/supplier.rs"]
+mod supplier;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
+use syncline::integration;
 use syncline_actors::id::EntityId;
 
 use books::Books;
@@ -67,7 +76,32 @@ const KINDS: &[Kind] = &[
         play: |stage, number| Box::pin(employee::play(stage, number)),
         check: employee::check,
     },
+    Kind {
+        name: "supplier",
+        play: |stage, number| Box::pin(supplier::play(stage, number)),
+        check: supplier::check,
+    },
+    Kind {
+        name: "customer",
+        play: |stage, number| Box::pin(customer::play(stage, number)),
+        check: customer::check,
+    },
+    Kind { name: "item", play: |stage, number| Box::pin(item::play(stage, number)), check: item::check },
+    Kind {
+        name: "shop_order",
+        play: |stage, number| Box::pin(shop_order::play(stage, number)),
+        check: shop_order::check,
+    },
 ];
+
+#[test]
+fn every_kind_that_is_shipped_is_played() {
+    let played: BTreeSet<_> = KINDS.iter().map(|kind| kind.name.to_owned()).collect();
+    let read = integration::read(&integration::shipped(), "config");
+    let integration = read.integration.unwrap_or_else(|| panic!("{}", read.problems));
+    let shipped = integration.catalog.iter().map(|process| process.name.to_string());
+    assert_eq!(played, shipped.collect());
+}
 
 fn setting(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())

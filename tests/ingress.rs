@@ -43,16 +43,15 @@ async fn nothing_is_acknowledged_that_the_mailbox_did_not_take() {
     let wait = Duration::from_millis(1500);
     let busy = MailboxError::Busy { what: "the mailbox", retry_after: wait };
     let away = MailboxError::Away { why: "the store is away".into(), retry_after: wait };
-    for (says, status) in [(busy, 429), (away, 503)] {
+    // Two seconds, and when the whole node is away up to four more, so that not all come back at once.
+    for (says, status, back_in) in [(busy, 429, 2..=2), (away, 503, 2..=6)] {
         let world = World::new();
         world.says(Says::No(says));
         for body in [PAID, b"{not json"] {
             let answer = world.hook("m1", body).await;
             assert_eq!(answer.status.as_u16(), status);
-            assert_eq!(
-                (answer.problem(), &answer.headers["retry-after"]),
-                ("busy".into(), &"2".parse().unwrap())
-            );
+            let seconds: u64 = answer.headers["retry-after"].to_str().unwrap().parse().unwrap();
+            assert!(answer.problem() == "busy" && back_in.contains(&seconds), "{seconds}");
         }
         assert!(world.delivered().is_empty() && world.kept().is_empty());
     }

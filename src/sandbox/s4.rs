@@ -32,20 +32,57 @@ struct Record {
     fields: BTreeMap<String, Value>,
 }
 
+/// Partners or orders, in the order in which they were made.
+#[derive(Debug)]
+struct Records {
+    /// The number of the first.
+    first: usize,
+    all: Vec<Record>,
+    /// Places, by our key.
+    by_external: BTreeMap<String, Vec<usize>>,
+}
+
+impl Records {
+    fn from(first: usize) -> Self {
+        Self { first, all: Vec::new(), by_external: BTreeMap::new() }
+    }
+
+    /// Makes one more; its number, and whether there was one for this key.
+    fn push(&mut self, external: &str, fields: BTreeMap<String, Value>) -> (String, bool) {
+        let place = self.all.len();
+        let number = (self.first + place).to_string();
+        let places = self.by_external.entry(external.to_owned()).or_default();
+        let second = !places.is_empty();
+        places.push(place);
+        self.all.push(Record { number: number.clone(), external: external.to_owned(), fields });
+        (number, second)
+    }
+
+    fn get_mut(&mut self, number: &str) -> Option<&mut Record> {
+        let place = number.parse::<usize>().ok()?.checked_sub(self.first)?;
+        self.all.get_mut(place).filter(|record| record.number == number)
+    }
+
+    fn find(&self, external: &str) -> impl Iterator<Item = &Record> {
+        self.by_external.get(external).into_iter().flatten().filter_map(|place| self.all.get(*place))
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct S4 {
     /// Ends of sessions, by token; the cookie of a session is derived from it.
     sessions: BTreeMap<String, Timestamp>,
     begun: u64,
     expired: Option<Timestamp>,
-    partners: Vec<Record>,
-    orders: Vec<Record>,
+    partners: Records,
+    orders: Records,
 }
 
 impl S4 {
     pub(super) fn new() -> Self {
         let (sessions, expired) = (BTreeMap::new(), None);
-        Self { sessions, begun: 0, expired, partners: Vec::new(), orders: Vec::new() }
+        let (partners, orders) = (Records::from(1_000_001), Records::from(1));
+        Self { sessions, begun: 0, expired, partners, orders }
     }
 
     fn begin_session(&mut self, call: &Call) -> Reply {
@@ -85,16 +122,14 @@ impl S4 {
                 self.refuse(400, &format!("Business partner {external} is blocked centrally")),
             );
         }
-        let number = (1_000_001 + self.partners.len()).to_string();
-        let second = find(&self.partners, &external).is_some();
+        let (number, second) = self.partners.push(&external, fields(call));
         let body = json!({"d": {"BusinessPartner": number, "BusinessPartnerIDByExtSystem": external}});
-        self.partners.push(Record { number, external: external.clone(), fields: fields(call) });
         let told = second.then(|| format!("a second business partner for {external}"));
         Done::applied(Reply::json(201, body), external).violating(told)
     }
 
     fn change_partner(&mut self, number: &str, call: &Call) -> Done {
-        let Some(partner) = self.partners.iter_mut().find(|partner| partner.number == number) else {
+        let Some(partner) = self.partners.get_mut(number) else {
             return Done::only(self.refuse(404, &format!("Business partner {number} does not exist")));
         };
         let before = partner.fields.clone();
@@ -104,12 +139,13 @@ impl S4 {
     }
 
     fn create_order(&mut self, call: &Call) -> Done {
+        let sold_to = call.text("SoldToParty").unwrap_or_default();
+        let known = self.partners.get_mut(&sold_to).is_some();
         let refused = |why: String| Done::only(self.refuse(400, &why));
         let Some(external) = call.text("PurchaseOrderByCustomer") else {
             return refused("Enter a customer reference".to_owned());
         };
-        let sold_to = call.text("SoldToParty").unwrap_or_default();
-        if !self.partners.iter().any(|partner| partner.number == sold_to) {
+        if !known {
             return refused(format!("Sold-to party {sold_to} not maintained for sales area"));
         }
         let items = call.body.path("to_Item.results").and_then(Value::as_list).unwrap_or_default();
@@ -132,16 +168,14 @@ impl S4 {
             }
             Some(_) => {}
         }
-        let number = (1 + self.orders.len()).to_string();
-        let second = find(&self.orders, &external).is_some();
+        let (number, second) = self.orders.push(&external, fields(call));
         let body = json!({"d": {"SalesOrder": number, "PurchaseOrderByCustomer": external}});
-        self.orders.push(Record { number, external: external.clone(), fields: fields(call) });
         let told = second.then(|| format!("a second sales order for {external}"));
         Done::applied(Reply::json(201, body), external).violating(told)
     }
 
     fn close_order(&mut self, number: &str, call: &Call) -> Done {
-        let Some(order) = self.orders.iter_mut().find(|order| order.number == number) else {
+        let Some(order) = self.orders.get_mut(number) else {
             return Done::only(self.refuse(404, &format!("Sales document {number} does not exist")));
         };
         let before = order.fields.clone();
@@ -151,20 +185,15 @@ impl S4 {
     }
 
     /// `$filter=Name eq 'value'`, which is all of the filter language that is understood here.
-    fn search(&self, records: &[Record], key: &'static str, call: &Call) -> Reply {
+    fn search(&self, records: &Records, key: &'static str, call: &Call) -> Reply {
         let filter = call.query.get("$filter").map(String::as_str).unwrap_or_default();
         let wanted = filter.split_once(" eq '").and_then(|(_, rest)| rest.strip_suffix('\''));
         let Some(wanted) = wanted.map(|wanted| wanted.replace("''", "'")) else {
             return self.refuse(400, &format!("Invalid expression: {filter}"));
         };
-        let found = records.iter().filter(|record| record.external == wanted);
-        let results: Vec<_> = found.map(|record| json!({key: record.number})).collect();
+        let results: Vec<_> = records.find(&wanted).map(|record| json!({key: record.number})).collect();
         Reply::json(200, json!({"d": {"results": results}}))
     }
-}
-
-fn find<'r>(records: &'r [Record], external: &str) -> Option<&'r Record> {
-    records.iter().find(|record| record.external == external)
 }
 
 fn fields(call: &Call) -> BTreeMap<String, Value> {
@@ -232,13 +261,13 @@ impl System for S4 {
     }
 
     fn held(&self) -> Held {
-        let all = |records: &[Record], key: &str| {
+        let all = |records: &Records, key: &str| {
             let held = |record: &Record| {
                 let mut fields = record.fields.clone();
                 fields.insert(key.to_owned(), Value::from(record.number.as_str()));
                 (record.external.clone(), Value::map(fields))
             };
-            records.iter().map(held).collect()
+            records.all.iter().map(held).collect()
         };
         Held::from([
             ("partner", all(&self.partners, "BusinessPartner")),

@@ -172,7 +172,7 @@ pub(crate) const MISTAKES: &[Mistake] = &[
          config/processes/order.yaml:333:14  states.cancelled: state `cancelled` can never be reached\n\
          \x20   fix: lead a transition to it with `to`, or delete it\n\
          config/processes/order.yaml:335:1  anywere: the key `anywere` is unknown\n\
-         \x20   fix: did you mean `anywhere`? Known keys: `anywhere`, `effects`, `fields`, `initial`, `messages`, `milestones`, `owner`, `process`, `record`, `states`, `title`, `version`",
+         \x20   fix: did you mean `anywhere`? Known keys: `anywhere`, `class`, `effects`, `fields`, `initial`, `messages`, `milestones`, `owner`, `process`, `record`, `states`, `title`, `version`",
     ),
     (
         "processes/order.yaml",
@@ -313,9 +313,9 @@ pub(crate) const MISTAKES: &[Mistake] = &[
         "preset: standard-webhooks\n",
         "preset: standard-webhooks\npoll: {call: crm.list, every: 5m, items: result.items, message: order.new}\n",
         "config/sources/crm.yaml:10:14  poll.call: there is no operation of connector `crm` `list`\n\
-         \x20   fix: add it, or use one of: get_account, update_order\n\
+         \x20   fix: add it, or use one of: get_account, get_order, update_account, update_order\n\
          config/sources/crm.yaml:10:65  poll.message: there is no message of source `crm` `order.new`\n\
-         \x20   fix: add it, or use one of: opportunity.amended, opportunity.cancelled, opportunity.confirmed",
+         \x20   fix: add it, or use one of: account.changed, opportunity.amended, opportunity.cancelled, opportunity.confirmed",
     ),
     (
         "sources/crm.yaml",
@@ -338,6 +338,6 @@ pub(crate) const MISTAKES: &[Mistake] = &[
         "failure_tolerance: 15m",
         "failure_tolerance: 15",
         "config/connectors/warehouse.yaml:7:47  class.failure_tolerance: the duration `15` has no unit\n\
-         \x20   fix: write e.g. `15s`, `5m`, `1h30m` or `7d`",
+         \x20   fix: write a whole number and a unit, e.g. `250ms`, `10s`, `5m`, `4h`, `2d` or `1h30m`",
     ),
 ];

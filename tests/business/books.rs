@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use rust_decimal::Decimal;
 use syncline::sandbox::Sandbox;
 use syncline_actors::id::EntityId;
 use syncline_actors::value::Value;
@@ -67,7 +68,7 @@ impl Books {
         }
     }
 
-    /// The record of a system agrees with each of these: its path, and what the entity says.
+    /// The record of a system agrees with each of these: its path, and what the entity says. An empty path is the record itself.
     pub(crate) fn agrees(
         &mut self,
         seen: &Seen,
@@ -81,7 +82,8 @@ impl Books {
             return self.holds(seen, &what, false, "is not there");
         };
         for (path, want) in fields {
-            let found = record.path(path).cloned().unwrap_or_default();
+            let found = if path.is_empty() { Some(&record) } else { record.path(path) };
+            let found = found.cloned().unwrap_or_default();
             let detail = format!("entity {}, system {}", want.to_json(), found.to_json());
             self.holds(seen, &format!("{what} {path}"), same(want, &found), &detail);
         }
@@ -95,7 +97,7 @@ impl Books {
     }
 }
 
-/// Equal, numbers by what they are worth.
+/// Equal, numbers by what they are worth, also where a system writes them as text.
 fn same(one: &Value, other: &Value) -> bool {
     match (one, other) {
         (Value::List(one), Value::List(other)) => {
@@ -106,9 +108,13 @@ fn same(one: &Value, other: &Value) -> bool {
                 && one.iter().all(|(key, one)| other.get(key).is_some_and(|other| same(one, other)))
         }
         (Value::Text(_) | Value::Null | Value::Bool(_), _) => one == other,
-        _ => match (one.as_decimal(), other.as_decimal()) {
+        _ => match (one.as_decimal(), number(other)) {
             (Some(one), Some(other)) => one == other,
             _ => one == other,
         },
     }
+}
+
+fn number(value: &Value) -> Option<Decimal> {
+    value.as_text().map_or_else(|| value.as_decimal(), Value::parse_decimal)
 }

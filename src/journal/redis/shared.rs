@@ -102,6 +102,11 @@ impl Shared {
         lock(&self.doubted).remove(&shard);
     }
 
+    /// How often a server came back as another one.
+    pub(super) fn changes_so_far(&self) -> u64 {
+        *self.changes.borrow()
+    }
+
     pub(super) fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }

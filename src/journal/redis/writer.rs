@@ -102,8 +102,12 @@ impl Writer {
             }
         };
         let number = open.number;
+        let changes = self.place.shared.changes_so_far();
         match self.send(open, group).await {
-            Ok((answers, replicas)) => self.settle(group, answers, replicas),
+            Ok((answers, replicas)) => {
+                let changed = self.place.shared.changes_so_far() != changes;
+                self.settle(group, answers, replicas, changed);
+            }
             Err(error) => {
                 self.line.broken(number).await;
                 for job in group.iter_mut() {
@@ -133,7 +137,13 @@ impl Writer {
         Ok((answers, replicas))
     }
 
-    fn settle(&self, group: &mut Vec<Job>, answers: Vec<Result<Value, RedisError>>, replicas: Option<u64>) {
+    fn settle(
+        &self,
+        group: &mut Vec<Job>,
+        answers: Vec<Result<Value, RedisError>>,
+        replicas: Option<u64>,
+        changed: bool,
+    ) {
         let short = match (self.place.shared.options.tier, replicas) {
             (Tier::Replicated { replicas: wanted, flushed, .. }, Some(found))
                 if found < u64::from(wanted) =>
@@ -144,8 +154,9 @@ impl Writer {
             _ => None,
         };
         for (job, answered) in group.drain(..).zip(answers) {
-            // An answer of a server that may have lost something means nothing before it was looked at.
-            let doubted = job.of.is_some_and(|shard| self.place.shared.is_doubted(shard));
+            // An answer of a server that may have lost something means nothing before it was looked at; and one that was on its way
+            // while another server took its place comes too late to be looked for.
+            let doubted = job.of.is_some_and(|shard| changed || self.place.shared.is_doubted(shard));
             let outcome = match (answered, &short) {
                 _ if doubted => Outcome::Failed(Error::Unavailable(IN_DOUBT.to_owned())),
                 (Ok(_), Some(short)) => Outcome::Failed(Error::Unavailable(short.clone())),

@@ -4,7 +4,7 @@
 //! is made active without bank details, or without an organisation that buys from it, is made so all the same, and the ledger tells.
 //! An organisation whose name ends in `-NONE` does not exist.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use http::Method;
@@ -29,6 +29,10 @@ pub(super) struct Vendors {
     numbers: BTreeMap<String, usize>,
     /// Whether an organisation buys from a vendor, by the external id of the relationship.
     relationships: BTreeMap<String, Value>,
+    /// External ids of relationships that a vendor ever had, by the vendor's.
+    related: BTreeMap<String, BTreeSet<String>>,
+    /// External ids of vendors that ever had a tax number.
+    by_tax_number: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// The operation of a call, if it is about vendors. `rest` is its path below the records.
@@ -82,8 +86,9 @@ impl Vendors {
         let active = move |fields: &&Value| {
             fields.path("entity.id") == Some(&id) && fields.get("isInactive") != Some(&Value::Bool(true))
         };
-        self.relationships
-            .values()
+        let related = self.related.get(external).into_iter().flatten();
+        related
+            .filter_map(|id| self.relationships.get(id))
             .filter(active)
             .filter_map(|fields| fields.path("subsidiary.externalId").cloned())
     }
@@ -92,10 +97,12 @@ impl Vendors {
     fn find(&self, call: &Call) -> Reply {
         let query = call.query.get("q").map_or("", String::as_str);
         let wanted = query.strip_prefix("vatRegNumber IS ").map(|text| text.trim_matches('"'));
-        let fits = |fields: &Value| {
-            wanted.is_some() && fields.get("vatRegNumber").and_then(Value::as_text) == wanted
-        };
-        let mut found: Vec<_> = self.by_external.iter().filter(|(_, fields)| fits(fields)).collect();
+        let fits = |fields: &Value| fields.get("vatRegNumber").and_then(Value::as_text) == wanted;
+        let had = wanted.and_then(|wanted| self.by_tax_number.get(wanted)).into_iter().flatten();
+        let mut found: Vec<_> = had
+            .filter_map(|external| self.by_external.get_key_value(external))
+            .filter(|(_, fields)| fits(fields))
+            .collect();
         found.sort_by_key(|(external, _)| self.numbers.get(*external));
         let items: Vec<Value> = found
             .into_iter()
@@ -130,6 +137,9 @@ impl Vendors {
         }
         let next = self.numbers.len() + 1;
         self.numbers.entry(external.to_owned()).or_insert(next);
+        if let Some(number) = call.text("vatRegNumber") {
+            self.by_tax_number.entry(number).or_default().insert(external.to_owned());
+        }
         let before = self.by_external.insert(external.to_owned(), call.body.clone());
         let altered = before.as_ref() != Some(&call.body);
         Ok(Done::applied(located("vendor", &vendor_id(external)), external).altered(altered))
@@ -166,6 +176,7 @@ impl Vendors {
         if organisation.is_empty() || organisation.ends_with("-NONE") {
             return Err((400, format!("Invalid Field Value {organisation} for: subsidiary")));
         }
+        self.related.entry(external.to_owned()).or_default().insert(id.to_owned());
         let before = self.relationships.insert(id.to_owned(), call.body.clone());
         let altered = before.as_ref() != Some(&call.body);
         Ok(Done::applied(located("vendorSubsidiaryRelationship", id), external).altered(altered))

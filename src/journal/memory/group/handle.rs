@@ -113,10 +113,10 @@ impl Handle {
             tokio::time::sleep_until(landed.replicated).await;
         }
         self.way.back(what).await?;
-        let identity = self.group.lock().identity;
+        let (identity, met) = (self.group.lock().identity, *lock(&self.met));
         self.meet(identity);
-        // Another took the server's place before the replica was known to have it.
-        if self.group.waits && identity != landed.identity {
+        // Another took the server's place before the replica was known to have it, or was met, and looked at, before this answer came.
+        if identity != landed.identity && (self.group.waits || met != landed.identity) {
             return Err(Error::Unavailable("the connection broke".to_owned()));
         }
         Ok(landed.outcome)
