@@ -98,7 +98,7 @@ pub struct Means {
     /// What operators want of placement.
     pub orders: watch::Receiver<Arc<Orders>>,
     /// What this node has counted of its entities.
-    pub(in crate::node) slate: Arc<Slate>,
+    pub slate: Arc<Slate>,
     /// Chance, different in each process.
     pub seed: u64,
 }

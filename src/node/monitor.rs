@@ -43,7 +43,7 @@ pub(super) struct Counted {
 
 /// What is promised, and where it is put down what was counted.
 #[derive(Debug, Default)]
-pub(super) struct Slate {
+pub struct Slate {
     slos: Vec<Slo>,
     counted: Mutex<Counted>,
 }
