@@ -26,6 +26,7 @@ pub mod record;
 pub mod retry;
 pub mod schedule;
 pub mod schema;
+pub mod slo;
 pub mod subscription;
 #[cfg(test)]
 mod testing;

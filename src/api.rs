@@ -17,6 +17,7 @@
 //! POST /v1/reconciliations                    ReconcileAsk         → Page<String>   (entity ids)
 //! GET  /v1/connectors                                             → Page<Connector>
 //! POST /v1/connectors/{name}/pause | resume   Reason              → Connector
+//! GET  /v1/board                                                  → Board    (processes and objectives)
 //! GET  /v1/cluster                                                → Cluster
 //! POST /v1/cluster/orders                     ClusterOrder        → Cluster
 //! POST /v1/cluster/accept                     Acceptance          → Cluster
@@ -32,6 +33,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use syncline_actors::id::EntityId;
 use syncline_actors::value::Value;
+
+mod board;
+
+pub use board::{Board, InState, Process, Slo};
 
 /// A list, and where the next part begins.
 #[derive(Debug, Serialize, Deserialize)]
@@ -814,6 +819,8 @@ pub trait Operate: Debug + Send + Sync + 'static {
         paused: bool,
         reason: &str,
     ) -> Result<Connector, Refusal>;
+    /// How all processes stand, and what is left of their error budgets.
+    async fn board(&self) -> Result<Board, Refusal>;
     /// The nodes that share the store.
     async fn cluster(&self) -> Result<Cluster, Refusal>;
     /// Keeps what an admin wants of the cluster.

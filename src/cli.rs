@@ -107,6 +107,10 @@ enum Command {
     /// Look at, pause and resume connectors.
     #[command(subcommand)]
     Connectors(ask::Connectors),
+    /// How the processes stand: under way, late, completed, and where instances wait longest.
+    Processes(ask::Board),
+    /// What is left of the error budgets; exit code 1 when one is spent.
+    Slo(ask::Board),
     /// Look at the nodes that share a store.
     #[command(subcommand)]
     Cluster(cluster::Cluster),
@@ -170,6 +174,8 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Reconcile(args) => reconcile::run(args, out).await,
         Command::Batch(args) => Box::pin(batch::run(args, out)).await,
         Command::Connectors(command) => command.run(out).await,
+        Command::Processes(command) => command.processes(out).await,
+        Command::Slo(command) => command.slo(out).await,
         Command::Cluster(command) => command.run(out).await,
         Command::Store(command) => command.run(out),
         Command::Webhook(command) => command.run(out).await,

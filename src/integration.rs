@@ -6,6 +6,7 @@
 //! DIR/sources/*.yaml      who sends to us        DIR/sources/presets/*.yaml  signature schemes by vendor
 //! DIR/connectors/*.yaml   whom we call           DIR/schemas/**.json         JSON Schemas of what comes in
 //! DIR/migrations/*.yaml   from version to version
+//! DIR/slos/*.yaml         what is promised, in the form of OpenSLO
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +21,7 @@ use syncline_actors::mapping::Mapping;
 use syncline_actors::migration::Plan;
 use syncline_actors::ownership::{OPERATOR, PROCESS};
 use syncline_actors::process::{Catalog, MessageDef, Process, Target, Telling, check, parse};
+use syncline_actors::slo::{self, Slo};
 
 use crate::delivery::contract::{self, Connector, Reconcile};
 use crate::ingress::gate::Schemas;
@@ -46,6 +48,8 @@ pub struct Integration {
     pub schemas: Schemas,
     /// How instances go from one version of a process to another, by the file's name less its ending, e.g. `order.1-2`.
     pub migrations: BTreeMap<String, Plan>,
+    /// The objectives, by name.
+    pub slos: Vec<Slo>,
     /// What tells one set of files from another: the beginning of a hash over all of them.
     pub hash: String,
 }
@@ -89,7 +93,7 @@ pub enum Error {
 const BUILTIN: [&str; 4] = ["quarantine", "poll", "reconcile", "balance"];
 
 /// The directories that an integration consists of.
-const PARTS: [&str; 5] = ["processes", "sources", "connectors", "schemas", "migrations"];
+const PARTS: [&str; 6] = ["processes", "sources", "connectors", "schemas", "migrations", "slos"];
 
 /// The files of an integration, by path below its directory, in order.
 pub type Files = BTreeMap<String, String>;
@@ -204,7 +208,8 @@ impl<'l> Loader<'l> {
         for process in catalog.iter() {
             self.check_owners(process, &sources, &connectors);
         }
-        Integration { catalog, sources, connectors, schemas, migrations, hash: hash(self.files) }
+        let slos = self.slos(&catalog);
+        Integration { catalog, sources, connectors, schemas, migrations, slos, hash: hash(self.files) }
     }
 
     /// The files of one part with their names in problems, less the tests beside them.
@@ -237,6 +242,8 @@ impl<'l> Loader<'l> {
                 self.unread.insert("connector");
                 continue;
             };
+            let owner = &connector.owner;
+            self.owned(&node, &format!("connector `{}`", connector.name), &owner.team, &owner.escalate);
             if connectors.contains_key(&connector.name) {
                 let message = format!("connector `{}` is defined twice", connector.name);
                 self.refuse(&node, "connector", message, "give one of them another name, or delete it");
@@ -260,6 +267,8 @@ impl<'l> Loader<'l> {
             for problem in check::check(&process) {
                 self.reader.note(problem);
             }
+            let owner = &process.owner;
+            self.owned(&node, &format!("process `{}`", process.name), &owner.team, &owner.escalate);
             self.check_calls(&process, connectors);
             self.check_own(&process);
             let (name, version) = (process.name.clone(), process.version);
@@ -416,6 +425,8 @@ impl<'l> Loader<'l> {
                 self.unread.insert("source");
                 continue;
             };
+            let owner = &source.owner;
+            self.owned(&node, &format!("source `{}`", source.name), &owner.team, &owner.escalate);
             if sources.contains_key(&source.name) {
                 let message = format!("source `{}` is defined twice", source.name);
                 self.refuse(&node, "source", message, "give one of them another name, or delete it");
@@ -511,6 +522,44 @@ impl<'l> Loader<'l> {
             let names: Vec<_> = source.messages.keys().map(String::as_str).collect();
             let what = format!("message of source `{}`", source.name);
             self.unknown(&message.place, &message.path, &what, &message.value, &names);
+        }
+    }
+
+    /// Objectives, of processes and milestones that are there.
+    fn slos(&self, catalog: &Catalog) -> Vec<Slo> {
+        let mut slos: BTreeMap<Arc<str>, Slo> = BTreeMap::new();
+        for (file, text) in self.part("slos/") {
+            let Some(node) = self.reader.read(&file, text) else { continue };
+            let Some(slo) = slo::parse(&Item::root(&node, self.reader)) else { continue };
+            if let Some(process) = catalog.newest(&slo.process.value) {
+                if !slo::has_milestone(process, &slo) {
+                    let names: Vec<_> = process.milestones.keys().map(|name| &**name).collect();
+                    let (at, what) = (&slo.milestone, format!("milestone of process `{}`", process.name));
+                    self.unknown(&at.place, &at.path, &what, &at.value, &names);
+                }
+            } else {
+                let names: Vec<_> = catalog.iter().map(|process| &*process.name).collect();
+                let at = &slo.process;
+                self.unknown(&at.place, &at.path, "process", &at.value, &names);
+            }
+            if slos.contains_key(&slo.name) {
+                let message = format!("objective `{}` is defined twice", slo.name);
+                self.refuse(&node, "metadata", message, "give one of them another name, or delete it");
+                continue;
+            }
+            slos.insert(slo.name.clone(), slo);
+        }
+        slos.into_values().collect()
+    }
+
+    /// Everything names who answers for it, and where that is escalated to.
+    fn owned(&self, node: &Node, what: &str, team: &str, escalate: &str) {
+        let owner = node.get("owner");
+        if !team.is_empty() && escalate.is_empty() {
+            let place = owner.map_or(&node.place, |owner| &owner.place);
+            let message = format!("{what} does not say where it is escalated to");
+            let fix = format!("write `owner: {{team: {team}, escalate: \"#channel\"}}`");
+            self.reader.note(Problem::error(place.clone(), "owner.escalate", message).fix(fix));
         }
     }
 
@@ -778,6 +827,56 @@ mod tests {
             *text = text.replacen("connector: erp", "connector: entity", 1);
         });
         assert!(taken.contains("`entity` is the way to other entities, which needs no connector"), "{taken}");
+    }
+
+    #[test]
+    fn objectives_name_what_is_there_and_owners_say_where_it_is_escalated_to() {
+        let order = "slos/order-booked.yaml";
+        for (file, from, to, told) in [
+            (
+                order,
+                "milestone: booked",
+                "milestone: boked",
+                "there is no milestone of process `order` `boked`\n    fix: did you mean `booked`?",
+            ),
+            (
+                order,
+                "service: order",
+                "service: ordr",
+                "there is no process `ordr`\n    fix: did you mean `order`?",
+            ),
+            (
+                order,
+                "name: order-booked\n",
+                "name: order-shipped\n",
+                "objective `order-shipped` is defined twice",
+            ),
+            (
+                "processes/order.yaml",
+                ", escalate: \"#order-desk\"",
+                "",
+                "owner.escalate: process `order` does not say where it is escalated to\n    fix: write `owner: {team: order-management, escalate:",
+            ),
+            (
+                "connectors/erp.yaml",
+                ", escalate: \"#erp\"",
+                "",
+                "owner.escalate: connector `erp` does not say where it is escalated to",
+            ),
+            (
+                "sources/crm.yaml",
+                ", escalate: \"#sales-ops\"",
+                "",
+                "owner.escalate: source `crm` does not say where it is escalated to",
+            ),
+        ] {
+            let seen = problems(|files| {
+                let text = files.get_mut(file).expect("it is shipped");
+                assert!(text.contains(from), "{file} has no {from}");
+                *text = text.replacen(from, to, 1);
+            });
+            assert!(seen.contains(told), "{told}\n---\n{seen}");
+        }
     }
 
     #[test]

@@ -35,6 +35,7 @@ use crate::timer::{self, Timers};
 use crate::{api, clock, console};
 
 mod balance;
+mod board;
 pub mod cluster;
 mod drift;
 mod harvest;
@@ -42,6 +43,7 @@ mod join;
 mod keeper;
 mod mailboxes;
 mod masking;
+mod monitor;
 mod observers;
 mod operate;
 mod orders;
@@ -54,6 +56,7 @@ mod view;
 
 use balance::Till;
 use mailboxes::Mailbox;
+use monitor::Slate;
 use observers::Watch;
 use operate::Operator;
 use shards::Shards;
@@ -241,19 +244,17 @@ impl Node {
         let regions = Arc::new(desk.settle_regions(&settings.cluster.regions).await?);
         check_sources(&regions, integration.sources.values())?;
         let host = Host::start(host_config(settings, regions.clone()), means).await?;
-        let gained: cluster::Gained = Arc::new({
-            let switchboard = switchboard.clone();
-            move || switchboard.look()
-        });
+        let slate = Arc::new(Slate::new(integration.slos));
         let joining = join::Joining {
             host: &host,
             journal: &journal,
             clock: &clock,
             directory: directory.as_ref(),
-            gained,
+            gained: gained(&switchboard),
             leaving: switchboard.leaving(),
             orders: desk.of_placement(),
             regions: regions.clone(),
+            slate: slate.clone(),
             seed,
         };
         let shards = joining.join(settings, address, &stopping).await?;
@@ -291,12 +292,14 @@ impl Node {
             clock: clock.clone(),
             metrics: metrics.clone(),
             config_hash: integration.hash,
+            slate: slate.clone(),
             leaving: AtomicBool::new(false),
         });
 
         let timers = timers(&journal, mailbox, &clock, &switchboard);
         let timers = tokio::spawn(timers.run(stopped(stopping.clone())));
         let standing = standing.begin(&ingress, &stopping);
+        monitor::begin(&host, &journal, &clock, slate, &stopping);
         let keeper =
             keeper::keep(journal.clone(), clock, metrics, settings.retention.ended, stopping.clone());
         let keeper = tokio::spawn(keeper);
@@ -424,6 +427,12 @@ fn outside(
         paused: BTreeSet::new(),
         seed,
     }
+}
+
+/// What is done when shards come.
+fn gained(switchboard: &Arc<Switchboard>) -> cluster::Gained {
+    let switchboard = switchboard.clone();
+    Arc::new(move || switchboard.look())
 }
 
 fn timers(

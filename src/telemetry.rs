@@ -184,6 +184,42 @@ const EXCEPTIONS: Metric = Metric::gauge(
     &["process", "class"],
     "Exceptions that wait for a person, by class: hold, dead_letter, failure, late, mapping, compensation, quarantine, poison",
 );
+const MILESTONES: Metric = Metric::counter(
+    "syncline_milestones_total",
+    &["process", "milestone", "outcome"],
+    "Milestones of process instances, by how: in_time, missed (when their time ran out), reached_late",
+);
+const STEP_DURATION: Metric = Metric::histogram(
+    "syncline_step_duration_seconds",
+    BUSINESS_BUCKETS,
+    &["process", "step"],
+    "Time that a process instance was in a state, when it left it",
+);
+const STEP_OLDEST: Metric = Metric::gauge(
+    "syncline_step_oldest_seconds",
+    &["process", "step"],
+    "Time that the instance is there which is longest in a state, among the entities of this node",
+);
+const PROCESS_LATE: Metric = Metric::gauge(
+    "syncline_process_late",
+    &["process"],
+    "Open instances that have missed a milestone and not reached it, among the entities of this node",
+);
+const SLO_INSTANCES: Metric = Metric::gauge(
+    "syncline_slo_instances",
+    &["slo", "outcome"],
+    "Instances of an objective's window among the entities of this node: good, bad, open; add the nodes up",
+);
+const SLO_TARGET: Metric = Metric::gauge(
+    "syncline_slo_target_ratio",
+    &["slo"],
+    "Share of an objective's instances that should be good",
+);
+const SLO_BUDGET: Metric = Metric::gauge(
+    "syncline_slo_error_budget_remaining_ratio",
+    &["slo"],
+    "Share of an objective's error budget that is left, for the entities of this node; below 0 it is overspent",
+);
 const QUEUE_DEPTH: Metric =
     Metric::gauge("syncline_queue_depth", &["connector"], "Effects that wait in the store for a connector");
 const BALANCE: Metric = Metric::gauge(
@@ -319,6 +355,13 @@ const METRICS: &[Metric] = &[
     BALANCE,
     MISSING,
     RECONCILED,
+    MILESTONES,
+    STEP_DURATION,
+    STEP_OLDEST,
+    PROCESS_LATE,
+    SLO_INSTANCES,
+    SLO_TARGET,
+    SLO_BUDGET,
     QUEUE_DEPTH,
     QUEUE_PATIENT,
     LATE,
@@ -395,6 +438,16 @@ pub fn process_begun(process: &str) {
 pub fn process_ended(process: &str, outcome: &'static str, took: Duration) {
     PROCESSES_ENDED.add(&[process, outcome], 1);
     PROCESS_DURATION.record(&[process], took);
+}
+
+/// A milestone of an instance: `outcome` is one of `in_time`, `missed`, `reached_late`.
+pub fn milestone(process: &str, milestone: &str, outcome: &'static str) {
+    MILESTONES.add(&[process, milestone, outcome], 1);
+}
+
+/// An instance left a state of its process.
+pub fn step_left(process: &str, step: &str, lasted: Duration) {
+    STEP_DURATION.record(&[process, step], lasted);
 }
 
 /// A call of another system ended. `outcome` is the word that delivery has for it.
@@ -503,13 +556,34 @@ pub struct ClusterGauges {
     pub calls: [(&'static str, u64); 5],
 }
 
+/// An objective as this node counts it.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct SloGauges {
+    /// Instances that reached the milestone in time.
+    pub good: u64,
+    /// Those that did not.
+    pub bad: u64,
+    /// Those that still may.
+    pub open: u64,
+    /// The share that should be good.
+    pub target: f64,
+    /// The share of the error budget that is left.
+    pub budget_remaining: f64,
+}
+
 /// What is counted just before metrics are read.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Snapshot {
     /// Process instances by (process, state).
     pub instances: BTreeMap<(String, String), u64>,
     /// Open exceptions by (process, class).
     pub exceptions: BTreeMap<(String, String), u64>,
+    /// How long the oldest instance is in a state, by (process, state).
+    pub oldest: BTreeMap<(String, String), Duration>,
+    /// Late instances by process.
+    pub late: BTreeMap<String, u64>,
+    /// Objectives by name.
+    pub slos: BTreeMap<String, SloGauges>,
     /// Connectors by name.
     pub connectors: BTreeMap<String, ConnectorGauges>,
     /// Polled sources that this node asks, and whether each fails for longer than its class tolerates.
@@ -549,6 +623,19 @@ impl Snapshot {
         }
         for ((process, class), count) in &self.exceptions {
             put(EXCEPTIONS, &[process, class], float(*count));
+        }
+        for ((process, state), age) in &self.oldest {
+            put(STEP_OLDEST, &[process, state], age.as_secs_f64());
+        }
+        for (process, late) in &self.late {
+            put(PROCESS_LATE, &[process], float(*late));
+        }
+        for (name, slo) in &self.slos {
+            for (outcome, count) in [("good", slo.good), ("bad", slo.bad), ("open", slo.open)] {
+                put(SLO_INSTANCES, &[name, outcome], float(count));
+            }
+            put(SLO_TARGET, &[name], slo.target);
+            put(SLO_BUDGET, &[name], slo.budget_remaining);
         }
         for (name, connector) in &self.connectors {
             put(QUEUE_DEPTH, &[name], float(connector.waiting));
@@ -725,6 +812,12 @@ mod tests {
             residents: 12,
             in_flight_bytes: 4096,
             config_hash: "ab12".to_owned(),
+            oldest: BTreeMap::from([(("order".to_owned(), "taxing".to_owned()), Duration::from_mins(2))]),
+            late: BTreeMap::from([("order".to_owned(), 2)]),
+            slos: BTreeMap::from([(
+                "order-booked".to_owned(),
+                SloGauges { good: 19, bad: 1, open: 3, target: 0.9, budget_remaining: 0.5 },
+            )]),
         }
     }
 
@@ -749,6 +842,25 @@ mod tests {
                 assert!(!name.contains(unit), "{name}: not a base unit");
             }
             assert!(metric.help.len() > 10 && !metric.help.ends_with('.'), "{name}: {:?}", metric.help);
+        }
+    }
+
+    #[test]
+    fn alerts_and_documents_name_metrics_that_are_there() {
+        let texts = [
+            ("rules.yml", include_str!("../deploy/prometheus/rules.yml")),
+            ("slos.md", include_str!("../docs/slos.md")),
+            ("operating.md", include_str!("../docs/operating.md")),
+        ];
+        for (file, text) in texts {
+            let words = text.split(|c: char| !c.is_ascii_lowercase() && c != '_');
+            let mut named = words.filter(|word| word.starts_with("syncline_")).peekable();
+            assert!(named.peek().is_some(), "{file} names no metric");
+            for name in named {
+                let base = ["_bucket", "_count", "_sum"].iter().find_map(|end| name.strip_suffix(end));
+                let is_there = |name: &str| METRICS.iter().any(|metric| metric.name == name);
+                assert!(is_there(name) || base.is_some_and(is_there), "{file}: there is no metric {name}");
+            }
         }
     }
 
@@ -778,6 +890,9 @@ mod tests {
             "system",
             "name",
             "what",
+            "milestone",
+            "step",
+            "slo",
         ];
         for metric in METRICS {
             for label in metric.labels {
@@ -805,6 +920,8 @@ mod tests {
             journal_called("append", "ok", Duration::from_millis(2));
             journal_called("append", "fenced", Duration::from_millis(2));
             fenced();
+            milestone("order", "booked", "missed");
+            step_left("order", "taxing", Duration::from_secs(100));
         });
         let text = metrics.render(&snapshot());
         for line in [
@@ -831,6 +948,13 @@ mod tests {
             r#"syncline_queue_oldest_seconds{connector="erp"} 90"#,
             r#"syncline_connector_paused{connector="erp"} 1"#,
             r#"syncline_journal_duration_seconds_count{call="append",outcome="ok"} 1"#,
+            r#"syncline_milestones_total{process="order",milestone="booked",outcome="missed"} 1"#,
+            r#"syncline_step_duration_seconds_bucket{process="order",step="taxing",le="300"} 1"#,
+            r#"syncline_step_oldest_seconds{process="order",step="taxing"} 120"#,
+            r#"syncline_process_late{process="order"} 2"#,
+            r#"syncline_slo_instances{slo="order-booked",outcome="bad"} 1"#,
+            r#"syncline_slo_target_ratio{slo="order-booked"} 0.9"#,
+            r#"syncline_slo_error_budget_remaining_ratio{slo="order-booked"} 0.5"#,
             "syncline_fenced_total 1",
             "syncline_shards_owned 85",
             r#"syncline_journal_duration_seconds_count{call="append",outcome="fenced"} 1"#,

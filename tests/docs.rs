@@ -53,7 +53,7 @@ fn blocks(page: &str) -> Vec<String> {
 fn the_examples_of_governance_read() {
     let blocks = blocks("docs/governance.md");
     let [messages, migration] = &blocks[..] else { panic!("{blocks:?}") };
-    let head = "source: shop\nowner: {team: commerce}\npreset: standard-webhooks\nsecrets: [{id: a, ref: \"env:A\"}]\n";
+    let head = "source: shop\nowner: {team: commerce, escalate: commerce-desk}\npreset: standard-webhooks\nsecrets: [{id: a, ref: \"env:A\"}]\n";
     let send = "    send: [{event: order.cancel, to: {process: order, key: \"body.id\"}, map: {}}]\n";
     let reader = Reader::default();
     let node = reader.read("governance.md", &format!("{head}{messages}{send}")).expect("it is YAML");

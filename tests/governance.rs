@@ -15,7 +15,7 @@ const PROCESS: &str = r#"
 process: parcel
 version: 1
 title: Parcel
-owner: {team: post}
+owner: {team: post, escalate: post-desk}
 initial: received
 fields: {at: text, weight: number}
 messages:
@@ -34,7 +34,7 @@ states:
 
 const SOURCE: &str = r#"
 source: depot
-owner: {team: post}
+owner: {team: post, escalate: post-desk}
 preset: standard-webhooks
 secrets: [{id: current, ref: "env:DEPOT_SECRET"}]
 messages:

@@ -209,7 +209,7 @@ async fn one_message_may_become_several_with_ids_of_their_own() {
 
 const BATCH: &str = r#"
 source: batch
-owner: {team: sales}
+owner: {team: sales, escalate: sales-desk}
 verify: {scheme: header_token, signature: {headers: [x-token]}}
 identify: {each: "json:", id: "json:/id", type: "json:/kind"}
 ack: {status: 202, body: "thanks"}
@@ -301,8 +301,8 @@ async fn a_compressed_body_is_refused_before_anything_else() {
 
 #[tokio::test]
 async fn senders_that_ask_first_are_answered() {
-    let slack = "source: slack\nowner: {team: it}\npreset: slack\nsecrets: [{id: s, ref: \"env:SLACK\"}]\nmessages: {message: {send: [{event: order.x, to: {process: order, key: \"body.event_id\"}, map: {}}]}}";
-    let events = "source: mesh\nowner: {team: it}\nverify: {scheme: header_token, signature: {headers: [x-token]}}\nidentify: {id: \"json:/id\"}\nhandshake: cloudevents_options\nretry_span: 1h\nsecrets: [{id: t, ref: \"env:TOKEN\"}]\nmessages: {message: {send: [{event: order.x, to: {process: order, key: \"body.id\"}, map: {}}]}}";
+    let slack = "source: slack\nowner: {team: it, escalate: it-desk}\npreset: slack\nsecrets: [{id: s, ref: \"env:SLACK\"}]\nmessages: {message: {send: [{event: order.x, to: {process: order, key: \"body.event_id\"}, map: {}}]}}";
+    let events = "source: mesh\nowner: {team: it, escalate: it-desk}\nverify: {scheme: header_token, signature: {headers: [x-token]}}\nidentify: {id: \"json:/id\"}\nhandshake: cloudevents_options\nretry_span: 1h\nsecrets: [{id: t, ref: \"env:TOKEN\"}]\nmessages: {message: {send: [{event: order.x, to: {process: order, key: \"body.id\"}, map: {}}]}}";
     let soap =
         events.replace("source: mesh", "source: soap").replace("cloudevents_options", "salesforce_soap_ack");
     let world = World::of(&[slack, events, &soap], 10_000, 1 << 20);

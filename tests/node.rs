@@ -6,6 +6,8 @@
 mod balances;
 #[path = "node/batches.rs"]
 mod batches;
+#[path = "node/boards.rs"]
+mod boards;
 #[path = "node/polls.rs"]
 mod polls;
 #[path = "node/reconciliations.rs"]
@@ -32,7 +34,7 @@ const PROCESS: &str = r#"
 process: parcel
 version: 1
 title: Parcel
-owner: {team: post}
+owner: {team: post, escalate: post-desk}
 initial: new
 fields: {seen: list, weight: number}
 messages:
@@ -54,7 +56,7 @@ states:
 
 const SOURCE: &str = r#"
 source: scanner
-owner: {team: post}
+owner: {team: post, escalate: post-desk}
 preset: standard-webhooks
 secrets: [{id: current, ref: "env:SCANNER_SECRET"}]
 messages:

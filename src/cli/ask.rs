@@ -60,6 +60,37 @@ pub(super) struct Search {
     to: To,
 }
 
+#[derive(Debug, clap::Args)]
+pub(super) struct Board {
+    #[command(flatten)]
+    to: To,
+}
+
+impl Board {
+    async fn ask(&self) -> Result<api::Board, Failure> {
+        let board: api::Board = Client::new(&self.to)?.get(&["v1", "board"], &[]).await?;
+        if !board.silent.is_empty() {
+            super::output::note(format!(
+                "without the entities of {}, which did not answer",
+                board.silent.join(", ")
+            ));
+        }
+        Ok(board)
+    }
+
+    pub(super) async fn processes(self, out: Output) -> Result<(), Failure> {
+        let board = self.ask().await?;
+        out.value(&board.processes, |processes| show::processes(processes, out))
+    }
+
+    pub(super) async fn slo(self, out: Output) -> Result<(), Failure> {
+        let board = self.ask().await?;
+        out.value(&board.slos, |slos| show::slos(slos, out))?;
+        let is_spent = board.slos.iter().any(|slo| slo.budget_remaining <= 0.0 && slo.bad > 0);
+        if is_spent { Err(Failure::Told) } else { Ok(()) }
+    }
+}
+
 const DECIDE: &str = "\
 Examples:
   syncline exceptions list --class hold

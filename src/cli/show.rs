@@ -11,7 +11,7 @@ use super::output::Output;
 use super::paint::{Style, tone};
 use crate::api::{
     Balance, BatchReport, Cluster, Connector, DriftReport, Entity, Entry, Exception, Head, Holder, Member,
-    Outcome, Page, Pending, Reconciliation, Source,
+    Outcome, Page, Pending, Process, Reconciliation, Slo, Source,
 };
 use crate::clock::{Clock as _, SystemClock};
 
@@ -416,6 +416,54 @@ fn distance(ms: i64) -> String {
         _ => format!("{}d", seconds / 86_400),
     };
     if ms < 0 { format!("{span} ago") } else { format!("in {span}") }
+}
+
+/// How the processes stand, a line each, and a line for each step.
+pub(super) fn processes(processes: &[Process], out: Output) -> String {
+    let rows = processes.iter().flat_map(|process| {
+        let counts = [
+            process.open,
+            process.late,
+            process.completed,
+            process.in_time,
+            process.cancelled,
+            process.failed,
+        ];
+        let first = std::iter::once(process.process.clone()).chain(counts.map(|count| count.to_string()));
+        let head = first.chain([String::new()]).collect::<Vec<_>>();
+        let steps = process.states.iter().map(|state| {
+            let oldest = format!("{} {}", state.oldest, from_now(&state.since));
+            let mut row = vec![format!("  {}", state.state), state.open.to_string(), state.late.to_string()];
+            row.extend([const { String::new() }; 4]);
+            row.push(oldest);
+            row
+        });
+        std::iter::once(head).chain(steps).collect::<Vec<_>>()
+    });
+    out.table(
+        &["process", "open", "late", "completed", "in time", "cancelled", "failed", "waits longest"],
+        rows,
+    )
+}
+
+/// What is left of the error budgets.
+pub(super) fn slos(slos: &[Slo], out: Output) -> String {
+    let share = |ratio: f64| format!("{:.2} %", ratio * 100.0);
+    let rows = slos.iter().map(|slo| {
+        let left = share(slo.budget_remaining);
+        let left = if slo.budget_remaining <= 0.0 { out.paint(Style::Bad, &left) } else { left };
+        [
+            slo.name.clone(),
+            share(slo.target),
+            slo.ratio.map_or_else(|| "-".to_owned(), share),
+            left,
+            slo.good.to_string(),
+            slo.bad.to_string(),
+            slo.open.to_string(),
+            format!("{} {}", slo.owner, slo.escalate),
+        ]
+    });
+    out.table(&["objective", "target", "in time", "budget left", "good", "late", "open", "owner"], rows)
 }
 
 #[cfg(test)]

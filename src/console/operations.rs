@@ -8,7 +8,7 @@ use axum::{Json, Router};
 use super::Desk;
 use super::ask::{Admin, Asked, Body, Name, Named, Operator, Viewer};
 use crate::api::{
-    Acceptance, Balance, Cluster, ClusterOrder, Connector, DriftReport, Entity, Entry, Exception,
+    Acceptance, Balance, Board, Cluster, ClusterOrder, Connector, DriftReport, Entity, Entry, Exception,
     ExceptionQuery, Head, Intervention, Migration, Outcome, Page, Reason, ReconcileAsk, Reconciliation,
     Refusal, Source,
 };
@@ -41,6 +41,7 @@ pub(super) fn routes() -> Router<Desk> {
         .route("/v1/connectors", get(connectors))
         .route("/v1/connectors/{name}/pause", post(pause))
         .route("/v1/connectors/{name}/resume", post(resume))
+        .route("/v1/board", get(board))
         .route("/v1/cluster", get(cluster))
         .route("/v1/cluster/accept", post(accept))
         .route("/v1/cluster/orders", post(order))
@@ -168,6 +169,11 @@ async fn reconcile(
     Body(ask): Body<ReconcileAsk>,
 ) -> Answer<Page<String>> {
     answer(desk.operate.reconcile(&who, ask).await)
+}
+
+async fn board(_: Viewer, State(desk): State<Desk>, asked: Asked) -> Answer<Board> {
+    asked.nothing_else("none")?;
+    answer(desk.operate.board().await)
 }
 
 async fn connectors(_: Viewer, State(desk): State<Desk>, asked: Asked) -> Answer<Page<Connector>> {

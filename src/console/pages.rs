@@ -1,5 +1,6 @@
 //! Pages for people who settle exceptions: finance, operations, whoever owes the next step. No script; a browser is enough.
 
+mod board;
 mod drift;
 mod entity;
 mod exceptions;
@@ -49,6 +50,8 @@ pub(super) fn routes() -> Router<Desk> {
         .route("/drift", get(drift))
         .route("/integrations", get(integrations))
         .route("/reconciliations", get(reconciliations))
+        .route("/processes", get(processes))
+        .route("/slo", get(slo))
         .route("/search", get(search))
         .route("/login", post(visitor::login).get(async || Redirect::to("/exceptions")))
         .route("/logout", post(visitor::logout))
@@ -125,6 +128,16 @@ async fn search(visitor: Visitor, State(desk): State<Desk>, mut asked: Asked) ->
         found.insert(0, id.to_string());
     }
     Ok(Page::new("Search", Some(&visitor), &entity::found(term, &found)))
+}
+
+async fn processes(visitor: Visitor, State(desk): State<Desk>) -> Result<Page, Failure> {
+    let board = desk.operate.board().await.map_err(refusal)?;
+    Ok(Page::new("Processes", Some(&visitor), &board::processes(&board)))
+}
+
+async fn slo(visitor: Visitor, State(desk): State<Desk>) -> Result<Page, Failure> {
+    let board = desk.operate.board().await.map_err(refusal)?;
+    Ok(Page::new("Objectives", Some(&visitor), &board::objectives(&board)))
 }
 
 /// What the forms under an exception send.

@@ -42,6 +42,14 @@ pub trait Observer: Debug + Send + Sync + 'static {
     fn recorded(&self, from: &str, record: &Record) {
         let _ = (from, record);
     }
+    /// A milestone of an instance: `outcome` is one of `in_time`, `missed`, `reached_late`.
+    fn milestone(&self, kind: &str, milestone: &str, outcome: &'static str) {
+        let _ = (kind, milestone, outcome);
+    }
+    /// An instance left a state in which it was for so long.
+    fn step_left(&self, kind: &str, step: &str, lasted: Duration) {
+        let _ = (kind, step, lasted);
+    }
     /// An instance ended, `lasted` after it began.
     fn ended(&self, kind: &str, ending: Ending, lasted: Duration) {
         let _ = (kind, ending, lasted);

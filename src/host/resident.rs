@@ -12,6 +12,7 @@ use syncline_actors::outbox::Rows;
 use syncline_actors::process::Process;
 use syncline_actors::record::{Hash, Record};
 use syncline_actors::subscription::IDS;
+use syncline_actors::time::Timestamp;
 use tokio::time::Instant;
 
 use super::core::Core;
@@ -231,10 +232,11 @@ impl Resident {
             Err(error @ journal::Error::Fenced { .. }) => return Tried::Fenced(Error::of(entity, &error)),
             Err(error) => return Tried::Lost(Error::of(entity, &error)),
         }
-        let from = self.state.status.clone();
+        let (from, since) = (self.state.status.clone(), self.state.since);
         self.state.fold(&record);
         (self.hash, self.epoch) = (hash, record.epoch);
         self.tell(core, &from, &record, &rows);
+        self.tell_progress(core, &from, since, &record);
         Tried::Answered(Reply { answer: record.answer, duplicate: false })
     }
 
@@ -261,6 +263,27 @@ impl Resident {
         core.observer.recorded(from, record);
         if let Some(ending) = ending(record) {
             core.observer.ended(entity.kind(), ending, record.envelope.at.since(self.state.began_at));
+        }
+    }
+
+    /// Tells those who watch how far the instance has come.
+    fn tell_progress(&self, core: &Core, from: &str, since: Timestamp, record: &Record) {
+        let (kind, mut from) = (record.envelope.subject.kind(), Some(from).filter(|from| !from.is_empty()));
+        for change in &record.changes {
+            match change {
+                // States that it only passes take no time.
+                Change::Entered { .. } | Change::Ended { .. } => {
+                    if let Some(from) = from.take() {
+                        core.observer.step_left(kind, from, record.envelope.at.since(since));
+                    }
+                }
+                Change::MilestoneMissed { name } => core.observer.milestone(kind, name, "missed"),
+                Change::MilestoneReached { name } => {
+                    let late = self.state.missed.contains(name);
+                    core.observer.milestone(kind, name, if late { "reached_late" } else { "in_time" });
+                }
+                _ => {}
+            }
         }
     }
 

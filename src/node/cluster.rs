@@ -35,6 +35,7 @@ mod wire;
 
 pub use router::Router;
 
+use super::monitor::Slate;
 use answers::Answers;
 use driver::Driver;
 use router::Others;
@@ -96,6 +97,8 @@ pub struct Means {
     pub leaving: Leaving,
     /// What operators want of placement.
     pub orders: watch::Receiver<Arc<Orders>>,
+    /// What this node has counted of its entities.
+    pub slate: Arc<Slate>,
     /// Chance, different in each process.
     pub seed: u64,
 }
@@ -169,7 +172,8 @@ impl Cluster {
         let card = card(&config, node.clone());
         let (table, (takes, taking)) = (Arc::new(Table::default()), mpsc::unbounded_channel());
         let (stop, stopping) = watch::channel(false);
-        let answers = Arc::new(Answers { host: means.host.clone(), table: table.clone(), takes });
+        let answers =
+            Arc::new(Answers { host: means.host.clone(), table: table.clone(), takes, slate: means.slate });
         let world = transport::World { network: means.network, clock: means.clock, seed: means.seed };
         let over = ended(stopping.clone());
         let transport =

@@ -32,6 +32,7 @@ pub(super) struct Joining<'a> {
     pub(super) leaving: Leaving,
     pub(super) orders: watch::Receiver<Arc<planner::Orders>>,
     pub(super) regions: Arc<Regions>,
+    pub(super) slate: Arc<super::monitor::Slate>,
     pub(super) seed: u64,
 }
 
@@ -61,6 +62,7 @@ impl Joining<'_> {
             gained: self.gained,
             leaving: self.leaving,
             orders: self.orders,
+            slate: self.slate,
             seed: self.seed,
         };
         let cluster = Arc::new(Cluster::start(config, means).await?);

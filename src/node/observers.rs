@@ -70,6 +70,14 @@ impl host::Observer for Watch {
         }
     }
 
+    fn milestone(&self, kind: &str, milestone: &str, outcome: &'static str) {
+        telemetry::milestone(kind, milestone, outcome);
+    }
+
+    fn step_left(&self, kind: &str, step: &str, lasted: Duration) {
+        telemetry::step_left(kind, step, lasted);
+    }
+
     fn ended(&self, kind: &str, ending: Ending, lasted: Duration) {
         telemetry::process_ended(kind, ending.word(), lasted);
     }

@@ -21,9 +21,10 @@ use syncline_actors::value::Value;
 
 use super::balance::Balance;
 use super::cluster::{Cluster, Router};
+use super::monitor::Slate;
 use super::orders::{self, About, Desk, Order};
 use super::reconcile::Reconciler;
-use super::{masking, polls, view};
+use super::{board, masking, polls, view};
 use crate::api::{self, ClusterOrder, Outcome, Page, Refusal, Who};
 use crate::clock::SharedClock;
 use crate::delivery::{Breakers, Delivery};
@@ -52,6 +53,7 @@ pub(super) struct Operator {
     pub(super) clock: SharedClock,
     pub(super) metrics: Arc<Metrics>,
     pub(super) config_hash: String,
+    pub(super) slate: Arc<Slate>,
     /// The node is about to end.
     pub(super) leaving: AtomicBool,
 }
@@ -266,6 +268,13 @@ impl api::Operate for Operator {
         let (orders, status) = (self.desk.known(), self.delivery.status().await);
         let found = status.iter().find(|status| *status.name == *name);
         found.map(|status| view::connector(status, &orders, self.clock.now())).ok_or_else(unknown)
+    }
+
+    async fn board(&self) -> Result<api::Board, Refusal> {
+        let (board, as_of, silent) = self.router.board(self.slate.read()).await;
+        let as_of = as_of.map(|at| at.to_string());
+        let shown = board::show(&board, self.slate.slos(), self.host().catalog(), self.clock.now());
+        Ok(api::Board { as_of, silent, ..shown })
     }
 
     async fn cluster(&self) -> Result<api::Cluster, Refusal> {
@@ -504,7 +513,7 @@ impl Operator {
                 polls.insert(source.name.to_string(), polls::is_late(&state));
             }
         }
-        Snapshot {
+        let mut snapshot = Snapshot {
             polls,
             balance: self.balance.gauges().await.unwrap_or_default(),
             instances: self.journal.census().await.unwrap_or_default(),
@@ -518,7 +527,10 @@ impl Operator {
             residents: stats.resident as u64,
             in_flight_bytes: stats.bytes_in_flight as u64,
             config_hash: self.config_hash.clone(),
-        }
+            ..Snapshot::default()
+        };
+        board::gauges(&self.slate.read().board, self.slate.slos(), now, &mut snapshot);
+        snapshot
     }
 }
 

@@ -29,7 +29,7 @@ pub(crate) fn rules(kind: &str) -> &'static [Rule] {
 
 const PROCESSES: &[Rule] = &[
     (FREE, "title", "for people"),
-    (FREE, "owner/*", "for people"),
+    (&[Words, Misspelled], "owner/*", "for people"),
     (FREE, "states/*/hold/owner", "a team's name; the process's owner has it when there is none"),
     (&[Number], "version", "any number is a version"),
     (OPTIONAL, "fields", "told at each expression that uses one"),
@@ -112,7 +112,7 @@ const PROCESSES: &[Rule] = &[
 
 const CONNECTORS: &[Rule] = &[
     (FREE, "title", "for people"),
-    (FREE, "owner/*", "for people"),
+    (&[Words, Misspelled], "owner/*", "for people"),
     (OPTIONAL, "session", "optional"),
     (&[Misspelled], "session/path", "the vendor's path"),
     (&[Misspelled], "session/take", "the vendor's header"),
@@ -210,7 +210,7 @@ const SOURCES: &[Rule] = &[
     (OPTIONAL, "class/*", "has a default"),
     (OPTIONAL, "optional", "a node without its secret does not start then"),
     (FREE, "title", "for people"),
-    (FREE, "owner/*", "for people"),
+    (&[Words, Misspelled], "owner/*", "for people"),
     (&[Misspelled], "source", "GAP: it is not compared with the name of its file"),
     (OPTIONAL, "secrets/#", "one of them is enough"),
     (OPTIONAL, "secrets/#/optional", "optional"),

@@ -84,6 +84,39 @@ fn a_key_with_odd_characters_stays_one_key() {
     ask(&fake, &["entity", "get", "order/a/b c?"]).ended(0);
 }
 
+/// A board on which one order is late, and an objective has so much left.
+fn board(left: f64) -> Value {
+    let state = json!({"state": "tax_hold", "open": 3, "late": 1, "oldest": "order/SO-1001",
+        "since": "2026-11-23T10:00:00Z", "seconds": 270_000});
+    let process = json!({"process": "order", "title": "Order to cash", "owner": "order-management",
+        "escalate": "#order-desk", "open": 3, "late": 1, "completed": 200, "in_time": 199, "cancelled": 2, "failed": 0,
+        "states": [state]});
+    let slo = json!({"name": "order-booked", "title": "Orders are booked in time", "process": "order",
+        "milestone": "booked", "within_seconds": 14_400, "target": 0.95, "window_seconds": 2_419_200, "good": 185,
+        "bad": 15, "open": 3, "ratio": 0.925, "budget_remaining": left, "owner": "order-management",
+        "escalate": "#order-desk"});
+    json!({"as_of": "2026-11-23T10:00:00Z", "silent": ["c"], "processes": [process], "slos": [slo]})
+}
+
+#[test]
+fn processes_are_shown_step_by_step_and_who_did_not_answer() {
+    let fake = Fake::start(&[("GET /v1/board", 200, board(0.5))]);
+    let ran = ask(&fake, &["processes"]).ended(0);
+    assert_says(&ran.out, &["order", "200", "199", "tax_hold", "order/SO-1001"]);
+    assert_says(&ran.err, &["without the entities of c, which did not answer"]);
+    let json = ask(&fake, &["processes", "-o", "json"]).ended(0).json();
+    assert_eq!(json[0]["states"][0]["oldest"], "order/SO-1001");
+}
+
+#[test]
+fn an_error_budget_that_is_spent_is_told_to_scripts() {
+    let fake = Fake::start(&[("GET /v1/board", 200, board(0.5))]);
+    let ran = ask(&fake, &["slo"]).ended(0);
+    assert_says(&ran.out, &["order-booked", "95.00 %", "92.50 %", "50.00 %", "order-management #order-desk"]);
+    let fake = Fake::start(&[("GET /v1/board", 200, board(-0.5))]);
+    assert_says(&ask(&fake, &["slo"]).ended(1).out, &["-50.00 %"]);
+}
+
 #[test]
 fn a_timeline_tells_each_record_and_where_it_goes_on() {
     let entry = |seq: u64, verdict: &str| {

@@ -473,6 +473,7 @@ async fn join(
             })
         }),
         orders,
+        slate: Arc::default(),
         seed,
     };
     Cluster::start(cluster_config(ground, me, boot), means).await.map_err(|error| error.to_string())

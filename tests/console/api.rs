@@ -24,6 +24,7 @@ async fn each_route_asks_the_node_what_it_says() {
         "/v1/exceptions?kind=order&class=hold&after=order%2FA%231&limit=7",
         "/v1/exceptions",
         "/v1/drift",
+        "/v1/board",
         "/v1/connectors",
     ] {
         let answer = console.get(path).await;
@@ -32,7 +33,7 @@ async fn each_route_asks_the_node_what_it_says() {
         // What is decided from an entity may be decided from this; a list is what the store had.
         let promised = match path {
             "/v1/entities/order/SO-1001" => "strong",
-            "/v1/connectors" | "/v1/drift" => continue,
+            "/v1/connectors" | "/v1/drift" | "/v1/board" => continue,
             _ => "store",
         };
         assert_eq!(answer.header("syncline-read"), promised, "{path}");
@@ -61,6 +62,7 @@ async fn each_route_asks_the_node_what_it_says() {
         "exceptions Some(\"order\") Some(\"hold\") Some(\"order/A#1\") Some(7)",
         "exceptions None None None Some(100)",
         "drift",
+        "board",
         "connectors",
         "retry order/SO-1001#1 by local: unblocked set Some(\"{\\\"total\\\":10.00}\")",
         "resolve order/SO-1001#1 by local: by hand result Some(\"{\\\"id\\\":\\\"R-7\\\"}\")",

@@ -12,9 +12,9 @@ use secrecy::SecretString;
 use serde_json::Value as Json;
 use serde_json::value::RawValue;
 use syncline::api::{
-    Acceptance, Balance, Cluster, ClusterOrder, Connector, Drift, DriftReport, Entity, Entry, Exception,
-    ExceptionQuery, Head, Holder, Intervention, Migration, Operate, Outcome, Owned, Page, Pending,
-    ReconcileAsk, Reconciliation, Refusal, Source, Step, Suspect, Synced, Who,
+    self, Acceptance, Balance, Board, Cluster, ClusterOrder, Connector, Drift, DriftReport, Entity, Entry,
+    Exception, ExceptionQuery, Head, Holder, InState, Intervention, Migration, Operate, Outcome, Owned, Page,
+    Pending, ReconcileAsk, Reconciliation, Refusal, Source, Step, Suspect, Synced, Who,
 };
 use syncline::config::Role;
 use syncline::console::router;
@@ -317,6 +317,11 @@ impl Operate for Fake {
         Ok(connector(name, paused))
     }
 
+    async fn board(&self) -> Result<Board, Refusal> {
+        self.note("board".to_owned())?;
+        Ok(board())
+    }
+
     async fn cluster(&self) -> Result<Cluster, Refusal> {
         let holder = Holder {
             node: "a".into(),
@@ -463,4 +468,47 @@ impl Answer {
         assert_eq!(json["status"], self.status().as_u16(), "{self:?}");
         (self.status().as_u16(), kind, member("detail"))
     }
+}
+
+pub(crate) fn board() -> Board {
+    let state = InState {
+        state: "tax_hold".to_owned(),
+        open: 3,
+        late: 1,
+        oldest: "order/SO-1001".to_owned(),
+        since: "2026-11-20T10:00:00.000Z".to_owned(),
+        seconds: 270_000,
+    };
+    let process = api::Process {
+        process: "order".to_owned(),
+        title: "Order to cash".to_owned(),
+        owner: "order-management".to_owned(),
+        escalate: "#order-desk".to_owned(),
+        open: 3,
+        late: 1,
+        completed: 200,
+        in_time: 199,
+        cancelled: 2,
+        failed: 0,
+        states: vec![state],
+    };
+    let slo = api::Slo {
+        name: "order-booked".to_owned(),
+        title: "Orders are booked in four hours".to_owned(),
+        process: "order".to_owned(),
+        milestone: "booked".to_owned(),
+        within_seconds: Some(14_400),
+        target: 0.99,
+        window_seconds: 2_419_200,
+        good: 199,
+        bad: 1,
+        open: 2,
+        ratio: Some(0.995),
+        budget_remaining: 0.5,
+        owner: "order-management".to_owned(),
+        escalate: "#order-desk".to_owned(),
+    };
+    let as_of = Some("2026-11-23T13:00:00.000Z".to_owned());
+    let spent = api::Slo { name: "order-shipped".to_owned(), bad: 9, budget_remaining: -0.5, ..slo.clone() };
+    Board { as_of, silent: vec!["c".to_owned()], processes: vec![process], slos: vec![slo, spent] }
 }

@@ -55,6 +55,45 @@ async fn the_first_page_lists_exceptions_by_class_in_plain_words() {
 }
 
 #[tokio::test]
+async fn processes_are_shown_with_what_is_late_and_what_waits_longest() {
+    let answer = open().get("/processes").await;
+    let holds = [
+        "<a href=\"/processes\">Processes</a>",
+        "Order to cash <span class=\"count\">order</span>",
+        "<strong>3</strong> under way",
+        "<strong>1</strong> late",
+        "<strong>200</strong> completed, 99 % in time",
+        "owner order-management, #order-desk",
+        "<a href=\"/entities/order/SO-1001\">order/SO-1001</a>",
+        "<td>3 d 3 h</td>",
+        "without the entities of c, which did not answer",
+        "href=\"/exceptions?kind=order\"",
+    ];
+    page(&answer, 200, &holds);
+    let guarded = Console::guarded(Fake::default());
+    assert_eq!(guarded.get("/processes").await.status(), 401);
+}
+
+#[tokio::test]
+async fn objectives_are_shown_with_what_is_left_of_their_error_budgets() {
+    let answer = open().get("/slo").await;
+    let holds = [
+        "<a href=\"/slo\">Objectives</a>",
+        "Orders are booked in four hours",
+        "booked within 4 h",
+        "<strong>50 %</strong> of the error budget is left",
+        "<strong>99.5 %</strong> in time",
+        "<span class=\"nobody\">1 too late</span>",
+        "2 may still make it",
+        "<strong>the error budget is spent</strong>",
+        "Waits longest: <a href=\"/entities/order/SO-1001\">order/SO-1001</a>",
+    ];
+    page(&answer, 200, &holds);
+    let guarded = Console::guarded(Fake::default());
+    assert_eq!(guarded.get("/slo").await.status(), 401);
+}
+
+#[tokio::test]
 async fn drift_is_shown_by_kind_with_the_entities_that_wait() {
     let answer = open().get("/drift").await;
     let holds = [

@@ -11,7 +11,7 @@ const CALL: u64 = 100;
 /// Four calls at a time, of 100 ms each: what is urgent has one for itself.
 fn contract(more: &str) -> String {
     format!(
-        "connector: erp\nowner: {{team: erp}}\nbase_url: http://127.0.0.1:7700/erp\nauth: {{scheme: none}}\nlimits: {{concurrency: 4}}\n{more}\
+        "connector: erp\nowner: {{team: erp, escalate: erp-desk}}\nbase_url: http://127.0.0.1:7700/erp\nauth: {{scheme: none}}\nlimits: {{concurrency: 4}}\n{more}\
          operations:\n  put:\n    method: PUT\n    path: \"/orders/{{input.id}}\"\n    headers: {{Idempotency-Key: key}}\n    idempotency: header\n    uncertain: resend\n"
     )
 }

@@ -20,7 +20,7 @@ fn source(more: &str) -> String {
     format!(
         r#"
 source: shop
-owner: {{team: commerce}}
+owner: {{team: commerce, escalate: commerce-desk}}
 preset: standard-webhooks
 secrets: [{{id: current, ref: "env:CURRENT"}}]
 messages:

@@ -33,7 +33,7 @@ pub(super) const NOW: i64 = 1_795_428_000_000;
 /// The source most tests send from.
 pub(super) const SHOP: &str = r#"
 source: shop
-owner: {team: commerce}
+owner: {team: commerce, escalate: commerce-desk}
 preset: standard-webhooks
 secrets:
   - {id: current, ref: "env:CURRENT"}

@@ -15,7 +15,7 @@ use crate::{PROCESS, SCHEMA, fields, started_over};
 
 const SOURCE: &str = r#"
 source: depot
-owner: {team: post}
+owner: {team: post, escalate: post-desk}
 class: {criticality: low}
 batch: {message: seen}
 messages:

@@ -17,7 +17,7 @@ use crate::{PROCESS, SCHEMA, started_over};
 
 const CONNECTOR: &str = r#"
 connector: scans
-owner: {team: post}
+owner: {team: post, escalate: post-desk}
 base_url: http://127.0.0.1:7700
 auth: {scheme: none}
 retry: {base: 20ms, cap: 100ms, within: 1h, attempts_max: 1000}
@@ -37,7 +37,7 @@ fn source(every: &str, class: &str) -> String {
     format!(
         r#"
 source: scans
-owner: {{team: scan-team}}
+owner: {{team: scan-team, escalate: scan-team-desk}}
 class: {class}
 poll:
   call: scans.list

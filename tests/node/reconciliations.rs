@@ -21,7 +21,7 @@ const PROCESS: &str = r#"
 process: part
 version: 1
 title: Part
-owner: {team: stock}
+owner: {team: stock, escalate: stock-desk}
 initial: new
 fields: {price: number, bin: text}
 messages:
@@ -43,7 +43,7 @@ states:
 
 const CONNECTOR: &str = r#"
 connector: depot
-owner: {team: depot-team}
+owner: {team: depot-team, escalate: depot-team-desk}
 base_url: http://127.0.0.1:7700
 auth: {scheme: none}
 limits: {concurrency: 4}
@@ -82,7 +82,7 @@ reconcile:
 
 const SOURCE: &str = r"
 source: parts
-owner: {team: stock}
+owner: {team: stock, escalate: stock-desk}
 batch: {message: priced}
 messages:
   priced:

@@ -89,8 +89,10 @@ fn frame(title: &str, visitor: Option<&Visitor>, content: &Markup) -> Markup {
                 header {
                     a.brand href="/exceptions" { "Syncline" }
                     @if let Some(visitor) = visitor {
-                        nav {
+                        nav aria-label="Pages" {
                             a href="/exceptions" { "Exceptions" }
+                            a href="/processes" { "Processes" }
+                            a href="/slo" { "Objectives" }
                             a href="/integrations" { "Integrations" }
                             a href="/reconciliations" { "Reconciliation" }
                             a href="/drift" { "Drift" }

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::table::Table;
 use super::wire::{Ask, Told, Trouble};
 use crate::host::{self, Host, Lane};
+use crate::node::monitor::Slate;
 use crate::transport::{Handler, Request};
 
 /// A shard that was let go of for this node, and who waits for it to be taken.
@@ -24,6 +25,7 @@ pub(super) struct Answers {
     pub(super) host: Host,
     pub(super) table: Arc<Table>,
     pub(super) takes: mpsc::UnboundedSender<Take>,
+    pub(super) slate: Arc<Slate>,
 }
 
 #[async_trait]
@@ -58,6 +60,10 @@ impl Answers {
                 )
             }
             Ask::Take(shard) => self.take(shard).await,
+            Ask::Board => {
+                let counted = self.slate.read();
+                Told::Board(counted.as_of, (*counted.board).clone())
+            }
         }
     }
 

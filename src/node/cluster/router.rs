@@ -12,14 +12,17 @@ use syncline_actors::envelope::Envelope;
 use syncline_actors::id::{EntityId, ShardId};
 use syncline_actors::placement::Regions;
 use syncline_actors::placement::planner::Owned;
+use syncline_actors::slo::Board;
+use syncline_actors::time::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Progress;
 use super::table::{Changes, Table};
 use super::wire::{Ask, Told, Trouble};
-use crate::gossip::Members;
+use crate::gossip::{Member, Members};
 use crate::host::{Error, Host, Lane, Reply};
+use crate::node::monitor::Counted;
 use crate::telemetry;
 use crate::transport::{self, Peer, Transport};
 
@@ -33,6 +36,9 @@ const PAUSE_MAX: Duration = Duration::from_millis(100);
 
 /// How long another node may take for one message. The host gives its store as long.
 const CALL_FOR: Duration = Duration::from_secs(10);
+
+/// How long another node may take to tell what it has counted.
+const COUNTED_WITHIN: Duration = Duration::from_secs(2);
 
 /// Takes messages and questions to their entities, wherever they are.
 #[derive(Debug, Clone)]
@@ -144,6 +150,27 @@ impl Router {
         }
     }
 
+    /// What every node has counted of its entities, added up, with the nodes that did not answer.
+    pub(in crate::node) async fn board(&self, own: Counted) -> (Board, Option<Timestamp>, Vec<String>) {
+        let (mut board, mut as_of, mut silent) = ((*own.board).clone(), own.as_of, Vec::new());
+        let Some(others) = &self.others else { return (board, as_of, silent) };
+        let peers: Vec<Peer> =
+            others.peers().into_iter().filter(|peer| peer.node != *self.host.node()).collect();
+        let asked = peers.iter().map(|peer| others.counted(peer));
+        for (peer, told) in peers.iter().zip(futures::future::join_all(asked).await) {
+            match told {
+                Some((at, there)) => {
+                    as_of = as_of.min(at);
+                    for (kind, tally) in &there {
+                        board.entry(kind.clone()).or_default().add(tally);
+                    }
+                }
+                None => silent.push(peer.node.to_string()),
+            }
+        }
+        (board, as_of, silent)
+    }
+
     /// The own host.
     pub fn host(&self) -> &Host {
         &self.host
@@ -204,6 +231,20 @@ impl<'a> Search<'a> {
 }
 
 impl Others {
+    fn peers(&self) -> Vec<Peer> {
+        let members = self.members.borrow();
+        let peer = |member: &Member| Peer { node: member.card.node.clone(), address: member.card.transport };
+        members.iter().map(peer).collect()
+    }
+
+    async fn counted(&self, peer: &Peer) -> Option<(Option<Timestamp>, Board)> {
+        let answered = self.transport.call(peer, Ask::Board.bytes().ok()?, COUNTED_WITHIN).await;
+        match Told::read(&answered.ok()?).ok()? {
+            Told::Board(at, board) => Some((at, board)),
+            _ => None,
+        }
+    }
+
     fn peer(&self, owned: &Owned) -> Option<Peer> {
         let members = self.members.borrow();
         let card = &members.get(&owned.node)?.card;

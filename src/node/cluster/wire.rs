@@ -10,6 +10,8 @@ use syncline_actors::decision::Answer;
 use syncline_actors::entity::State;
 use syncline_actors::envelope::Envelope;
 use syncline_actors::id::{EntityId, Epoch, NodeId, ShardId};
+use syncline_actors::slo::Board;
+use syncline_actors::time::Timestamp;
 
 use crate::codec::{self, Schema};
 use crate::host::{self, Lane, Reply};
@@ -37,6 +39,8 @@ pub(super) enum Ask {
         /// The message.
         envelope: Box<Envelope>,
     },
+    /// How the instances of your entities stand.
+    Board,
 }
 
 /// What is answered.
@@ -59,6 +63,8 @@ pub(super) enum Told {
     Refused(Trouble),
     /// The question is not understood: it is of a newer version. Nothing was done.
     NotUnderstood(String),
+    /// What was counted last, and when; none: nothing yet.
+    Board(Option<Timestamp>, Board),
 }
 
 /// The host's errors, as they travel.

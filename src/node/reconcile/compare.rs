@@ -244,7 +244,7 @@ mod tests {
 
     const ERP: &str = r#"
 connector: erp
-owner: {team: erp}
+owner: {team: erp, escalate: erp-desk}
 base_url: http://127.0.0.1:1
 auth: {scheme: none}
 operations:
