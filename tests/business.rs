@@ -109,7 +109,7 @@ fn setting(name: &str) -> Option<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_system_holds_what_its_entities_say() {
-    let instances: u64 = setting("INSTANCES").map_or(24, |text| text.parse().unwrap());
+    let instances: u64 = setting("INSTANCES").map_or(16, |text| text.parse().unwrap());
     let wanted = setting("KINDS");
     let kinds: Vec<&Kind> = KINDS
         .iter()

@@ -24,7 +24,7 @@ use syncline::sandbox::{Fault, Plan, Sandbox, SandboxConfig};
 use syncline_actors::id::EntityId;
 
 /// Everything that the new systems consist of.
-const NEW: [&str; 9] = [
+const NEW: [&str; 10] = [
     "connectors/s4.yaml",
     "connectors/shop.yaml",
     "sources/shop.yaml",
@@ -34,6 +34,7 @@ const NEW: [&str; 9] = [
     "schemas/shop/order.paid.v1.json",
     "schemas/shop/order.cancelled.v1.json",
     "schemas/shop/",
+    "slos/shop-order-booked.yaml",
 ];
 
 /// Longest wait for what must come.

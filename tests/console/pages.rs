@@ -85,7 +85,7 @@ async fn objectives_are_shown_with_what_is_left_of_their_error_budgets() {
         "<strong>99.5 %</strong> in time",
         "<span class=\"nobody\">1 too late</span>",
         "2 may still make it",
-        "<strong>the error budget is spent</strong>",
+        "<strong class=\"nobody\">the error budget is spent</strong>",
         "Waits longest: <a href=\"/entities/order/SO-1001\">order/SO-1001</a>",
     ];
     page(&answer, 200, &holds);
