@@ -66,7 +66,6 @@ const PROCESSES: &[Rule] = &[
     (OPTIONAL, "messages/*/business_key", "optional"),
     (&[Misspelled], "messages/*/business_key", "GAP: what sources send is not compared with `data.…`"),
     (OPTIONAL, "milestones", "optional; told where its effects are called no more"),
-    (&[Deleted, KeyMisspelled], "milestones/*", "a name of its own"),
     (OPTIONAL, "milestones/*/escalate", "a person sees it all the same"),
     (OPTIONAL, "milestones/*/escalate/#", "likewise"),
     (OPTIONAL, "states/*/on/*", "a message may find no use in a state"),

@@ -134,7 +134,9 @@ pub(crate) const MISTAKES: &[Mistake] = &[
         "within: 3d",
         "within: 3 days",
         "config/processes/order.yaml:350:46  milestones.shipped.within: `3 days` is not a duration\n\
-         \x20   fix: write a whole number and a unit, e.g. `250ms`, `10s`, `5m`, `4h`, `2d` or `1h30m`",
+         \x20   fix: write a whole number and a unit, e.g. `250ms`, `10s`, `5m`, `4h`, `2d` or `1h30m`\n\
+         config/slos/order-shipped.yaml:15:65  spec.indicator.spec.ratioMetric.good.metricSource.spec.milestone: there is no milestone of process `order` `shipped`\n\
+         \x20   fix: add it, or use one of: booked",
     ),
     (
         "processes/order.yaml",
