@@ -41,6 +41,18 @@ async fn start(directory: &Path) -> Node {
     Node::start(&settings, ground).await.expect("the node starts")
 }
 
+#[test]
+fn the_load_with_an_effect_reads_without_a_problem() {
+    let benches = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches");
+    let mut files = integration::files(&benches.join("load")).expect("it is there");
+    files.extend(integration::files(&benches.join("effect")).expect("it is there"));
+    assert_eq!(
+        integration::read(&files, "effect").problems.to_string(),
+        "",
+        "`EFFECT=1 scripts/load` lays one over the other"
+    );
+}
+
 /// How often an entity was touched.
 async fn touches(node: &Node, key: &str) -> usize {
     let id = EntityId::parse(&format!("touch/{key}")).expect("it is an id");
