@@ -667,7 +667,7 @@ impl<'a> Draft<'a> {
     ) -> u64 {
         let number = self.seq * 16 + self.exceptions.min(15);
         self.exceptions += 1;
-        let owner = if owner.is_empty() { self.process.owner.team.clone() } else { owner.into() };
+        let owner = self.owner_or_team(owner);
         self.change(Change::Opened(Exception {
             number,
             class,
@@ -677,6 +677,11 @@ impl<'a> Draft<'a> {
             owner,
         }));
         number
+    }
+
+    /// Whose an exception is: the process's team, where nobody is named.
+    fn owner_or_team(&self, owner: &str) -> Arc<str> {
+        if owner.is_empty() { self.process.owner.team.clone() } else { owner.into() }
     }
 
     fn close_all(&mut self, which: impl Fn(&Exception) -> bool, reason: &str) {

@@ -45,12 +45,11 @@ impl Draft<'_> {
                 .map_err(|e| Rejection::Expression(format!("hold at {}: {e}", state.place).into()))
         };
         let missing = hold.missing.as_ref().map(evaluate).transpose()?.unwrap_or(Value::Null);
-        let owner = match &hold.owner_by {
-            Some(owner) => evaluate(owner)?.to_plain_text().into(),
-            None => hold.owner.clone(),
-        };
         // As it is kept, so that one that says the same stays the same.
-        let owner = if owner.is_empty() { self.process.owner.team.clone() } else { owner };
+        let owner = match &hold.owner_by {
+            Some(owner) => self.owner_or_team(&evaluate(owner)?.to_plain_text()),
+            None => self.owner_or_team(&hold.owner),
+        };
         let reason = evaluate(&hold.reason)?.to_plain_text();
         Ok(Said { reason, detail: Value::map([("missing", missing)]), owner })
     }
