@@ -15,6 +15,12 @@ use crate::value::Value;
 /// Begins the id of every letter. No message from outside may have such an id.
 pub const PREFIX: &str = "entity:";
 
+/// The kind of the entities that pass on what a system addresses by an id of its own: `xref/<system>:<process>:<id>`.
+pub const XREF: &str = "xref";
+
+/// What such an entity is told of what it is to pass on.
+pub const PASSED: &str = "xref.passed";
+
 /// A message to another entity.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Letter {
@@ -61,6 +67,13 @@ impl Letter {
         Ok(Self { to, body, source, correlation_id })
     }
 
+    /// A message for whichever entity `alias` is linked to: `body` in an envelope of its own, from `source`.
+    pub fn passed(alias: EntityId, body: Body, source: &Arc<str>, correlation_id: &str) -> Body {
+        let (source, correlation_id) = (Some(source.clone()), Some(correlation_id.into()));
+        let data = Self { to: alias, body, source, correlation_id }.write();
+        Body::Event(Event { name: PASSED.into(), data })
+    }
+
     /// Whether `from` may send it, as far as residency goes: what is bound to a region tells nobody beyond it.
     ///
     /// # Errors
@@ -102,9 +115,24 @@ pub fn message_id(sender: &EntityId, effect: EffectId) -> String {
     format!("{PREFIX}{sender}#{effect}")
 }
 
-/// Which entity sent the message of this id, if one did.
+/// Which entity sent the message of this id, if one did. A cross-reference only passes on.
 pub fn sender(message_id: &str) -> Option<&str> {
-    message_id.strip_prefix(PREFIX)?.rsplit_once('#').map(|(sender, _)| sender)
+    let (sender, _) = message_id.strip_prefix(PREFIX)?.rsplit_once('#')?;
+    (!sender.starts_with("xref/")).then_some(sender)
+}
+
+/// The cross-reference of what `system` calls `id` among the entities of `process`. An id that begins as a region's key does
+/// (`@eu:4711`) is one of that region.
+///
+/// # Errors
+/// The id is none that a key can hold.
+pub fn alias(system: &str, process: &str, id: &str) -> Result<EntityId, crate::id::IdError> {
+    let id = EntityId::new(process, id)?;
+    let Some(region) = id.region() else {
+        return EntityId::new(XREF, &format!("{system}:{process}:{}", id.key()));
+    };
+    let own = id.key().split_once(':').map_or("", |(_, own)| own);
+    EntityId::new(XREF, &format!("@{region}:{system}:{process}:{own}"))
 }
 
 #[cfg(test)]

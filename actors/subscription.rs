@@ -6,9 +6,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::document::{Item, Kind, Place};
+use crate::document::{Item, Kind, Place, Reader};
 use crate::expr::{Expr, Names};
+use crate::letter::XREF;
 use crate::mapping::Mapping;
+use crate::process::ENTITY;
 use crate::reading;
 
 /// Prefix of the effects that bring a system up to date: `sync_erp`.
@@ -20,8 +22,10 @@ pub const IDS: &str = "ids";
 /// A system that wants the changes of a kind of record.
 #[derive(Debug, Clone)]
 pub struct Subscription {
-    /// The system: the name of its connector.
+    /// The system: the name of its connector; `xref:<system>` for the ids that it has there.
     pub system: Arc<str>,
+    /// Who is called.
+    pub connector: Arc<str>,
     /// The name of its effect: `sync_<system>`.
     pub effect: Arc<str>,
     /// Which records it wants; all when there is none.
@@ -81,6 +85,7 @@ pub fn parse(kind: &str, system: &str, owner: &str, item: &Item<'_>) -> Option<S
     let looks_at = looks_at(kind, when.as_ref(), &input);
     Some(Subscription {
         system: system.into(),
+        connector: system.into(),
         effect: format!("{EFFECT}{system}").into(),
         operation: operation?.value.into(),
         create: create.map(|create| create.value.into()),
@@ -92,6 +97,26 @@ pub fn parse(kind: &str, system: &str, owner: &str, item: &Item<'_>) -> Option<S
         looks_at,
         place: item.place().clone(),
     })
+}
+
+/// The cross-reference as a subscriber: it is told what `system` calls each record of `kind`, so that what is addressed by that id
+/// finds its entity.
+pub fn cross_reference(kind: &str, system: &str) -> Subscription {
+    let text = format!(
+        r#"{{
+        when: "default({kind}.ids.{system}, '') != ''",
+        operation: xref.linked,
+        required: false,
+        with: {{
+          to: "'xref/' + (entity.key.startsWith('@') ? split(entity.key, ':')[0] + ':' : '') + '{system}:{kind}:' + string({kind}.ids.{system})",
+          event: "'xref.linked'",
+          data: {{entity: "'{kind}/' + entity.key"}}}}}}"#
+    );
+    let reader = Reader::default();
+    let node = reader.read("the cross-reference", &text).expect("it is YAML");
+    let read = parse(kind, &format!("{XREF}:{system}"), "", &Item::root(&node, &reader));
+    let read = read.unwrap_or_else(|| panic!("the cross-reference of `{kind}` reads: {:?}", reader.problems()));
+    Subscription { connector: ENTITY.into(), ..read }
 }
 
 /// Nothing said is nothing; what was said and does not read leaves no subscription.
@@ -126,7 +151,9 @@ fn looks_at(kind: &str, when: Option<&Expr>, input: &Mapping) -> BTreeSet<String
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::document::Reader;
+    use crate::expr::Scope;
+    use crate::letter::{self, Letter};
+    use crate::value::Value;
 
     fn read(text: &str) -> (Option<Subscription>, String) {
         let reader = Reader::default();
@@ -147,6 +174,31 @@ mod tests {
         );
         assert_eq!((&**read.operation(false), &**read.operation(true)), ("make", "update"));
         assert_eq!((&*read.effect, read.id_path().as_str(), read.required), ("sync_erp", "ids.erp", true));
+    }
+
+    #[test]
+    fn a_cross_reference_is_told_the_id_and_the_entity() {
+        let link = cross_reference("customer", "erp");
+        assert_eq!((&*link.system, &*link.connector, &*link.effect), ("xref:erp", ENTITY, "sync_xref:erp"));
+        assert_eq!(link.looks_at.iter().map(String::as_str).collect::<Vec<_>>(), ["ids"]);
+        let ids = |id: Value| Value::map([("ids", Value::map([("erp", id)]))]);
+        let told = |key: &str, id: Value| {
+            let (customer, entity) = (ids(id), Value::map([("key", Value::from(key))]));
+            let scope = Scope::new().with("customer", &customer).with("entity", &entity);
+            let wanted = link.when.as_ref().is_some_and(|when| when.eval_bool(&scope) == Ok(true));
+            wanted.then(|| Letter::read(&link.input.eval(&scope).expect("it maps")).expect("it is a letter"))
+        };
+        assert_eq!(told("C-7", Value::Null), None);
+        for (key, id, alias) in [
+            ("C-7", Value::from("10017"), letter::alias("erp", "customer", "10017")),
+            ("@eu:C-7", Value::from("10017"), letter::alias("erp", "customer", "@eu:10017")),
+        ] {
+            let letter = told(key, id).expect("it is told");
+            assert_eq!(Ok(letter.to), alias);
+            assert_eq!(letter.body.name(), "xref.linked");
+            let entity = letter.body.data().and_then(|data| data.get("entity").cloned());
+            assert_eq!(entity, Some(Value::from(format!("customer/{key}"))));
+        }
     }
 
     #[test]

@@ -17,11 +17,13 @@ use include_dir::{Dir, include_dir};
 use sha2::{Digest as _, Sha256};
 use syncline_actors::document::{Item, Node, Place, Problem, Problems, Reader, Spanned, suggest};
 use syncline_actors::expr::Expr;
+use syncline_actors::letter::XREF;
 use syncline_actors::mapping::Mapping;
 use syncline_actors::migration::Plan;
 use syncline_actors::ownership::{OPERATOR, PROCESS};
 use syncline_actors::process::{Catalog, MessageDef, Process, Target, Telling, check, parse};
 use syncline_actors::slo::{self, Slo};
+use syncline_actors::subscription;
 
 use crate::delivery::contract::{self, Connector, Reconcile};
 use crate::ingress::gate::Schemas;
@@ -90,7 +92,10 @@ pub enum Error {
 }
 
 /// Processes that are part of the program.
-const BUILTIN: [&str; 4] = ["quarantine", "poll", "reconcile", "balance"];
+const BUILTIN: [&str; 5] = ["quarantine", "poll", "reconcile", "balance", XREF];
+
+/// What a process may tell the cross-reference.
+const LINKING: [&str; 2] = ["xref.linked", "xref.unlinked"];
 
 /// The directories that an integration consists of.
 const PARTS: [&str; 6] = ["processes", "sources", "connectors", "schemas", "migrations", "slos"];
@@ -195,6 +200,7 @@ impl<'l> Loader<'l> {
         catalog.iter().for_each(|process| self.check_sends(process, &catalog));
         let presets = self.presets();
         let sources = self.sources(&presets);
+        self.cross_reference(&mut catalog, &sources);
         let migrations = self.migrations(&catalog);
         self.check_keywords(&schemas);
         for connector in connectors.values() {
@@ -295,6 +301,14 @@ impl<'l> Loader<'l> {
                 }
                 continue;
             };
+            if **target == *XREF {
+                if *is_command || !LINKING.contains(&&**name) {
+                    let message = format!("a cross-reference is not told `{name}`");
+                    let fix = "write `event: xref.linked` with `{entity: …}`, or `event: xref.unlinked`";
+                    self.reader.note(Problem::error(send.place.clone(), about("event"), message).fix(fix));
+                }
+                continue;
+            }
             let Some(receiver) = catalog.newest(target) else {
                 let names: Vec<_> = catalog.iter().map(|process| &*process.name).collect();
                 self.unknown(&send.place, &about("to"), "process", target, &names);
@@ -385,6 +399,33 @@ impl<'l> Loader<'l> {
                 self.reader.note(problem);
             }
             catalog.subscribe(kind, subscription);
+        }
+    }
+
+    /// Where a source addresses entities by ids of its own, the cross-reference is told what it calls them.
+    fn cross_reference(&self, catalog: &mut Catalog, sources: &BTreeMap<Arc<str>, Source>) {
+        let mut linked = BTreeSet::new();
+        for source in sources.values() {
+            let sends = source.messages.values().flat_map(|meaning| &meaning.send);
+            for send in sends.filter(|send| send.by_alias) {
+                let kind = &*send.process.value;
+                let Some(process) = catalog.newest(kind) else { continue }; // it is told by who checks the source
+                let has_ids = process.record && process.fields.contains_key(subscription::IDS);
+                let links = check::sends(process)
+                    .any(|send| matches!(&send.to, Target::Key { process, .. } if **process == *XREF));
+                if has_ids {
+                    if linked.insert((kind, &*source.name)) {
+                        let link = subscription::cross_reference(kind, &source.name);
+                        catalog.subscribe(kind, &Arc::new(link));
+                    }
+                } else if !links {
+                    let message = format!("nothing says which `{kind}` `{}` means by an id of its own", source.name);
+                    let fix = format!(
+                        "make `{kind}` a record with `ids: map`, or let it send `xref.linked` to `{{process: xref, key: …}}`"
+                    );
+                    send.process.refuse(self.reader, message, fix);
+                }
+            }
         }
     }
 
@@ -632,6 +673,37 @@ mod tests {
         let mut files = shipped();
         change(&mut files);
         read(&files, "config").problems.to_string()
+    }
+
+    #[test]
+    fn an_id_of_a_sources_own_must_lead_somewhere() {
+        let sent = |from: &str, to: &str| {
+            problems(|files| {
+                let text = files.get_mut("sources/crm.yaml").expect("it is shipped");
+                assert!(text.contains(from), "{from}");
+                *text = text.replacen(from, to, 1);
+            })
+        };
+        let both = sent("to: {process: order, key:", "to: {process: order, alias: \"body.data.Id\", key:");
+        assert!(both.contains("`key` and `alias` exclude each other"), "{both}");
+        let nowhere = sent("to: {process: order, key:", "to: {process: order, alias:");
+        assert!(nowhere.contains("nothing says which `order` `crm` means by an id of its own"), "{nowhere}");
+        assert_eq!(sent("to: {process: customer, key:", "to: {process: customer, alias:"), "", "a record is linked");
+
+        let linking = |event: &str| {
+            problems(|files| {
+                let link = format!(
+                    "effects:\n  link:\n    send: {{to: {{process: xref, key: \"'crm:order:' + order.opportunity_id\"}}, event: {event}}}\n    \
+                     with: {{entity: \"'order/' + entity.key\"}}\n    failure: exception\n"
+                );
+                let order = files.get_mut("processes/order.yaml").expect("it is shipped");
+                *order = order.replacen("effects:\n", &link, 1).replacen("call: [check_account]", "call: [check_account, link]", 1);
+                let crm = files.get_mut("sources/crm.yaml").expect("it is shipped");
+                *crm = crm.replacen("to: {process: order, key:", "to: {process: order, alias:", 1);
+            })
+        };
+        assert_eq!(linking("xref.linked"), "");
+        assert!(linking("xref.linkd").contains("a cross-reference is not told `xref.linkd`"));
     }
 
     #[test]

@@ -24,6 +24,7 @@ use syncline_actors::document::Reader;
 use syncline_actors::entity::State;
 use syncline_actors::envelope::{Body, Envelope, Event};
 use syncline_actors::id::{EntityId, NodeId, ShardId};
+use syncline_actors::letter::{self, Letter};
 use syncline_actors::outbox::OutboxRow;
 use syncline_actors::placement::{Region, Regions};
 use syncline_actors::process::{Catalog, check, parse};
@@ -502,4 +503,35 @@ async fn letters_to_one_receiver_keep_their_order_and_hold_up_no_other() {
         let answers = world.records(order);
         assert!(answers.iter().all(|record| !matches!(record.answer.verdict, Verdict::Rejected(_))));
     }
+}
+
+/// What a system that knows customers by ids of its own tells of one.
+fn passed(world: &World, alias: &EntityId, message: &str) -> Envelope {
+    let seen = Body::Event(Event { name: "customer.seen".into(), data: Value::Null });
+    let body = Letter::passed(alias.clone(), seen, &"erp".into(), "flow of the ERP");
+    Envelope { source: "erp".into(), id: message.into(), body, ..world.event(&alias.to_string(), "", Value::Null) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_system_addresses_by_its_own_id_waits_for_the_link_and_is_the_systems_word() {
+    let mut world = World::new();
+    for n in 0..3 {
+        world.node(world.memory.shared(), n, 3).await;
+    }
+    let alias = letter::alias("erp", "customer", "10017").unwrap();
+    assert_eq!(alias, id("xref/erp:customer:10017"));
+    let message = passed(&world, &alias, "m-1");
+    assert_eq!(world.tell(message.clone()).await.verdict, Verdict::Deferred);
+    tokio::time::sleep(Duration::from_mins(5)).await;
+    assert!(world.records("customer/C-1").is_empty(), "nobody knows yet whom it is for");
+    let link = Value::map([("entity", Value::from("customer/C-1"))]);
+    world.tell(world.event("xref/erp:customer:10017", "xref.linked", link)).await;
+    world.until("customer/C-1", "new").await;
+    world.tell(message).await; // its sender repeats it
+    tokio::time::sleep(Duration::from_mins(5)).await;
+    let records = world.records("customer/C-1");
+    let [record] = &records[..] else { panic!("{records:#?}") };
+    let told = (record.envelope.body.name(), &*record.envelope.source, &*record.envelope.correlation_id);
+    assert_eq!(told, ("customer.seen", "erp", "flow of the ERP"));
+    assert_eq!(letter::sender(&record.envelope.id), None, "a cross-reference is nobody to be answered");
 }

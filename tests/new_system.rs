@@ -24,8 +24,10 @@ use syncline::sandbox::{Fault, Plan, Sandbox, SandboxConfig};
 use syncline_actors::id::EntityId;
 
 /// Everything that the new systems consist of.
-const NEW: [&str; 10] = [
+const NEW: [&str; 12] = [
     "connectors/s4.yaml",
+    "sources/s4.yaml",
+    "schemas/s4/",
     "connectors/shop.yaml",
     "sources/shop.yaml",
     "processes/shop_order.yaml",

@@ -107,7 +107,7 @@ impl Draft<'_> {
         self.change(Change::Emitted(Effect {
             id: effect,
             name: subscription.effect.clone(),
-            connector: subscription.system.clone(),
+            connector: subscription.connector.clone(),
             operation: subscription.operation(has_id).clone(),
             input,
             undoes: None,

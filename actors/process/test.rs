@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ENTITY, Process};
+use super::{ENTITY, MessageDef, Process};
 use crate::decide::{decide, refusal};
-use crate::decision::{Change, ExceptionClass, Rejection, Verdict};
+use crate::decision::{Change, Effect, ExceptionClass, Rejection, Verdict};
 use crate::document::{Item, Kind, Node, Place, Problem, Reader};
 use crate::entity::State;
 use crate::envelope::{
@@ -134,6 +134,11 @@ fn run_case(file: &Node, process: &Process, case: &Node) -> CaseResult {
     result
 }
 
+fn body(name: &Arc<str>, def: &MessageDef, data: Value) -> Body {
+    let name = name.clone();
+    if def.is_command { Body::Command(Command { name, data }) } else { Body::Event(Event { name, data }) }
+}
+
 fn describe(step: &Node) -> String {
     for key in ["when", "wait"] {
         if let Some(what) = get(step, key).and_then(|node| text(node)) {
@@ -197,14 +202,8 @@ impl<'a> World<'a> {
             return self.intervene(what, step);
         }
         if let Some((name, def)) = self.process.messages.get_key_value(what) {
-            let (name, data) = (name.clone(), self.data(what, step));
-            let body = if def.is_command {
-                Body::Command(Command { name, data })
-            } else {
-                Body::Event(Event { name, data })
-            };
             let from = get(step, "from").or_else(|| get(self.file, "from")).and_then(text);
-            return self.take(from.unwrap_or("test"), body);
+            return self.take(from.unwrap_or("test"), body(name, def, self.data(what, step)));
         }
         if let Some((effect, class)) = what.rsplit_once('.').and_then(|(e, c)| Some((e, class_of(c)?))) {
             return self.answer(effect, class, step);
@@ -284,10 +283,22 @@ impl<'a> World<'a> {
             let Some(effect) = self.state.pending.values().next().cloned() else { return Ok(()) };
             let result = self.default_answer(&effect.name)?;
             self.settle(effect.id, OutcomeClass::Ok, result, "ok")?;
+            self.reply(&effect)?;
         }
         Err(format!(
             "after {ANSWERS_MAX} answers there are still effects that wait: the process goes round in circles"
         ))
+    }
+
+    /// What the entity that a message went to sends back, if the file says so.
+    fn reply(&mut self, asked: &Effect) -> Result<(), String> {
+        let replies = get(self.file, "replies").and_then(|replies| get(replies, &asked.name)).and_then(text);
+        let Some((name, def)) = replies.and_then(|name| self.process.messages.get_key_value(name)) else {
+            return Ok(());
+        };
+        let from = asked.input.path("to").and_then(Value::as_text).unwrap_or(ENTITY).to_owned();
+        let data = get(self.file, "data").and_then(|data| get(data, name)).map_or(Value::Null, data);
+        self.take(&from, body(name, def, data))
     }
 
     /// A date that is past fires at once.

@@ -10,6 +10,7 @@ use syncline_actors::document::{Problem, Reader};
 use syncline_actors::envelope::{Body, Command, Envelope, Event, Evidence};
 use syncline_actors::expr::{Expr, ExprError, Later, Made, Scope};
 use syncline_actors::id::EntityId;
+use syncline_actors::letter::Letter;
 use syncline_actors::schema::{self, Outside, Schema};
 use syncline_actors::time::Timestamp;
 use syncline_actors::value::Value;
@@ -306,7 +307,7 @@ pub fn meant_for(source: &Source, received: &Received<'_>) -> Option<EntityId> {
     let now = Value::from(received.at.to_string());
     let scope = Scope::new().with("body", received.body).with("headers", received.headers);
     let key = send.key.eval(&scope.with("message", &message).with("now", &now)).ok()?;
-    EntityId::new(&send.process.value, &key.to_plain_text()).ok()
+    send.subject(&source.name, &key.to_plain_text()).ok()
 }
 
 fn envelope(
@@ -323,7 +324,7 @@ fn envelope(
         return Ok(None);
     }
     let key = evaluate(&send.key, scope, event_type)?.to_plain_text();
-    let subject = EntityId::new(&send.process.value, &key).map_err(|error| NotUnderstood::Key {
+    let subject = send.subject(&source.name, &key).map_err(|error| NotUnderstood::Key {
         event_type: event_type.to_owned(),
         problem: error.to_string(),
     })?;
@@ -340,6 +341,16 @@ fn envelope(
         None => subject.to_string(),
     };
     let name: Arc<str> = send.name.value.as_str().into();
+    let body = if send.is_command {
+        Body::Command(Command { name, data })
+    } else {
+        Body::Event(Event { name, data })
+    };
+    let body = if send.by_alias {
+        Letter::passed(subject.clone(), body, &source.name, &correlation_id)
+    } else {
+        body
+    };
     Ok(Some(Envelope {
         // One delivery may become several messages: each has an id of its own, the same at every delivery.
         id: if index == 0 { received.dedupe.into() } else { format!("{}#{index}", received.dedupe).into() },
@@ -351,11 +362,7 @@ fn envelope(
         time,
         at: received.at,
         remember_ms: Some(u64::try_from(source.retention.as_millis()).unwrap_or(u64::MAX)),
-        body: if send.is_command {
-            Body::Command(Command { name, data })
-        } else {
-            Body::Event(Event { name, data })
-        },
+        body,
         evidence: Some(received.evidence.clone()),
     }))
 }

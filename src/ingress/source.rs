@@ -10,7 +10,8 @@ use std::time::Duration;
 use syncline_actors::class::Class;
 use syncline_actors::document::{Fields, Item, Spanned};
 use syncline_actors::expr::{Expr, Names};
-use syncline_actors::id::is_region;
+use syncline_actors::id::{EntityId, IdError, is_region};
+use syncline_actors::letter;
 use syncline_actors::mapping::Mapping;
 use syncline_actors::process::Owner;
 use syncline_actors::reading;
@@ -71,6 +72,19 @@ pub struct SecretDef {
     pub not_after: Option<syncline_actors::time::Timestamp>,
 }
 
+impl Send {
+    /// The entity that a message for `key` goes to.
+    ///
+    /// # Errors
+    /// The key is none.
+    pub fn subject(&self, source: &str, key: &str) -> Result<EntityId, IdError> {
+        if self.by_alias {
+            return letter::alias(source, &self.process.value, key);
+        }
+        EntityId::new(&self.process.value, key)
+    }
+}
+
 /// What one type of message means here.
 #[derive(Debug)]
 pub struct Meaning {
@@ -93,8 +107,10 @@ pub struct Send {
     pub name: Spanned<String>,
     /// The process it goes to.
     pub process: Spanned<String>,
-    /// The business key of the entity.
+    /// The business key of the entity, or what the source calls it.
     pub key: Expr,
+    /// Whether it is what the source calls it: the cross-reference knows which entity that is.
+    pub by_alias: bool,
     /// Whether it is sent; always when there is none.
     pub when: Option<Expr>,
     /// When it happened.
@@ -293,7 +309,7 @@ fn one_send(item: &Item<'_>, names: &Names) -> Option<Send> {
     let correlation = expr(&mut fields, "correlation");
     let map = fields.required("map").and_then(|item| reading::mapping(&item, names));
     fields.finish();
-    let (process, key) = target(to?, names);
+    let (process, key, by_alias) = target(to?, names);
     let (is_command, name) = match (event, command) {
         (Some(event), None) => (false, event),
         (None, Some(command)) => (true, command),
@@ -305,12 +321,18 @@ fn one_send(item: &Item<'_>, names: &Names) -> Option<Send> {
             return None;
         }
     };
-    Some(Send { is_command, name, process: process?, key: key?, when, time, correlation, map: map? })
+    let (process, key, map) = (process?, key?, map?);
+    Some(Send { is_command, name, process, key, by_alias, when, time, correlation, map })
 }
 
-fn target(mut to: Fields<'_>, names: &Names) -> (Option<Spanned<String>>, Option<Expr>) {
+fn target(mut to: Fields<'_>, names: &Names) -> (Option<Spanned<String>>, Option<Expr>, bool) {
     let process = to.text("process");
-    let key = to.required("key").and_then(|item| reading::expr(&item, names));
+    let alias = to.optional("alias");
+    let key = if alias.is_some() { to.optional("key") } else { to.required("key") };
+    if let (Some(key), Some(_)) = (&key, &alias) {
+        key.refuse("`key` and `alias` exclude each other", "delete one of them");
+    }
     to.finish();
-    (process, key)
+    let by_alias = alias.is_some();
+    (process, alias.or(key).and_then(|item| reading::expr(&item, names)), by_alias)
 }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use syncline_actors::id::EntityId;
+use syncline_actors::letter::XREF;
 use syncline_actors::slo::{self, Board, Slo, Tally};
 use syncline_actors::time::Timestamp;
 use tokio::sync::watch;
@@ -19,7 +20,7 @@ use crate::host::{BALANCE, Host, POLL, QUARANTINE, RECONCILE};
 use crate::journal::{Head, SharedJournal};
 
 /// Processes of the program itself, whose entities are no business of anybody's.
-const BUILTIN: [&str; 4] = [QUARANTINE, POLL, RECONCILE, BALANCE];
+const BUILTIN: [&str; 5] = [QUARANTINE, POLL, RECONCILE, BALANCE, XREF];
 
 /// Heads read from the store at a time.
 const PAGE: usize = 128;

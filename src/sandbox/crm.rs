@@ -50,16 +50,17 @@ impl Crm {
         } else {
             id.strip_suffix("-ORPHAN").map(|stem| format!("{stem}-PARENT-INACTIVE"))
         };
-        Reply::json(
-            200,
-            json!({
-                "attributes": {"type": "Account", "url": format!("/services/data/v62.0/sobjects/Account/{id}")},
-                "Id": id,
-                "Name": self.written(id, "Name").map_or_else(|| format!("Company {id}"), Value::to_plain_text),
-                "IsActive__c": !id.ends_with("-INACTIVE"),
-                "ParentId": self.written(id, "ParentId").map(Value::to_plain_text).or(parent),
-            }),
-        )
+        let mut account = json!({
+            "attributes": {"type": "Account", "url": format!("/services/data/v62.0/sobjects/Account/{id}")},
+            "Id": id,
+            "Name": self.written(id, "Name").map_or_else(|| format!("Company {id}"), Value::to_plain_text),
+            "IsActive__c": !id.ends_with("-INACTIVE"),
+            "ParentId": self.written(id, "ParentId").map(Value::to_plain_text).or(parent),
+        });
+        for name in ["Email__c", "Phone", "LegalEntity__c", "BillingAddress", "ShippingAddress"] {
+            account[name] = self.written(id, name).map(Value::to_serde_json).into();
+        }
+        Reply::json(200, account)
     }
 
     fn update_account(&mut self, id: &str, call: &Call) -> Done {

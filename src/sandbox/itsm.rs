@@ -1,6 +1,6 @@
-//! The simulated ITSM, shaped like `ServiceNow`: incidents in a table, with a `correlation_id` that nobody holds to be unique.
+//! The simulated ITSM, shaped like `ServiceNow`: incidents and requests, a table each, with a `correlation_id` that nobody holds to be unique.
 //!
-//! It knows no key: whoever posts twice has two incidents, and the ledger tells. So who has lost an answer, or does not know whether
+//! It knows no key: whoever posts twice has two records, and the ledger tells. So who has lost an answer, or does not know whether
 //! somebody else was there before, asks for the correlation id first. The assignment group `nobody` does not exist.
 
 use std::collections::BTreeMap;
@@ -14,22 +14,60 @@ use super::access::Tokens;
 use super::call::{Call, Done, Held, Kind, Operation, Reply, System};
 use super::ledger::digest;
 
-/// What state an incident is resolved in.
-const RESOLVED: &str = "6";
+/// A table of the same API.
+struct Table {
+    name: &'static str,
+    /// The operations, as the ledger calls them: made, found, changed, closed.
+    operations: [&'static str; 4],
+    /// What its numbers begin with.
+    numbers: &'static str,
+    /// The field that says how far a record is, and what a new one has there.
+    state: (&'static str, &'static str),
+    /// What stands there when nothing more is done about it.
+    closed: &'static [&'static str],
+}
+
+const TABLES: [Table; 2] = [
+    Table {
+        name: "incident",
+        operations: ["create_incident", "find_incident", "update_incident", "resolve_incident"],
+        numbers: "INC",
+        state: ("state", "1"),
+        closed: &["6"],
+    },
+    Table {
+        name: "sc_request",
+        operations: ["create_request", "find_request", "update_request", "close_request"],
+        numbers: "REQ",
+        state: ("request_state", "requested"),
+        closed: &["closed_complete", "closed_cancelled"],
+    },
+];
+
+impl Table {
+    fn named(name: &str) -> Option<&'static Self> {
+        TABLES.iter().find(|table| table.name == name)
+    }
+
+    fn is_open(&self, fields: &Value) -> bool {
+        !fields.get(self.state.0).and_then(Value::as_text).is_some_and(|state| self.closed.contains(&state))
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Itsm {
     tokens: Tokens,
-    /// Fields by `sys_id`.
-    incidents: BTreeMap<String, Value>,
+    /// Fields by `sys_id`, of each table.
+    records: BTreeMap<&'static str, BTreeMap<String, Value>>,
 }
 
 impl Itsm {
     pub(super) fn new() -> Self {
-        Self { tokens: Tokens::new("itsm"), incidents: BTreeMap::new() }
+        let records = TABLES.iter().map(|table| (table.name, BTreeMap::new())).collect();
+        Self { tokens: Tokens::new("itsm"), records }
     }
 
-    fn create(&mut self, call: &Call) -> Done {
+    fn create(&mut self, table: &Table, call: &Call) -> Done {
         if call.text("short_description").is_none() {
             return Done::only(self.refuse(400, "short_description is mandatory"));
         }
@@ -37,23 +75,24 @@ impl Itsm {
             return Done::only(self.refuse(400, "assignment_group: nobody is no group"));
         }
         let correlation = call.text("correlation_id").unwrap_or_default();
-        let second = !correlation.is_empty() && self.open(&correlation).next().is_some();
-        let number = format!("INC{:07}", 10_001 + self.incidents.len());
+        let second = !correlation.is_empty() && self.open(table, &correlation).next().is_some();
+        let records = self.records.entry(table.name).or_default();
+        let number = format!("{}{:07}", table.numbers, 10_001 + records.len());
         let id = digest(number.as_bytes())[..32].to_owned();
         let mut fields = call.body.as_map().cloned().unwrap_or_default();
-        for (name, value) in [("sys_id", &*id), ("number", &*number), ("state", "1")] {
+        for (name, value) in [("sys_id", &*id), ("number", &*number), table.state] {
             fields.insert(name.to_owned(), Value::from(value));
         }
         let fields = Value::Map(Arc::new(fields));
-        self.incidents.insert(id.clone(), fields.clone());
+        records.insert(id.clone(), fields.clone());
         let reply = Reply::exact(201, Value::map([("result", fields)]))
-            .with("Location", format!("/api/now/table/incident/{id}"));
+            .with("Location", format!("/api/now/table/{}/{id}", table.name));
         Done::applied(reply, &*correlation)
-            .violating(second.then(|| format!("a second open incident for {correlation}")))
+            .violating(second.then(|| format!("a second open {} for {correlation}", table.name)))
     }
 
-    fn update(&mut self, id: &str, call: &Call) -> Done {
-        let Some(fields) = self.incidents.get_mut(id) else {
+    fn update(&mut self, table: &Table, id: &str, call: &Call) -> Done {
+        let Some(fields) = self.records.get_mut(table.name).and_then(|records| records.get_mut(id)) else {
             return Done::only(self.refuse(404, &format!("No Record found: {id}")));
         };
         let mut merged = fields.as_map().cloned().unwrap_or_default();
@@ -68,23 +107,19 @@ impl Itsm {
         Done::applied(Reply::exact(200, Value::map([("result", merged)])), correlation).altered(altered)
     }
 
-    /// Incidents with a correlation id that are not resolved.
-    fn open<'i>(&'i self, correlation: &'i str) -> impl Iterator<Item = &'i Value> + 'i {
-        let is = |fields: &Value, name: &str, text: &str| {
-            fields.get(name).and_then(Value::as_text).is_some_and(|found| found == text)
-        };
-        self.incidents
-            .values()
-            .filter(move |fields| is(fields, "correlation_id", correlation) && !is(fields, "state", RESOLVED))
+    /// Records with a correlation id about which something is still to be done.
+    fn open<'i>(&'i self, table: &'i Table, correlation: &'i str) -> impl Iterator<Item = &'i Value> + 'i {
+        let about = |fields: &Value| fields.get("correlation_id").and_then(Value::as_text) == Some(correlation);
+        self.records[table.name].values().filter(move |fields| about(fields) && table.is_open(fields))
     }
 
     /// `sysparm_query=correlation_id=…^active=true`; of conditions that it does not know it takes no notice, as the real one does.
-    fn find(&self, call: &Call) -> Reply {
+    fn find(&self, table: &Table, call: &Call) -> Reply {
         let query = call.query.get("sysparm_query").map_or("", String::as_str);
         let wanted = query.split('^').find_map(|part| part.strip_prefix("correlation_id="));
         let found: Vec<Value> = match wanted {
-            Some(correlation) => self.open(correlation).cloned().collect(),
-            None => self.incidents.values().cloned().collect(),
+            Some(correlation) => self.open(table, correlation).cloned().collect(),
+            None => self.records[table.name].values().cloned().collect(),
         };
         Reply::exact(200, Value::map([("result", Value::list(found))]))
     }
@@ -95,11 +130,16 @@ impl System for Itsm {
         let of = |name, kind| Some(Operation { name, kind });
         match (&call.method, &call.parts()[..]) {
             (&Method::POST, ["oauth_token.do"]) => of("token", Kind::Token),
-            (&Method::POST, ["api", "now", "table", "incident"]) => of("create_incident", Kind::Blind),
-            (&Method::GET, ["api", "now", "table", "incident"]) => of("find_incident", Kind::Read),
-            (&Method::PATCH, ["api", "now", "table", "incident", _]) => {
-                let resolves = call.text("state").is_some_and(|state| state == RESOLVED);
-                of(if resolves { "resolve_incident" } else { "update_incident" }, Kind::Natural)
+            (method, ["api", "now", "table", table, rest @ ..]) => {
+                let table = Table::named(table)?;
+                let [made, found, changed, closed] = table.operations;
+                match (method, rest) {
+                    (&Method::POST, []) => of(made, Kind::Blind),
+                    (&Method::GET, []) => of(found, Kind::Read),
+                    (&Method::PATCH, [_]) if table.is_open(&call.body) => of(changed, Kind::Natural),
+                    (&Method::PATCH, [_]) => of(closed, Kind::Natural),
+                    _ => None,
+                }
             }
             _ => None,
         }
@@ -114,11 +154,15 @@ impl System for Itsm {
     }
 
     fn perform(&mut self, operation: &'static str, call: &Call) -> Done {
-        match operation {
-            "token" => Done::only(self.tokens.issue(call)),
-            "create_incident" => self.create(call),
-            "find_incident" => Done::only(self.find(call)),
-            _ => self.update(&call.path.get(4).cloned().unwrap_or_default(), call),
+        let Some(table) = call.path.get(3).and_then(|name| Table::named(name)) else {
+            return Done::only(self.tokens.issue(call));
+        };
+        let [made, found, ..] = table.operations;
+        match call.path.get(4) {
+            Some(id) => self.update(table, id, call),
+            None if operation == made => self.create(table, call),
+            None if operation == found => Done::only(self.find(table, call)),
+            None => Done::only(self.refuse(404, operation)),
         }
     }
 
@@ -134,7 +178,10 @@ impl System for Itsm {
     }
 
     fn held(&self) -> Held {
-        Held::from([("incident", self.incidents.clone())])
+        let named = |fields: &Value| fields.get("correlation_id").map(Value::to_plain_text);
+        let requests = self.records["sc_request"].values();
+        let requests = requests.filter_map(|fields| Some((named(fields)?, fields.clone())));
+        Held::from([("incident", self.records["incident"].clone()), ("request", requests.collect())])
     }
 
     fn expire(&mut self, call: &Call) {

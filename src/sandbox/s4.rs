@@ -3,6 +3,8 @@
 //! What changes something needs a CSRF token and the cookie it came with, fetched by `x-csrf-token: fetch`; without them, or with those
 //! of a session that is over, it is 403. There is no idempotency key: a second order for one purchase order number is made, and the
 //! ledger tells. Numbers are text. A total above 1,000,000 is refused, and so are partners whose number ends in `-REFUSED`.
+//!
+//! What people type at its screens (`screen/partners/{number}`) is told by webhook, as its events are: by its own number alone.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -138,6 +140,15 @@ impl S4 {
         Done::applied(Reply::empty(204), partner.external.clone()).altered(altered)
     }
 
+    /// A person changes a partner, which is told.
+    fn edit_partner(&mut self, number: &str, call: &Call) -> Done {
+        let mut done = self.change_partner(number, call);
+        if let Some(change) = done.change.as_mut().filter(|change| change.altered) {
+            change.later = Some(format!("{number}:{}", call.at.0));
+        }
+        done
+    }
+
     fn create_order(&mut self, call: &Call) -> Done {
         let sold_to = call.text("SoldToParty").unwrap_or_default();
         let known = self.partners.get_mut(&sold_to).is_some();
@@ -212,6 +223,9 @@ impl System for S4 {
     fn operation(&self, call: &Call) -> Option<Operation> {
         let of = |name, kind| Some(Operation { name, kind });
         let parts = call.parts();
+        if let (&Method::PUT, ["screen", "partners", _]) = (&call.method, &parts[..]) {
+            return of("edit_partner", Kind::Natural);
+        }
         let ["sap", "opu", "odata", "sap", _, rest @ ..] = &parts[..] else { return None };
         let Some(last) = rest.first() else { return of("session", Kind::Read) };
         match (&call.method, keyed(last)) {
@@ -226,6 +240,9 @@ impl System for S4 {
     }
 
     fn authorize(&mut self, call: &Call) -> Result<(), Reply> {
+        if call.path.first().is_some_and(|part| part == "screen") {
+            return Ok(()); // people show who they are
+        }
         if !is_basic(call) {
             return Err(self.refuse(401, "Logon failed"));
         }
@@ -242,6 +259,7 @@ impl System for S4 {
             "session" => Done::only(self.begin_session(call)),
             "create_partner" => self.create_partner(call),
             "change_partner" => self.change_partner(&key, call),
+            "edit_partner" => self.edit_partner(&call.path[2], call),
             "find_partner" => Done::only(self.search(&self.partners, "BusinessPartner", call)),
             "create_sales_order" => self.create_order(call),
             "close_sales_order" => self.close_order(&key, call),
@@ -258,6 +276,23 @@ impl System for S4 {
         };
         let error = json!({"error": {"code": code, "message": {"lang": "en", "value": why}}});
         Reply::json(status, error)
+    }
+
+    fn due(&mut self, reference: &str, at: Timestamp) -> Option<serde_json::Value> {
+        let (number, changed) = reference.split_once(':')?;
+        let partner = self.partners.get_mut(number)?;
+        let field = |name: &str| partner.fields.get(name).map(Value::to_serde_json);
+        let changed = Timestamp(changed.parse().ok()?);
+        Some(json!({
+            "type": "sap.s4.beh.businesspartner.v1.BusinessPartner.Changed.v1",
+            "timestamp": at.to_string(),
+            "data": {
+                "BusinessPartner": number,
+                "OrganizationBPName1": field("OrganizationBPName1"),
+                "EmailAddress": field("EmailAddress"),
+                "LastChangeDateTime": changed.to_string(),
+            },
+        }))
     }
 
     fn held(&self) -> Held {

@@ -63,6 +63,13 @@ impl Form<'_> {
             known(&item, &effect, "effect", self.effects());
             map(&item);
         }
+        for (effect, item) in top.optional_entries("replies") {
+            let asking = self.process.effects.iter().filter(|(_, def)| def.send.is_some());
+            known(&item, &effect, "effect that sends a message", asking.map(|(name, _)| &**name));
+            if let Some(message) = item.text() {
+                known(&item, &message, "message", keys(&self.process.messages));
+            }
+        }
         let cases = top.list("cases");
         if cases.as_ref().is_some_and(Vec::is_empty) {
             top.item().refuse("there are no cases", "add one: `cases: [{name: …, steps: […]}]`");

@@ -35,15 +35,15 @@ fn a_changed_text_under_the_same_version_breaks_and_under_a_new_one_does_not() {
     let title =
         |files: &mut Files| replaced(files, "processes/order.yaml", "title: Order to cash", "title: Order");
     let found = told(title);
-    assert_eq!((found.len(), found[0].0, found[0].1.as_str()), (1, true, "process order 1"), "{found:?}");
-    assert!(found[0].2.contains("give it version 2"), "{found:?}");
+    assert_eq!((found.len(), found[0].0, found[0].1.as_str()), (1, true, "process order 2"), "{found:?}");
+    assert!(found[0].2.contains("give it version 3"), "{found:?}");
     let found = told(|files| {
-        let text = files["processes/order.yaml"].replacen("version: 1", "version: 2", 1);
+        let text = files["processes/order.yaml"].replacen("version: 2", "version: 3", 1);
         let text = text.replace("  cancel_reason: text", "  cancel_reason: text\n  priority: text");
-        files.insert("processes/order.v2.yaml".into(), text);
+        files.insert("processes/order.v3.yaml".into(), text);
     });
     assert_eq!(found.len(), 1, "{found:?}");
-    assert_eq!((found[0].0, found[0].1.as_str()), (false, "process order 2"));
+    assert_eq!((found[0].0, found[0].1.as_str()), (false, "process order 3"));
     assert!(found[0].2.contains("fields +priority"), "{found:?}");
 }
 
@@ -96,7 +96,7 @@ fn a_new_version_of_a_schema_comes_with_its_verdict() {
 #[test]
 fn a_call_that_live_instances_make_must_not_go() {
     let found = told(|files| {
-        let text = files["processes/order.yaml"].replacen("version: 1", "version: 2", 1);
+        let text = files["processes/order.yaml"].replacen("version: 2", "version: 3", 1);
         let text = text.replace("call: support.create_ticket", "call: notify.send");
         let text = text.replace(
             "      external_id: \"entity.key\"\n      requester",
@@ -111,6 +111,6 @@ fn a_call_that_live_instances_make_must_not_go() {
     });
     let gone = found.iter().find(|(_, name, _)| name == "connector support").expect("it is told");
     assert!(gone.0 && gone.2.contains("live instances"), "{gone:?}");
-    let old = found.iter().find(|(_, name, _)| name == "process order 1").expect("it is told");
+    let old = found.iter().find(|(_, name, _)| name == "process order 2").expect("it is told");
     assert!(!old.0 && old.2.contains("the store keeps"), "{old:?}");
 }
