@@ -19,12 +19,12 @@ fn every_mistake_is_told_with_its_line_a_caret_and_a_fix() {
         .with("schemas/warehouse/shipment.confirmed.v1.json", "{", "[");
     let ran = syncline(["lint", copy.path()]).run().ended(1);
     let place = format!(
-        "{}:213:5  states.account_check.call: there is no effect `chek_account`",
+        "{}:207:5  states.account_check.call: there is no effect `chek_account`",
         copy.file("processes/order.yaml").display()
     );
     for said in [
         place.as_str(),
-        "\n    213 |     call: [chek_account]\n        |     ^\n    fix: did you mean `check_account`?\n",
+        "\n    207 |     call: [chek_account]\n        |     ^\n    fix: did you mean `check_account`?\n",
         "sources/crm.yaml:44:25",
         "missing ')'",
         "schemas/warehouse/shipment.confirmed.v1.json:",
@@ -89,7 +89,7 @@ fn the_shipped_cases_pass() {
     assert!(!ran.out.contains("no case comes to"), "{}", ran.out);
     let files = syncline(["test", "config", "-o", "json"]).run().ended(0).json();
     let order = file(&files, "order.test.yaml");
-    assert_eq!(order["cases"].as_array().unwrap().len(), 18);
+    assert_eq!(order["cases"].as_array().unwrap().len(), 22);
     assert_eq!(order["cases"][0]["failure"], json!(null));
 }
 
@@ -100,7 +100,7 @@ fn a_broken_expectation_shows_where_and_what_differs() {
     let ran = syncline(["test", copy.path()]).run().ended(1);
     for said in [
         "  FAIL  a confirmed order is booked, shipped, invoiced and reported back\n",
-        "order.test.yaml:47:9: when check_account.ok\n",
+        "order.test.yaml:51:9: when check_account.ok\n",
         "- state: \"booking\"\n",
         "+ state: \"customer\"\n",
         " cases passed, 1 failed",
@@ -141,10 +141,10 @@ fn a_case_may_be_about_an_entity_that_is_bound_to_a_region() {
 #[test]
 fn a_test_file_that_does_not_read_is_told_by_lint_and_by_test() {
     for (old, new, said) in [
-        ("cases:\n", "cases: [\n", "order.test.yaml:43:"),
+        ("cases:\n", "cases: [\n", "order.test.yaml:47:"),
         ("state: customer, calls", "state: custmer, calls", "fix: did you mean `customer`?"),
         ("process: order\n", "process: ordr\n", "there is no such process `ordr`"),
-        ("back\n    steps", "back\n    key: \"@eu\"\n    steps", "order.test.yaml:44:10  cases[0].key: "),
+        ("back\n    steps", "back\n    key: \"@eu\"\n    steps", "order.test.yaml:48:10  cases[0].key: "),
         ("back\n    steps", "back\n    key: \"@eu\"\n    steps", "names no region: write `@eu:4711`"),
         ("process: order\n", "proces: order\n", "nothing says which process is tested"),
     ] {

@@ -54,7 +54,8 @@ async fn accounts_are_active_or_not_have_parents_or_do_not_exist() {
     let order = world.order("SO-1");
     let account = async |id: &str| order.ok("crm.get_account", &format!(r#"{{"account_id":"{id}"}}"#)).await;
     let plain = account("ACC-1").await;
-    assert_eq!(plain.to_json(), r#"{"active":true,"id":"ACC-1","name":"Company ACC-1","parent_id":null}"#);
+    let unwritten = r#"{"active":true,"billing":null,"email":null,"id":"ACC-1","legal_entity":null,"name":"Company ACC-1","parent_id":null,"phone":null,"shipping":null}"#;
+    assert_eq!(plain.to_json(), unwritten);
     assert_eq!(account("ACC-1-INACTIVE").await.get("active"), Some(&Value::Bool(false)));
     let child = account("ACC-1-CHILD").await;
     assert_eq!(account(text(&child, "parent_id")).await.get("active"), Some(&Value::Bool(true)));
@@ -63,6 +64,12 @@ async fn accounts_are_active_or_not_have_parents_or_do_not_exist() {
     let detail = order.refused("crm.get_account", r#"{"account_id":"ACC-1-MISSING"}"#).await;
     assert_eq!(detail, "the CRM has no account ACC-1-MISSING");
     assert_eq!(world.sandbox.ledger().entries, [], "reading changes nothing");
+    let typed = serde_json::json!({"Email__c": "a@acme.example", "BillingAddress": {"street": "Quay 1", "city": "Kiel", "postalCode": "24103", "countryCode": "DE"}});
+    let (status, body) = world.sandbox.act("crm", http::Method::PUT, "screen/accounts/ACC-1", &typed);
+    assert!(status < 300, "{body}");
+    let written = account("ACC-1").await;
+    assert_eq!(written.get("email"), Some(&Value::from("a@acme.example")));
+    assert_eq!(written.path("billing.postal_code"), Some(&Value::from("24103")));
 }
 
 #[tokio::test]

@@ -668,11 +668,15 @@ fn detail(item: &Item<'_>) -> Option<Detail> {
 fn tree(item: &Item<'_>, known: &[&str]) -> Option<Tree> {
     match &item.node().kind {
         Kind::Map(_) => {
-            let parts: Vec<_> = item
-                .entries()?
-                .iter()
-                .map(|(name, item)| Some((name.value.clone(), tree(item, known)?)))
-                .collect();
+            let entry = |(name, part): &(Spanned<String>, Item<'_>)| {
+                if name.value.ends_with('?') {
+                    let message = "`?` leaves out nothing here: it would be a part of the name".to_owned();
+                    let fix = "delete it, and write `default(…, null)` where the source may be absent";
+                    name.refuse(part.reader(), message, fix);
+                }
+                Some((name.value.clone(), tree(part, known)?))
+            };
+            let parts: Vec<_> = item.entries()?.iter().map(entry).collect();
             parts.into_iter().collect::<Option<Vec<_>>>().map(Tree::Map)
         }
         Kind::List(_) => {

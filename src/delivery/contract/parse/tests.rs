@@ -84,6 +84,7 @@ fn problems(from: &str, to: &str) -> String {
 #[test]
 fn each_mistake_is_told_with_its_fix() {
     for (from, to, told) in [
+        ("result: {id: headers.location}", "result: {id?: headers.location}", "leaves out nothing here"),
         ("connector: erp", "connector: ERP 1", "is no name for a connector"),
         ("owner: {team: erp-team, escalate: \"#erp\"}", "owner: {}", "`team` is missing"),
         ("http://127.0.0.1:7700/erp", "http://erp.example", "plain HTTP"),
