@@ -179,12 +179,16 @@ async fn an_order_is_sent_looked_at_held_and_released() {
         "{shown}"
     );
     assert_eq!(node.json(&["entity", "list", "order"])["items"][0]["id"], "order/SO-000001");
-    // By its id, its key, its flow, and by the opportunity that the process knows it by.
-    for words in
-        [&["order/SO-000001"][..], &["SO-000001"], &["--correlation", "order/SO-000001"], &["006SO000000001"]]
-    {
+    // By its key, and by the opportunity that the process knows it by; by its flow with the customer that it waited for.
+    let both = "customer/ACC-0001\norder/SO-000001";
+    for (words, told) in [
+        (&["SO-000001"][..], "order/SO-000001"),
+        (&["006SO000000001"], "order/SO-000001"),
+        (&["order/SO-000001"], both),
+        (&["--correlation", "order/SO-000001"], both),
+    ] {
         let found = node.ask(&[&["search"], words].concat());
-        assert_eq!((found.code, found.out.trim()), (0, "order/SO-000001"), "{words:?}: {}", found.err);
+        assert_eq!((found.code, found.out.trim()), (0, told), "{words:?}: {}", found.err);
     }
     let unknown = node.ask(&["entity", "get", "order/none"]);
     assert!(unknown.code == 1 && unknown.err.contains("there is no order/none"), "{}", unknown.err);

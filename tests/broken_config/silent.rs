@@ -223,6 +223,7 @@ const SOURCES: &[Rule] = &[
     (OPTIONAL, "messages/*/send/#", "GAP: a message that becomes nothing is always refused"),
     (&[Deleted, Misspelled], "messages/*/send/#/time", "optional; the schema is not compared with `body.…`"),
     (&[Misspelled], "messages/*/send/#/to/key", "GAP: the schema is not compared with `body.…`"),
+    (&[Misspelled], "messages/*/send/#/to/alias", "GAP: the schema is not compared with `body.…`"),
     (
         &[Null, List, Map, Number],
         "messages/*/send/#/map",

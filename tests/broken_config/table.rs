@@ -27,113 +27,113 @@ pub(crate) const MISTAKES: &[Mistake] = &[
     ),
     (
         "processes/order.yaml",
-        "call: erp.upsert_customer",
-        "call: erp.upsert_costumer",
-        "config/processes/order.yaml:52:5  call: erp.upsert_costumer: there is no operation of connector `erp` `upsert_costumer`\n\
-         \x20   fix: did you mean `upsert_customer`?",
+        "call: erp.create_sales_order",
+        "call: erp.create_sale_order",
+        "config/processes/order.yaml:93:5  call: erp.create_sale_order: there is no operation of connector `erp` `create_sale_order`\n\
+         \x20   fix: did you mean `create_sales_order`?",
     ),
     (
         "processes/order.yaml",
-        "call: erp.upsert_customer",
-        "call: upsert_customer",
-        "config/processes/order.yaml:52:11  effects.sync_customer.call: `upsert_customer` names no operation\n\
+        "call: erp.create_sales_order",
+        "call: create_sales_order",
+        "config/processes/order.yaml:93:11  effects.create_sales_order.call: `create_sales_order` names no operation\n\
          \x20   fix: write `call: connector.operation`",
     ),
     (
         "processes/order.yaml",
         "undo: release_stock",
         "undo: relase_stock",
-        "config/processes/order.yaml:63:5  effects.reserve_stock.undo: there is no effect `relase_stock`\n\
+        "config/processes/order.yaml:57:5  effects.reserve_stock.undo: there is no effect `relase_stock`\n\
          \x20   fix: did you mean `release_stock`?\n\
-         config/processes/order.yaml:72:5  warning: effects.release_stock: effect `release_stock` is never called\n\
+         config/processes/order.yaml:66:5  warning: effects.release_stock: effect `release_stock` is never called\n\
          \x20   fix: call it, or delete it\n\
-         config/processes/order.yaml:72:5  effects.release_stock.with: `step` means nothing here\n\
+         config/processes/order.yaml:66:5  effects.release_stock.with: `step` means nothing here\n\
          \x20   fix: `step` is what is being undone: it is only there in an effect that another names in `undo`; assign what you need to a field with `set` or `keep` first",
     ),
     (
         "processes/order.yaml",
         "  cancelling:\n    on:",
         "  cancelling:\n    commit: true\n    on:",
-        "config/processes/order.yaml:344:5  anywhere[\"order.cancel\"]: what was done is undone, but the state that follows lets it stand\n\
+        "config/processes/order.yaml:364:5  anywhere[\"order.cancel\"]: what was done is undone, but the state that follows lets it stand\n\
          \x20   fix: let `to` name a state without `commit: true`",
     ),
     (
         "processes/order.yaml",
         "\"order.customer_id\"",
         "\"order.costumer_id\"",
-        "config/processes/order.yaml:99:5  effects.create_sales_order.with: there is no field `costumer_id`\n\
+        "config/processes/order.yaml:93:5  effects.create_sales_order.with: there is no field `costumer_id`\n\
          \x20   fix: did you mean `customer_id`?",
     ),
     (
         "processes/order.yaml",
-        "{to: account_check}\n\n  customer",
-        "{to: acount_check}\n\n  customer",
-        "config/processes/order.yaml:244:14  states.account_hold.on.retry: there is no state `acount_check`\n\
+        "{to: account_check}\n\n  # The customer",
+        "{to: acount_check}\n\n  # The customer",
+        "config/processes/order.yaml:238:14  states.account_hold.on.retry: there is no state `acount_check`\n\
          \x20   fix: did you mean `account_check`?",
     ),
     (
         "processes/order.yaml",
         "when: \"!result.active\"\n          to",
         "when: \"result.active = false\"\n          to",
-        "config/processes/order.yaml:216:17  states.account_check.on[\"check_account.ok\"][0].when: `\"result.active = false\"` does not read: 1:15: Syntax error: token recognition error at: '= '\n\
+        "config/processes/order.yaml:210:17  states.account_check.on[\"check_account.ok\"][0].when: `\"result.active = false\"` does not read: 1:15: Syntax error: token recognition error at: '= '\n\
          \x20   fix: to compare, write `==`",
     ),
     (
         "processes/order.yaml",
         "        - when: \"!result.active\"\n          to",
         "        - to",
-        "config/processes/order.yaml:217:11  states.account_check.on[\"check_account.ok\"]: this transition is never taken: the one before it has no guard\n\
+        "config/processes/order.yaml:211:11  states.account_check.on[\"check_account.ok\"]: this transition is never taken: the one before it has no guard\n\
          \x20   fix: give the one before it a `when`, or delete this one",
     ),
     (
         "processes/order.yaml",
-        "      sync_customer.ok: {to: availability}",
-        "      sync_customer.okay: {to: availability}",
-        "config/processes/order.yaml:249:27  states.customer.on: there is no message `sync_customer.okay`\n\
-         \x20   fix: did you mean `sync_customer.ok`?",
+        "      create_invoice.ok: {to: closing}",
+        "      create_invoice.okay: {to: closing}",
+        "config/processes/order.yaml:340:28  states.invoicing.on: there is no message `create_invoice.okay`\n\
+         \x20   fix: did you mean `create_invoice.ok`?",
     ),
     (
         "processes/order.yaml",
         "      calculate_tax.failed: {to: tax_hold}\n",
         "",
-        "config/processes/order.yaml:287:5  states.tax: state `tax` does not say what happens when `calculate_tax` fails\n\
+        "config/processes/order.yaml:307:5  states.tax: state `tax` does not say what happens when `calculate_tax` fails\n\
          \x20   fix: add `calculate_tax.failed:` under `on`, or `failure: exception` to the effect\n\
-         config/processes/order.yaml:292:5  states.tax_hold: state `tax_hold` can never be reached\n\
+         config/processes/order.yaml:312:5  states.tax_hold: state `tax_hold` can never be reached\n\
          \x20   fix: lead a transition to it with `to`, or delete it",
     ),
     (
         "processes/order.yaml",
         "with: {reservation_id: \"step.result.reservation_id\"}",
         "with: {reservation_id: \"result.reservation_id\"}",
-        "config/processes/order.yaml:72:5  effects.release_stock.with: `result` means nothing here\n\
+        "config/processes/order.yaml:66:5  effects.release_stock.with: `result` means nothing here\n\
          \x20   fix: `result` and `error` are an effect's answer: they are only there on its transitions and in `keep`; assign what you need to a field with `set` or `keep` first",
     ),
     (
         "processes/order.yaml",
         "\"dec(data.amount)\"",
         "\"dce(data.amount)\"",
-        "config/processes/order.yaml:204:19  states.received.on[\"order.confirmed\"].set.amount: there is no function dce()\n\
+        "config/processes/order.yaml:198:19  states.received.on[\"order.confirmed\"].set.amount: there is no function dce()\n\
          \x20   fix: did you mean dec()?",
     ),
     (
         "processes/order.yaml",
         "billing: \"data.billing\"",
         "billing: \"data.billing",
-        "config/processes/order.yaml:207:20  states.received.on[\"order.confirmed\"].set.billing: the text in quotes goes on in a line that is not indented\n\
+        "config/processes/order.yaml:201:20  states.received.on[\"order.confirmed\"].set.billing: the text in quotes goes on in a line that is not indented\n\
          \x20   fix: close the quote, or indent that line",
     ),
     (
         "processes/order.yaml",
         "      4h: {to",
         "      4 h: {to",
-        "config/processes/order.yaml:267:7  states.backorder.after[\"4 h\"]: `4 h` is not a duration\n\
+        "config/processes/order.yaml:287:7  states.backorder.after[\"4 h\"]: `4 h` is not a duration\n\
          \x20   fix: write e.g. `after: {4h: {to: …}}`",
     ),
     (
         "processes/order.yaml",
         "within: 3d",
         "within: 3 days",
-        "config/processes/order.yaml:350:46  milestones.shipped.within: `3 days` is not a duration\n\
+        "config/processes/order.yaml:370:46  milestones.shipped.within: `3 days` is not a duration\n\
          \x20   fix: write a whole number and a unit, e.g. `250ms`, `10s`, `5m`, `4h`, `2d` or `1h30m`\n\
          config/slos/order-shipped.yaml:15:65  spec.indicator.spec.ratioMetric.good.metricSource.spec.milestone: there is no milestone of process `order` `shipped`\n\
          \x20   fix: add it, or use one of: booked",
@@ -142,21 +142,21 @@ pub(crate) const MISTAKES: &[Mistake] = &[
         "processes/order.yaml",
         "  completed: {end: completed}",
         "  completed: {end: done}",
-        "config/processes/order.yaml:327:20  states.completed.end: `done` is not allowed here\n\
+        "config/processes/order.yaml:347:20  states.completed.end: `done` is not allowed here\n\
          \x20   fix: write one of `completed`, `cancelled`, `failed`",
     ),
     (
         "processes/order.yaml",
         "    undo: \"order.cancel_reason\"\n",
         "",
-        "config/processes/order.yaml:330:5  states.cancelling.on.compensated: state `cancelling` waits for `compensated`, and nothing that leads to it undoes\n\
+        "config/processes/order.yaml:350:5  states.cancelling.on.compensated: state `cancelling` waits for `compensated`, and nothing that leads to it undoes\n\
          \x20   fix: give the transition that leads to it `undo: \"'why'\"`",
     ),
     (
         "processes/order.yaml",
-        "    keep: {customer_id: \"result.id\"}\n",
+        "    keep: {reservation_id: \"result.reservation_id\"}\n",
         "",
-        "config/processes/order.yaml:98:5  warning: effects.create_sales_order: field `customer_id` is read here, and nothing assigns it\n\
+        "config/processes/order.yaml:132:5  warning: effects.request_shipment: field `reservation_id` is read here, and nothing assigns it\n\
          \x20   fix: assign it with `set` or `keep`",
     ),
     (
@@ -165,22 +165,22 @@ pub(crate) const MISTAKES: &[Mistake] = &[
         "anywere:",
         "config/processes/order.yaml:40:17  messages.order.cancel: no state has a transition for message `order.cancel`\n\
          \x20   fix: add `order.cancel:` under the `on` of a state, or delete the message\n\
-         config/processes/order.yaml:130:5  warning: effects.report_cancelled: field `cancel_reason` is read here, and nothing assigns it\n\
+         config/processes/order.yaml:124:5  warning: effects.report_cancelled: field `cancel_reason` is read here, and nothing assigns it\n\
          \x20   fix: assign it with `set` or `keep`\n\
-         config/processes/order.yaml:330:5  states.cancelling: state `cancelling` can never be reached\n\
+         config/processes/order.yaml:350:5  states.cancelling: state `cancelling` can never be reached\n\
          \x20   fix: lead a transition to it with `to`, or delete it\n\
-         config/processes/order.yaml:330:5  states.cancelling.on.compensated: state `cancelling` waits for `compensated`, and nothing that leads to it undoes\n\
+         config/processes/order.yaml:350:5  states.cancelling.on.compensated: state `cancelling` waits for `compensated`, and nothing that leads to it undoes\n\
          \x20   fix: give the transition that leads to it `undo: \"'why'\"`\n\
-         config/processes/order.yaml:333:14  states.cancelled: state `cancelled` can never be reached\n\
+         config/processes/order.yaml:353:14  states.cancelled: state `cancelled` can never be reached\n\
          \x20   fix: lead a transition to it with `to`, or delete it\n\
-         config/processes/order.yaml:335:1  anywere: the key `anywere` is unknown\n\
+         config/processes/order.yaml:355:1  anywere: the key `anywere` is unknown\n\
          \x20   fix: did you mean `anywhere`? Known keys: `anywhere`, `class`, `effects`, `fields`, `initial`, `messages`, `milestones`, `owner`, `process`, `record`, `states`, `title`, `version`",
     ),
     (
         "processes/order.yaml",
         "milestones:",
         "states: {}\nmilestones:",
-        "config/processes/order.yaml:348:1  states: the key `states` stands here again, first in line 196\n\
+        "config/processes/order.yaml:368:1  states: the key `states` stands here again, first in line 196\n\
          \x20   fix: keep one of the two",
     ),
     (
@@ -265,7 +265,7 @@ pub(crate) const MISTAKES: &[Mistake] = &[
         "path: v1/reservations\n",
         "config/connectors/warehouse.yaml:24:11  operations.reserve.path: the path `v1/reservations` has no leading slash\n\
          \x20   fix: write `/v1/reservations`\n\
-         config/processes/order.yaml:63:5  call: warehouse.reserve: there is no operation of connector `warehouse` `reserve`\n\
+         config/processes/order.yaml:57:5  call: warehouse.reserve: there is no operation of connector `warehouse` `reserve`\n\
          \x20   fix: add it, or use one of: put_item, recall, release, ship",
     ),
     (
@@ -300,7 +300,7 @@ pub(crate) const MISTAKES: &[Mistake] = &[
         "connectors/warehouse.yaml",
         "  release:\n",
         "  relase:\n",
-        "config/processes/order.yaml:72:5  call: warehouse.release: there is no operation of connector `warehouse` `release`\n\
+        "config/processes/order.yaml:66:5  call: warehouse.release: there is no operation of connector `warehouse` `release`\n\
          \x20   fix: did you mean `relase`?",
     ),
     (

@@ -54,7 +54,7 @@ impl Form<'_> {
         if let Some(version) = top.optional("version") {
             version.number_within(1_u32..=1_000_000);
         }
-        top.optional_text("from");
+        top.optional("from").iter().for_each(sender);
         for (message, item) in top.optional_entries("data") {
             known(&item, &message, "message", keys(&self.process.messages));
             map(&item);
@@ -225,11 +225,16 @@ fn exception(mut fields: Fields<'_>) {
     fields.finish();
 }
 
-/// The system, or the entity, that sends the message.
+/// The system, the caller, or the entity that sends the message.
 fn sender(item: &Item<'_>) {
-    let entity = item.text().filter(|from| from.value.contains('/'));
-    if let Some(Err(error)) = entity.map(|id| EntityId::parse(&id.value)) {
-        item.refuse(error.to_string(), "write the sender's kind and key, e.g. `order/SO-1001`");
+    let Some(from) = item.text() else { return };
+    if from.value.contains('/') {
+        if let Err(error) = EntityId::parse(&from.value) {
+            item.refuse(error.to_string(), "write the sender's kind and key, e.g. `order/SO-1001`");
+        }
+    } else if from.value.is_empty() || from.value.contains(char::is_whitespace) {
+        let message = format!("`{}` is no name of a sender", from.value);
+        item.refuse(message, "write a system (`crm`), a caller (`api:anna`) or an entity (`order/SO-1001`)");
     }
 }
 
