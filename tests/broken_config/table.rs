@@ -180,7 +180,7 @@ pub(crate) const MISTAKES: &[Mistake] = &[
         "processes/order.yaml",
         "milestones:",
         "states: {}\nmilestones:",
-        "config/processes/order.yaml:368:1  states: the key `states` stands here again, first in line 196\n\
+        "config/processes/order.yaml:368:1  states: the key `states` stands here again, first in line 190\n\
          \x20   fix: keep one of the two",
     ),
     (
