@@ -71,7 +71,9 @@ fn hide_body(mask: &Mask, body: &mut Body) {
 
 fn hide_change(mask: &Mask, change: &mut Change) {
     match change {
-        Change::Assigned { field, value } => *value = mask.shown_at(field, value),
+        Change::Assigned { field, value }
+        | Change::Written { field, value, .. }
+        | Change::Disputed { field, value, .. } => *value = mask.shown_at(field, value),
         Change::Emitted(effect) | Change::Reissued(effect) | Change::Parked { effect, .. } => {
             hide_effect(mask, effect);
         }
@@ -84,5 +86,36 @@ fn hide_change(mask: &Mask, change: &mut Change) {
         Change::Deferred { body, .. } => hide_body(mask, body),
         Change::Opened(exception) => hide_exception(mask, exception),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use syncline_actors::ownership::Policy;
+    use syncline_actors::value::Value;
+
+    use super::*;
+
+    #[test]
+    fn a_field_that_is_masked_is_shown_by_its_end_whoever_wrote_it_or_wanted_to() {
+        let (field, value) = ("iban", || Value::from("DE89370400440532013000"));
+        let by = |name: &str| name.into();
+        let changes = [
+            Change::Assigned { field: field.into(), value: value() },
+            Change::Written { field: field.into(), value: value(), by: by("erp"), revision: None, owned: true },
+            Change::Disputed {
+                field: field.into(),
+                value: value(),
+                by: by("shop"),
+                owner: by("erp"),
+                policy: Policy::Hold,
+            },
+        ];
+        let mask = Mask::new([field]);
+        for mut change in changes {
+            hide_change(&mask, &mut change);
+            let shown = format!("{change:?}");
+            assert!(!shown.contains("DE8937040044") && shown.contains("3000"), "{shown}");
+        }
     }
 }
