@@ -115,7 +115,8 @@ pub fn cross_reference(kind: &str, system: &str) -> Subscription {
     let reader = Reader::default();
     let node = reader.read("the cross-reference", &text).expect("it is YAML");
     let read = parse(kind, &format!("{XREF}:{system}"), "", &Item::root(&node, &reader));
-    let read = read.unwrap_or_else(|| panic!("the cross-reference of `{kind}` reads: {:?}", reader.problems()));
+    let read =
+        read.unwrap_or_else(|| panic!("the cross-reference of `{kind}` reads: {:?}", reader.problems()));
     Subscription { connector: ENTITY.into(), ..read }
 }
 

@@ -33,6 +33,7 @@ use crate::ingress::source::{self, Source};
 mod difference;
 mod governance;
 mod migrations;
+mod reads;
 
 pub use difference::{Change, Difference, difference};
 pub use governance::verdicts;
@@ -199,7 +200,7 @@ impl<'l> Loader<'l> {
         self.subscribe(&mut catalog, &connectors);
         catalog.iter().for_each(|process| self.check_sends(process, &catalog));
         let presets = self.presets();
-        let sources = self.sources(&presets);
+        let sources = self.sources(&presets, &schemas);
         self.cross_reference(&mut catalog, &sources);
         let migrations = self.migrations(&catalog);
         self.check_keywords(&schemas);
@@ -419,7 +420,8 @@ impl<'l> Loader<'l> {
                         catalog.subscribe(kind, &Arc::new(link));
                     }
                 } else if !links {
-                    let message = format!("nothing says which `{kind}` `{}` means by an id of its own", source.name);
+                    let message =
+                        format!("nothing says which `{kind}` `{}` means by an id of its own", source.name);
                     let fix = format!(
                         "make `{kind}` a record with `ids: map`, or let it send `xref.linked` to `{{process: xref, key: …}}`"
                     );
@@ -455,7 +457,7 @@ impl<'l> Loader<'l> {
         presets
     }
 
-    fn sources(&mut self, presets: &Presets) -> BTreeMap<Arc<str>, Source> {
+    fn sources(&mut self, presets: &Presets, schemas: &Schemas) -> BTreeMap<Arc<str>, Source> {
         let mut sources = BTreeMap::new();
         for (file, text) in self.part("sources/") {
             let Some(node) = self.reader.read(&file, text) else {
@@ -473,6 +475,7 @@ impl<'l> Loader<'l> {
                 self.refuse(&node, "source", message, "give one of them another name, or delete it");
                 continue;
             }
+            self.check_reads(&node, &source, schemas);
             sources.insert(source.name.clone(), source);
         }
         sources
@@ -688,7 +691,11 @@ mod tests {
         assert!(both.contains("`key` and `alias` exclude each other"), "{both}");
         let nowhere = sent("to: {process: order, key:", "to: {process: order, alias:");
         assert!(nowhere.contains("nothing says which `order` `crm` means by an id of its own"), "{nowhere}");
-        assert_eq!(sent("to: {process: customer, key:", "to: {process: customer, alias:"), "", "a record is linked");
+        assert_eq!(
+            sent("to: {process: customer, key:", "to: {process: customer, alias:"),
+            "",
+            "a record is linked"
+        );
 
         let linking = |event: &str| {
             problems(|files| {
@@ -697,7 +704,11 @@ mod tests {
                      with: {{entity: \"'order/' + entity.key\"}}\n    failure: exception\n"
                 );
                 let order = files.get_mut("processes/order.yaml").expect("it is shipped");
-                *order = order.replacen("effects:\n", &link, 1).replacen("call: [check_account]", "call: [check_account, link]", 1);
+                *order = order.replacen("effects:\n", &link, 1).replacen(
+                    "call: [check_account]",
+                    "call: [check_account, link]",
+                    1,
+                );
                 let crm = files.get_mut("sources/crm.yaml").expect("it is shipped");
                 *crm = crm.replacen("to: {process: order, key:", "to: {process: order, alias:", 1);
             })

@@ -509,7 +509,12 @@ async fn letters_to_one_receiver_keep_their_order_and_hold_up_no_other() {
 fn passed(world: &World, alias: &EntityId, message: &str) -> Envelope {
     let seen = Body::Event(Event { name: "customer.seen".into(), data: Value::Null });
     let body = Letter::passed(alias.clone(), seen, &"erp".into(), "flow of the ERP");
-    Envelope { source: "erp".into(), id: message.into(), body, ..world.event(&alias.to_string(), "", Value::Null) }
+    Envelope {
+        source: "erp".into(),
+        id: message.into(),
+        body,
+        ..world.event(&alias.to_string(), "", Value::Null)
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -91,7 +91,8 @@ cases:
         let reader = Reader::default();
         let cases = reader.read("xref.test.yaml", CROSS_REFERENCE).expect("it is YAML");
         let ran = test::run(&cases, catalog.newest(XREF).expect("it is built in"));
-        let failed: Vec<_> = ran.iter().filter_map(|case| Some((&case.name, case.failure.as_ref()?))).collect();
+        let failed: Vec<_> =
+            ran.iter().filter_map(|case| Some((&case.name, case.failure.as_ref()?))).collect();
         assert!(failed.is_empty() && ran.len() == 3, "{failed:#?}");
     }
 }

@@ -102,7 +102,13 @@ mod tests {
         let by = |name: &str| name.into();
         let changes = [
             Change::Assigned { field: field.into(), value: value() },
-            Change::Written { field: field.into(), value: value(), by: by("erp"), revision: None, owned: true },
+            Change::Written {
+                field: field.into(),
+                value: value(),
+                by: by("erp"),
+                revision: None,
+                owned: true,
+            },
             Change::Disputed {
                 field: field.into(),
                 value: value(),

@@ -109,7 +109,8 @@ impl Itsm {
 
     /// Records with a correlation id about which something is still to be done.
     fn open<'i>(&'i self, table: &'i Table, correlation: &'i str) -> impl Iterator<Item = &'i Value> + 'i {
-        let about = |fields: &Value| fields.get("correlation_id").and_then(Value::as_text) == Some(correlation);
+        let about =
+            |fields: &Value| fields.get("correlation_id").and_then(Value::as_text) == Some(correlation);
         self.records[table.name].values().filter(move |fields| about(fields) && table.is_open(fields))
     }
 
