@@ -163,6 +163,34 @@ impl Mapping {
         }
     }
 
+    /// Each of its expressions, and whether what it looks at may be absent.
+    pub fn exprs(&self, see: &mut impl FnMut(&Expr, bool)) {
+        self.exprs_below(false, see);
+    }
+
+    fn exprs_below(&self, is_optional: bool, see: &mut impl FnMut(&Expr, bool)) {
+        match &self.0 {
+            Kind::Expr(expr) => see(expr, is_optional),
+            Kind::Literal(_) => {}
+            Kind::Optional(inner) => inner.exprs_below(true, see),
+            Kind::List(items) => items.iter().for_each(|item| item.exprs_below(is_optional, see)),
+            Kind::Map(entries) => entries.iter().for_each(|(_, inner)| inner.exprs_below(is_optional, see)),
+            Kind::Each(each) => {
+                see(&each.list, is_optional);
+                each.filter.iter().for_each(|filter| see(filter, is_optional));
+                each.map.exprs_below(is_optional, see);
+            }
+        }
+    }
+
+    /// The keys of the map that it gives, and whether each may be left out; none where it gives something else.
+    pub fn keys(&self) -> Option<BTreeMap<&str, bool>> {
+        let Kind::Map(entries) = &self.0 else { return None };
+        Some(
+            entries.iter().map(|(key, inner)| (key.as_str(), matches!(inner.0, Kind::Optional(_)))).collect(),
+        )
+    }
+
     /// What its expressions look at, as [`Expr::references`], less the names of its own loops.
     pub fn references(&self) -> Vec<Vec<String>> {
         match &self.0 {

@@ -31,6 +31,7 @@ use crate::ingress::preset::Presets;
 use crate::ingress::source::{self, Source};
 
 mod difference;
+mod gives;
 mod governance;
 mod migrations;
 mod reads;
@@ -289,7 +290,7 @@ impl<'l> Loader<'l> {
 
     /// What a process sends to other entities must be understood where it arrives.
     fn check_sends(&self, process: &Process, catalog: &Catalog) {
-        for send in check::sends(process) {
+        for (def, send) in check::sends(process) {
             let Telling::Named { name, is_command } = &send.message else { continue };
             let about = |what: &str| format!("effects.send.{what}");
             let Target::Key { process: target, .. } = &send.to else {
@@ -322,6 +323,7 @@ impl<'l> Loader<'l> {
                 continue;
             };
             self.check_kind_of_message(&send.place, &about("event"), (target, name), message, *is_command);
+            self.check_gives((&send.place, "effects.with"), &def.input, receiver, name);
         }
     }
 
@@ -413,7 +415,7 @@ impl<'l> Loader<'l> {
                 let Some(process) = catalog.newest(kind) else { continue }; // it is told by who checks the source
                 let has_ids = process.record && process.fields.contains_key(subscription::IDS);
                 let links = check::sends(process)
-                    .any(|send| matches!(&send.to, Target::Key { process, .. } if **process == *XREF));
+                    .any(|(_, send)| matches!(&send.to, Target::Key { process, .. } if **process == *XREF));
                 if has_ids {
                     if linked.insert((kind, &*source.name)) {
                         let link = subscription::cross_reference(kind, &source.name);
@@ -640,6 +642,7 @@ impl<'l> Loader<'l> {
                 let at = (&send.name.place, &*send.name.path);
                 let names = (&*process.name, &*send.name.value);
                 self.check_kind_of_message(at.0, at.1, names, message, send.is_command);
+                self.check_gives(at, &send.map, process, &send.name.value);
             }
         }
     }

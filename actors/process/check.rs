@@ -14,6 +14,7 @@ use crate::mapping::Mapping;
 
 mod masks;
 mod owners;
+mod reads;
 mod sense;
 
 /// Everything wrong with `process`, errors and warnings. O(size of the definition).
@@ -566,6 +567,7 @@ fn ways_out(state: &StateDef) -> impl Iterator<Item = &Transition> {
 
 pub use masks::shown_whole;
 pub use owners::{named as owners, subscription};
+pub use reads::reads;
 
 /// The connector operations a process calls, with where: for checks across files.
 pub fn calls(process: &Process) -> BTreeMap<(Arc<str>, Arc<str>), Place> {
@@ -578,6 +580,6 @@ pub fn calls(process: &Process) -> BTreeMap<(Arc<str>, Arc<str>), Place> {
 }
 
 /// The messages a process sends to other entities: for checks across files.
-pub fn sends(process: &Process) -> impl Iterator<Item = &SendDef> {
-    process.effects.values().filter_map(|def| def.send.as_deref())
+pub fn sends(process: &Process) -> impl Iterator<Item = (&EffectDef, &SendDef)> {
+    process.effects.values().filter_map(|def| Some((def, def.send.as_deref()?)))
 }
