@@ -23,7 +23,7 @@ use syncline_actors::migration::Plan;
 use syncline_actors::ownership::{OPERATOR, PROCESS};
 use syncline_actors::process::{Catalog, MessageDef, Process, Target, Telling, check, parse};
 use syncline_actors::slo::{self, Slo};
-use syncline_actors::subscription;
+use syncline_actors::subscription::{self, Subscription};
 
 use crate::delivery::contract::{self, Connector, Reconcile};
 use crate::ingress::gate::Schemas;
@@ -278,6 +278,7 @@ impl<'l> Loader<'l> {
             let owner = &process.owner;
             self.owned(&node, &format!("process `{}`", process.name), &owner.team, &owner.escalate);
             self.check_calls(&process, connectors);
+            self.check_exchanges(&process, connectors);
             self.check_own(&process);
             let (name, version) = (process.name.clone(), process.version);
             if catalog.add(process).is_some() {
@@ -323,7 +324,7 @@ impl<'l> Loader<'l> {
                 continue;
             };
             self.check_kind_of_message(&send.place, &about("event"), (target, name), message, *is_command);
-            self.check_gives((&send.place, "effects.with"), &def.input, receiver, name);
+            self.check_message_gives((&send.place, "effects.with"), &def.input, receiver, name);
         }
     }
 
@@ -387,6 +388,37 @@ impl<'l> Loader<'l> {
         }
     }
 
+    /// What effects give the operations that they call, and what processes look at of the answers.
+    fn check_exchanges(&self, process: &Process, connectors: &BTreeMap<Arc<str>, Connector>) {
+        for (name, def) in process.effects.iter().filter(|(_, def)| def.send.is_none()) {
+            let called =
+                connectors.get(&def.connector).and_then(|found| found.operations.get(&def.operation));
+            let Some(called) = called else { continue }; // which is told by who looks for it
+            let called = (&*def.connector, &**called);
+            self.check_call_gives((&def.place, &format!("effects.{name}.with")), &def.input, called, &[]);
+            let read = check::answers(process, name).unwrap_or_default();
+            let read = read.keys().map(String::as_str);
+            self.check_answer_gives((&def.place, &format!("effects.{name}")), read, called);
+        }
+    }
+
+    /// What a record's subscriber gives its own operations.
+    fn check_subscription(&self, kind: &str, told: &Subscription, connector: &Connector) {
+        for operation in told.operations().filter_map(|name| connector.operations.get(name)) {
+            let called = (&*connector.name, &**operation);
+            self.check_call_gives(
+                (&told.place, &format!("subscribes.{kind}.with")),
+                &told.input,
+                called,
+                &["id"],
+            );
+            let read: Vec<_> =
+                told.id.iter().flat_map(Expr::references).filter_map(|path| path.get(1).cloned()).collect();
+            let read = read.iter().map(String::as_str);
+            self.check_answer_gives((&told.place, &format!("subscribes.{kind}.id")), read, called);
+        }
+    }
+
     /// Whoever wants the changes of a record is told them.
     fn subscribe(&self, catalog: &mut Catalog, connectors: &BTreeMap<Arc<str>, Connector>) {
         let all = connectors.values().flat_map(|connector| &connector.subscribes);
@@ -400,6 +432,9 @@ impl<'l> Loader<'l> {
             };
             for problem in check::subscription(&process, subscription) {
                 self.reader.note(problem);
+            }
+            if let Some(connector) = connectors.get(&subscription.system) {
+                self.check_subscription(kind, subscription, connector);
             }
             catalog.subscribe(kind, subscription);
         }
@@ -526,12 +561,53 @@ impl<'l> Loader<'l> {
                 continue;
             };
             self.check_masks(process, how);
+            self.check_compared(process, how, connector);
             let Some(take) = &how.take else { continue };
             if process.messages.get(&*take.event.value).is_none_or(|message| message.is_command) {
                 let what = format!("event of process `{}`", process.name);
                 let names: Vec<_> = process.messages.keys().map(|name| &**name).collect();
                 self.unknown(&take.event.place, &take.event.path, &what, &take.event.value, &names);
             }
+        }
+    }
+
+    /// What a reconciliation gives the operations that it calls, and what it looks at of the answers.
+    fn check_compared(&self, process: &Process, how: &Reconcile, connector: &Connector) {
+        let operation = |call: &Spanned<String>| {
+            let found = connector.operations.get(&*call.value)?; // else it is told that there is none
+            Some((&*connector.name, &**found))
+        };
+        let looks = |at: &Spanned<String>, path: &str, called, exprs: &[&Expr]| {
+            let read: Vec<_> =
+                exprs.iter().flat_map(|expr| expr.references()).filter(|path| path[0] == "result").collect();
+            let read = read.iter().filter_map(|path| path.get(1).map(String::as_str));
+            self.check_answer_gives((&at.place, &format!("{}.{path}", how.kind.path)), read, called);
+        };
+        let path = |part: &str| format!("{}.{part}", how.kind.path);
+        if let Some(called) = operation(&how.read) {
+            self.check_call_gives((&how.read.place, &path("with")), &how.with, called, &[]);
+            looks(&how.read, "absent", called, &how.absent.iter().collect::<Vec<_>>());
+            for field in &how.fields {
+                looks(&field.name, &format!("fields.{}.theirs", field.name.value), called, &[&field.theirs]);
+            }
+        }
+        if let Some((repair, called)) =
+            how.repair.as_ref().and_then(|repair| Some((repair, operation(&repair.call)?)))
+        {
+            self.check_call_gives((&repair.call.place, &path("repair.with")), &repair.with, called, &[]);
+        }
+        if let Some((list, called)) = how.list.as_ref().and_then(|list| Some((list, operation(&list.call)?)))
+        {
+            let exprs: Vec<_> = [&list.items].into_iter().chain(&list.cursor).collect();
+            looks(&list.call, "list", called, &exprs);
+        }
+        if let Some(take) = &how.take {
+            self.check_message_gives(
+                (&take.event.place, &path("take.map")),
+                &take.map,
+                process,
+                &take.event.value,
+            );
         }
     }
 
@@ -642,7 +718,7 @@ impl<'l> Loader<'l> {
                 let at = (&send.name.place, &*send.name.path);
                 let names = (&*process.name, &*send.name.value);
                 self.check_kind_of_message(at.0, at.1, names, message, send.is_command);
-                self.check_gives(at, &send.map, process, &send.name.value);
+                self.check_message_gives(at, &send.map, process, &send.name.value);
             }
         }
     }

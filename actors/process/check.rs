@@ -567,7 +567,7 @@ fn ways_out(state: &StateDef) -> impl Iterator<Item = &Transition> {
 
 pub use masks::shown_whole;
 pub use owners::{named as owners, subscription};
-pub use reads::reads;
+pub use reads::{Reads, answers, reads};
 
 /// The connector operations a process calls, with where: for checks across files.
 pub fn calls(process: &Process) -> BTreeMap<(Arc<str>, Arc<str>), Place> {

@@ -5,13 +5,14 @@
 mod parse;
 mod reconcile;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
 use syncline_actors::class::Class;
+use syncline_actors::process::check::Reads;
 use syncline_actors::retry::Retry;
 use syncline_actors::subscription::Subscription;
 
@@ -179,6 +180,29 @@ impl Operation {
     /// Whether an attempt must be on record before it starts: where repeating it blindly could apply it twice.
     pub fn claims(&self) -> bool {
         self.uncertain != Uncertain::Resend || self.key_kept.is_some()
+    }
+
+    /// The members of `input` that it looks at, and whether it fails without one. None where it looks at all of it at once.
+    pub fn takes(&self) -> Option<BTreeMap<String, bool>> {
+        let mut reads = Reads::of("input");
+        let mut see = |formula: &Formula| reads.see(formula.expr(), false);
+        self.request.formulas(&mut see);
+        if let Some(probe) = &self.probe {
+            probe.request.formulas(&mut see);
+        }
+        for rule in &self.outcomes {
+            see(&rule.when);
+            rule.wait.iter().for_each(&mut see);
+        }
+        reads.members()
+    }
+
+    /// What its answers give a process when it is done, all of them together. None where an expression gives it.
+    pub fn gives(&self) -> Option<BTreeSet<&str>> {
+        let results = self.outcomes.iter().filter_map(|rule| rule.result.as_ref());
+        let results = results.chain(self.probe.iter().filter_map(|probe| probe.result.as_ref()));
+        let names: Option<Vec<_>> = results.map(Tree::names).collect();
+        Some(names?.into_iter().flatten().collect())
     }
 }
 

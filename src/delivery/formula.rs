@@ -27,6 +27,11 @@ impl Formula {
         Ok(formula)
     }
 
+    /// The expression.
+    pub fn expr(&self) -> &Expr {
+        &self.expr
+    }
+
     /// The text it came from.
     pub fn source(&self) -> &str {
         &self.source

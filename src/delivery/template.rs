@@ -88,6 +88,22 @@ impl Template {
         Ok(Built { method: self.method.clone(), target: self.target(scope)?, headers, body })
     }
 
+    /// Every expression in it.
+    pub fn formulas(&self, see: &mut impl FnMut(&Formula)) {
+        for piece in &self.path {
+            if let Piece::Value(formula) = piece {
+                see(formula);
+            }
+        }
+        self.query.iter().for_each(|(_, formula)| see(formula));
+        self.headers.iter().for_each(|(_, formula)| see(formula));
+        match &self.body {
+            BodyTemplate::None => {}
+            BodyTemplate::Json(tree) => tree.formulas(see),
+            BodyTemplate::Form(fields) => fields.iter().for_each(|(_, formula)| see(formula)),
+        }
+    }
+
     fn target(&self, scope: &Scope<'_>) -> Result<String, String> {
         let mut target = String::new();
         for piece in &self.path {
@@ -125,6 +141,21 @@ impl Template {
 }
 
 impl Tree {
+    fn formulas(&self, see: &mut impl FnMut(&Formula)) {
+        match self {
+            Self::Literal(_) => {}
+            Self::Leaf(formula) => see(formula),
+            Self::Map(parts) => parts.iter().for_each(|(_, part)| part.formulas(see)),
+            Self::List(parts) => parts.iter().for_each(|part| part.formulas(see)),
+        }
+    }
+
+    /// The names of what it gives; none where an expression gives it.
+    pub fn names(&self) -> Option<impl Iterator<Item = &str>> {
+        let Self::Map(parts) = self else { return None };
+        Some(parts.iter().map(|(name, _)| name.as_str()))
+    }
+
     /// The value of this tree. The error says which part could not be made, and why.
     pub(super) fn eval(&self, scope: &Scope<'_>) -> Result<Value, String> {
         match self {
