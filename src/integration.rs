@@ -601,6 +601,22 @@ impl<'l> Loader<'l> {
             let exprs: Vec<_> = [&list.items].into_iter().chain(&list.cursor).collect();
             looks(&list.call, "list", called, &exprs);
         }
+        let known = |at: &Spanned<String>, path: &str, paths: Vec<Vec<String>>| {
+            let members = paths.into_iter().filter(|path| path[0] == *process.name);
+            for name in members.filter_map(|path| path.into_iter().nth(1)).collect::<BTreeSet<_>>() {
+                if !process.fields.contains_key(&name) {
+                    let what = format!("field of process `{}`", process.name);
+                    let names: Vec<_> = process.fields.keys().map(String::as_str).collect();
+                    self.unknown(&at.place, &format!("{}.{path}", how.kind.path), &what, &name, &names);
+                }
+            }
+        };
+        known(&how.kind, "when", how.when.iter().flat_map(Expr::references).collect());
+        known(&how.read, "with", how.with.references());
+        how.repair.iter().for_each(|repair| known(&repair.call, "repair.with", repair.with.references()));
+        for field in &how.fields {
+            known(&field.name, &format!("fields.{}.ours", field.name.value), field.ours.references());
+        }
         if let Some(take) = &how.take {
             self.check_message_gives(
                 (&take.event.place, &path("take.map")),
