@@ -23,14 +23,15 @@ use syncline_actors::migration::Plan;
 use syncline_actors::ownership::{OPERATOR, PROCESS};
 use syncline_actors::process::{Catalog, MessageDef, Process, Target, Telling, check, parse};
 use syncline_actors::slo::{self, Slo};
-use syncline_actors::subscription::{self, Subscription};
 
 use crate::delivery::contract::{self, Connector, Reconcile};
 use crate::ingress::gate::Schemas;
 use crate::ingress::preset::Presets;
 use crate::ingress::source::{self, Source};
 
+mod aliases;
 mod difference;
+mod exchanges;
 mod gives;
 mod governance;
 mod migrations;
@@ -388,37 +389,6 @@ impl<'l> Loader<'l> {
         }
     }
 
-    /// What effects give the operations that they call, and what processes look at of the answers.
-    fn check_exchanges(&self, process: &Process, connectors: &BTreeMap<Arc<str>, Connector>) {
-        for (name, def) in process.effects.iter().filter(|(_, def)| def.send.is_none()) {
-            let called =
-                connectors.get(&def.connector).and_then(|found| found.operations.get(&def.operation));
-            let Some(called) = called else { continue }; // which is told by who looks for it
-            let called = (&*def.connector, &**called);
-            self.check_call_gives((&def.place, &format!("effects.{name}.with")), &def.input, called, &[]);
-            let read = check::answers(process, name).unwrap_or_default();
-            let read = read.keys().map(String::as_str);
-            self.check_answer_gives((&def.place, &format!("effects.{name}")), read, called);
-        }
-    }
-
-    /// What a record's subscriber gives its own operations.
-    fn check_subscription(&self, kind: &str, told: &Subscription, connector: &Connector) {
-        for operation in told.operations().filter_map(|name| connector.operations.get(name)) {
-            let called = (&*connector.name, &**operation);
-            self.check_call_gives(
-                (&told.place, &format!("subscribes.{kind}.with")),
-                &told.input,
-                called,
-                &["id"],
-            );
-            let read: Vec<_> =
-                told.id.iter().flat_map(Expr::references).filter_map(|path| path.get(1).cloned()).collect();
-            let read = read.iter().map(String::as_str);
-            self.check_answer_gives((&told.place, &format!("subscribes.{kind}.id")), read, called);
-        }
-    }
-
     /// Whoever wants the changes of a record is told them.
     fn subscribe(&self, catalog: &mut Catalog, connectors: &BTreeMap<Arc<str>, Connector>) {
         let all = connectors.values().flat_map(|connector| &connector.subscribes);
@@ -437,34 +407,6 @@ impl<'l> Loader<'l> {
                 self.check_subscription(kind, subscription, connector);
             }
             catalog.subscribe(kind, subscription);
-        }
-    }
-
-    /// Where a source addresses entities by ids of its own, the cross-reference is told what it calls them.
-    fn cross_reference(&self, catalog: &mut Catalog, sources: &BTreeMap<Arc<str>, Source>) {
-        let mut linked = BTreeSet::new();
-        for source in sources.values() {
-            let sends = source.messages.values().flat_map(|meaning| &meaning.send);
-            for send in sends.filter(|send| send.by_alias) {
-                let kind = &*send.process.value;
-                let Some(process) = catalog.newest(kind) else { continue }; // it is told by who checks the source
-                let has_ids = process.record && process.fields.contains_key(subscription::IDS);
-                let links = check::sends(process)
-                    .any(|(_, send)| matches!(&send.to, Target::Key { process, .. } if **process == *XREF));
-                if has_ids {
-                    if linked.insert((kind, &*source.name)) {
-                        let link = subscription::cross_reference(kind, &source.name);
-                        catalog.subscribe(kind, &Arc::new(link));
-                    }
-                } else if !links {
-                    let message =
-                        format!("nothing says which `{kind}` `{}` means by an id of its own", source.name);
-                    let fix = format!(
-                        "make `{kind}` a record with `ids: map`, or let it send `xref.linked` to `{{process: xref, key: …}}`"
-                    );
-                    send.process.refuse(self.reader, message, fix);
-                }
-            }
         }
     }
 
@@ -568,62 +510,6 @@ impl<'l> Loader<'l> {
                 let names: Vec<_> = process.messages.keys().map(|name| &**name).collect();
                 self.unknown(&take.event.place, &take.event.path, &what, &take.event.value, &names);
             }
-        }
-    }
-
-    /// What a reconciliation gives the operations that it calls, and what it looks at of the answers.
-    fn check_compared(&self, process: &Process, how: &Reconcile, connector: &Connector) {
-        let operation = |call: &Spanned<String>| {
-            let found = connector.operations.get(&*call.value)?; // else it is told that there is none
-            Some((&*connector.name, &**found))
-        };
-        let looks = |at: &Spanned<String>, path: &str, called, exprs: &[&Expr]| {
-            let read: Vec<_> =
-                exprs.iter().flat_map(|expr| expr.references()).filter(|path| path[0] == "result").collect();
-            let read = read.iter().filter_map(|path| path.get(1).map(String::as_str));
-            self.check_answer_gives((&at.place, &format!("{}.{path}", how.kind.path)), read, called);
-        };
-        let path = |part: &str| format!("{}.{part}", how.kind.path);
-        if let Some(called) = operation(&how.read) {
-            self.check_call_gives((&how.read.place, &path("with")), &how.with, called, &[]);
-            looks(&how.read, "absent", called, &how.absent.iter().collect::<Vec<_>>());
-            for field in &how.fields {
-                looks(&field.name, &format!("fields.{}.theirs", field.name.value), called, &[&field.theirs]);
-            }
-        }
-        if let Some((repair, called)) =
-            how.repair.as_ref().and_then(|repair| Some((repair, operation(&repair.call)?)))
-        {
-            self.check_call_gives((&repair.call.place, &path("repair.with")), &repair.with, called, &[]);
-        }
-        if let Some((list, called)) = how.list.as_ref().and_then(|list| Some((list, operation(&list.call)?)))
-        {
-            let exprs: Vec<_> = [&list.items].into_iter().chain(&list.cursor).collect();
-            looks(&list.call, "list", called, &exprs);
-        }
-        let known = |at: &Spanned<String>, path: &str, paths: Vec<Vec<String>>| {
-            let members = paths.into_iter().filter(|path| path[0] == *process.name);
-            for name in members.filter_map(|path| path.into_iter().nth(1)).collect::<BTreeSet<_>>() {
-                if !process.fields.contains_key(&name) {
-                    let what = format!("field of process `{}`", process.name);
-                    let names: Vec<_> = process.fields.keys().map(String::as_str).collect();
-                    self.unknown(&at.place, &format!("{}.{path}", how.kind.path), &what, &name, &names);
-                }
-            }
-        };
-        known(&how.kind, "when", how.when.iter().flat_map(Expr::references).collect());
-        known(&how.read, "with", how.with.references());
-        how.repair.iter().for_each(|repair| known(&repair.call, "repair.with", repair.with.references()));
-        for field in &how.fields {
-            known(&field.name, &format!("fields.{}.ours", field.name.value), field.ours.references());
-        }
-        if let Some(take) = &how.take {
-            self.check_message_gives(
-                (&take.event.place, &path("take.map")),
-                &take.map,
-                process,
-                &take.event.value,
-            );
         }
     }
 
