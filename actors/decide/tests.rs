@@ -38,7 +38,7 @@ fn does_what_its_cases_say(process: &str, cases: &str) {
     let results = test::run(&cases, &process);
     let failed: Vec<_> = results.iter().filter_map(|r| r.failure.as_ref().map(|f| (&r.name, f))).collect();
     assert!(failed.is_empty(), "{failed:#?}");
-    assert_eq!(test::unvisited(&process, &results), Vec::<&str>::new(), "states that no case visits");
+    assert_eq!(test::unseen(&process, &results), test::Seen::default(), "what no case comes to");
 }
 
 #[test]

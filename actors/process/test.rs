@@ -45,8 +45,21 @@ pub struct CaseResult {
     pub steps: usize,
     /// What was not as expected: none if the case holds.
     pub failure: Option<Failure>,
-    /// The states it was in: what the cases together have covered.
-    pub visited: BTreeSet<Arc<str>>,
+    /// What of the process it has seen.
+    pub seen: Seen,
+}
+
+/// What of a process cases come to: those of one, or what none of them does.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// States that it is in.
+    pub states: BTreeSet<Arc<str>>,
+    /// Timers that run out, by name: `availability.4h`.
+    pub timers: BTreeSet<Arc<str>>,
+    /// Effects that are emitted, those that undo others among them.
+    pub effects: BTreeSet<Arc<str>>,
+    /// Milestones that are missed.
+    pub missed: BTreeSet<Arc<str>>,
 }
 
 /// A step that went otherwise than expected.
@@ -102,7 +115,7 @@ fn broken(problem: &Problem) -> CaseResult {
             step: "read".to_owned(),
             differences: [format!("{}: {}", problem.path, problem.message)].into_iter().chain(fix).collect(),
         }),
-        visited: BTreeSet::new(),
+        seen: Seen::default(),
     }
 }
 
@@ -113,7 +126,7 @@ fn run_case(file: &Node, process: &Process, case: &Node) -> CaseResult {
         place: case.place.clone(),
         steps: 0,
         failure: None,
-        visited: BTreeSet::new(),
+        seen: Seen::default(),
     };
     let steps = get(case, "steps").and_then(Node::as_list).unwrap_or_default();
     for step in steps {
@@ -130,7 +143,7 @@ fn run_case(file: &Node, process: &Process, case: &Node) -> CaseResult {
             break;
         }
     }
-    result.visited = world.visited;
+    result.seen = Seen { missed: world.state.missed.iter().cloned().collect(), ..world.seen };
     result
 }
 
@@ -156,7 +169,7 @@ struct World<'a> {
     state: State,
     now: Timestamp,
     messages: u64,
-    visited: BTreeSet<Arc<str>>,
+    seen: Seen,
     // What the last step did:
     calls: Vec<(Arc<str>, Value)>,
     called_off: Vec<Arc<str>>,
@@ -173,7 +186,7 @@ impl<'a> World<'a> {
             state: State::default(),
             now: BEGIN,
             messages: 0,
-            visited: BTreeSet::new(),
+            seen: Seen::default(),
             calls: Vec::new(),
             called_off: Vec::new(),
             verdict: None,
@@ -318,6 +331,7 @@ impl<'a> World<'a> {
             let due = self.state.timers.iter().map(|(name, (token, due))| (*due, name.clone(), *token)).min();
             let Some((due, name, token)) = due.filter(|(due, ..)| *due <= until) else { break };
             self.now = self.now.max(due);
+            self.seen.timers.insert(name.clone());
             self.take("timer", Body::Timer(TimerFired { name, token }))?;
         }
         self.now = until;
@@ -385,6 +399,7 @@ impl<'a> World<'a> {
         for change in changes {
             match change {
                 Change::Emitted(effect) | Change::Reissued(effect) => {
+                    self.seen.effects.insert(effect.name.clone());
                     self.calls.push((effect.name.clone(), effect.input.clone()));
                 }
                 Change::CalledOff { effect } => {
@@ -396,7 +411,7 @@ impl<'a> World<'a> {
                     self.called_off.push(name);
                 }
                 Change::Entered { state } => {
-                    self.visited.insert(state.clone());
+                    self.seen.states.insert(state.clone());
                 }
                 _ => {}
             }
@@ -561,14 +576,17 @@ fn text(node: &Node) -> Option<&str> {
     }
 }
 
-/// States that no case has visited: what `syncline test` names at the end.
-pub fn unvisited<'p>(process: &'p Process, results: &[CaseResult]) -> Vec<&'p str> {
-    let visited: BTreeSet<&str> =
-        results.iter().flat_map(|result| result.visited.iter().map(|v| &**v)).collect();
-    process
-        .states
-        .keys()
-        .map(|name| &**name)
-        .filter(|name| !visited.contains(name) && **name != *process.initial)
-        .collect()
+/// What none of the cases comes to: what `syncline test` names at the end.
+pub fn unseen(process: &Process, results: &[CaseResult]) -> Seen {
+    let less = |all: BTreeSet<Arc<str>>, of: fn(&Seen) -> &BTreeSet<Arc<str>>| -> BTreeSet<Arc<str>> {
+        all.into_iter().filter(|name| !results.iter().any(|result| of(&result.seen).contains(name))).collect()
+    };
+    let timers = process.states.values().flat_map(|state| &state.timers).map(|timer| timer.name.clone());
+    let states = process.states.keys().filter(|name| **name != process.initial).cloned();
+    Seen {
+        states: less(states.collect(), |seen| &seen.states),
+        timers: less(timers.collect(), |seen| &seen.timers),
+        effects: less(process.effects.keys().cloned().collect(), |seen| &seen.effects),
+        missed: less(process.milestones.keys().cloned().collect(), |seen| &seen.missed),
+    }
 }

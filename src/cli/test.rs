@@ -1,12 +1,13 @@
 //! `syncline test`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use syncline_actors::document::{Node, Place, Problem, Problems, Reader, suggest};
-use syncline_actors::process::test::{self, CaseResult, Failure as Failed};
+use syncline_actors::process::test::{self, CaseResult, Failure as Failed, Seen};
 use syncline_actors::process::{Catalog, Process};
 
 use super::lint::plural;
@@ -30,7 +31,7 @@ pub(super) struct Args {
 struct Tested {
     file: String,
     results: Vec<CaseResult>,
-    unvisited: Vec<String>,
+    unseen: Seen,
 }
 
 pub(super) fn run(args: &Args, out: Output) -> Result<(), Failure> {
@@ -82,8 +83,8 @@ fn one(file: &str, text: &str, catalog: &Catalog) -> Option<Tested> {
     let node = reader.read(file, text)?;
     let process = subject(file, &node, catalog, &reader)?;
     let results = test::run(&node, process);
-    let unvisited = test::unvisited(process, &results).into_iter().map(str::to_owned).collect();
-    Some(Tested { file: file.to_owned(), results, unvisited })
+    let unseen = test::unseen(process, &results);
+    Some(Tested { file: file.to_owned(), results, unseen })
 }
 
 /// The process that a file tests.
@@ -148,9 +149,9 @@ fn report(tested: &[Tested], out: Output) -> Result<(), Failure> {
                 }
             }
         }
-        if !tested.unvisited.is_empty() {
-            let states = tested.unvisited.join(", ");
-            let _ = writeln!(text, "  {} {states}", out.paint(Style::Odd, "no case comes to:"));
+        for (what, names) in gaps(&tested.unseen).into_iter().filter(|(_, names)| !names.is_empty()) {
+            let names = names.iter().map(|name| &**name).collect::<Vec<_>>().join(", ");
+            let _ = writeln!(text, "  {} {names}", out.paint(Style::Odd, &format!("no case {what}:")));
         }
         text.push('\n');
     }
@@ -161,6 +162,16 @@ fn report(tested: &[Tested], out: Output) -> Result<(), Failure> {
         text.push_str("   (- expected, + found)");
     }
     out.text(&text)
+}
+
+/// What no case comes to, in words.
+fn gaps(unseen: &Seen) -> [(&'static str, &BTreeSet<Arc<str>>); 4] {
+    [
+        ("comes to", &unseen.states),
+        ("waits for", &unseen.timers),
+        ("calls", &unseen.effects),
+        ("misses", &unseen.missed),
+    ]
 }
 
 fn failure_of(result: &CaseResult, failure: &Failed, out: Output, text: &mut String) {
@@ -181,6 +192,11 @@ fn as_json(tested: &Tested) -> Value {
     json!({
         "file": tested.file,
         "cases": tested.results.iter().map(case).collect::<Vec<_>>(),
-        "unvisited": tested.unvisited,
+        "unseen": {
+            "states": tested.unseen.states,
+            "timers": tested.unseen.timers,
+            "effects": tested.unseen.effects,
+            "missed": tested.unseen.missed,
+        },
     })
 }
