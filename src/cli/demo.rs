@@ -1,5 +1,6 @@
 //! `syncline demo`.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,10 +19,10 @@ pub(super) struct Args {
     /// End after the books; exit code 0 only if every check held.
     #[arg(long)]
     once: bool,
-    /// Orders.
-    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(20..=100_000))]
+    /// Orders. Of every other kind an eighth is played, and every variant once at least.
+    #[arg(long, value_name = "COUNT", default_value_t = 300, value_parser = clap::value_parser!(u64).range(20..=100_000))]
     orders: u64,
-    /// Fixes who is repeated, who overtakes, and which calls fail.
+    /// Fixes who is repeated, and which calls fail.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Where the node keeps its store, a fresh directory of the system's temporary ones unless named.
@@ -46,7 +47,14 @@ pub(super) async fn run(args: Args, out: Output) -> Result<(), Failure> {
     };
     // With `--once` any port will do: it must not fail because something listens.
     let listen = if args.once { SocketAddr::new(args.listen.ip(), 0) } else { args.listen };
-    let plan = Plan { orders: args.orders, seed: args.seed, directory: directory.clone(), listen };
+    let plan = Plan {
+        orders: args.orders,
+        others: Plan::beside(args.orders),
+        kinds: Vec::new(),
+        seed: args.seed,
+        directory: directory.clone(),
+        listen,
+    };
     let (tell, bar) = teller(out);
     let played = play(&plan, tell).await;
     bar.finish_and_clear();
@@ -77,15 +85,10 @@ fn teller(out: Output) -> (Tell, ProgressBar) {
     let shown = bar.clone();
     let tell: Tell = Arc::new(move |progress| match progress {
         Progress::Scene(text) => shown.suspend(|| note(format_args!("· {text}"))),
-        Progress::Acknowledged(done, all) => {
-            shown.set_message("webhooks acknowledged");
+        Progress::Played(ended, all) => {
+            shown.set_message("instances played to their end");
             shown.set_length(all);
-            shown.set_position(done);
-        }
-        Progress::Settled(done, all) => {
-            shown.set_message("orders and suppliers settled");
-            shown.set_length(all);
-            shown.set_position(done);
+            shown.set_position(ended);
         }
     });
     (tell, bar)
@@ -93,20 +96,19 @@ fn teller(out: Output) -> (Tell, ProgressBar) {
 
 fn show(books: &Books, out: Output) -> Result<(), Failure> {
     if out.is_json() {
-        let counts: serde_json::Map<_, _> =
-            books.rows.iter().map(|(what, count)| (what.trim().to_owned(), json!(count))).collect();
-        let checks: Vec<_> = books
-            .checks
-            .iter()
-            .map(|check| json!({"what": check.what, "holds": check.holds, "detail": check.detail}))
-            .collect();
-        return out.value(&json!({"counts": counts, "checks": checks, "balance": books.balance()}), |_| {
-            String::new()
-        });
+        return out.value(&json(books), |_| String::new());
     }
+    let standing = out.table(
+        &["played", "", "where they stand"],
+        books.standing.iter().map(|standing| {
+            let states = standing.states.iter().map(|(state, count)| format!("{count} {state}"));
+            let states = states.collect::<Vec<_>>().join(" · ");
+            [standing.kind.to_owned(), format!("{:>6}", standing.entities()), states]
+        }),
+    );
     let counts = out.table(
         &["counted", ""],
-        books.rows.iter().map(|(what, count)| [(*what).to_owned(), format!("{count:>6}")]),
+        books.counts.iter().map(|(what, count)| [(*what).to_owned(), format!("{count:>6}")]),
     );
     let holds = |holds| if holds { "holds" } else { "BROKEN" };
     let checks = out.table(
@@ -114,9 +116,23 @@ fn show(books: &Books, out: Output) -> Result<(), Failure> {
         books
             .checks
             .iter()
-            .map(|check| [check.what.to_owned(), holds(check.holds).to_owned(), check.detail.clone()]),
+            .map(|check| [check.what.to_owned(), holds(check.holds()).to_owned(), check.told()]),
     );
-    out.text(&format!("{counts}\n\n{checks}"))
+    out.text(&format!("{standing}\n\n{counts}\n\n{checks}"))
+}
+
+fn json(books: &Books) -> serde_json::Value {
+    let standing = books.standing.iter().map(|standing| (standing.kind, &standing.states));
+    let counts = books.counts.iter().map(|(what, count)| (what.trim(), count));
+    let checks = books.checks.iter().map(|check| {
+        json!({"what": check.what, "holds": check.holds(), "detail": check.detail, "wrong": check.wrong})
+    });
+    json!({
+        "standing": standing.collect::<BTreeMap<_, _>>(),
+        "counts": counts.collect::<BTreeMap<_, _>>(),
+        "checks": checks.collect::<Vec<_>>(),
+        "balance": books.balance(),
+    })
 }
 
 fn endpoints(stage: &Stage, directory: &Path) {
@@ -125,8 +141,11 @@ fn endpoints(stage: &Stage, directory: &Path) {
     note(format_args!(
         "\nStill running; Ctrl-C ends it.\n\
          \x20 exceptions   http://{node}/\n\
+         \x20 processes    http://{node}/processes\n\
          \x20 an order     http://{node}/v1/entities/order/SO-000001/timeline\n\
          \x20 a supplier   http://{node}/v1/entities/supplier/SUP-00011/timeline\n\
+         \x20 a customer   http://{node}/v1/entities/customer/CU-000003\n\
+         \x20 an employee  http://{node}/v1/entities/employee/W-000006\n\
          \x20 metrics      http://{node}/metrics\n\
          \x20 ledger       http://{sandbox}/ledger/summary\n\
          \x20 faults       http://{sandbox}/faults\n\
