@@ -16,6 +16,8 @@ pub(super) struct Seen {
     pub(super) state: String,
     pub(super) reached: Vec<String>,
     pub(super) fields: Value,
+    /// How many messages wait for their turn in it.
+    pub(super) waiting: u64,
     /// What must be hidden, and the API shows whole.
     pub(super) shown: Vec<String>,
 }

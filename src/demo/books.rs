@@ -97,17 +97,17 @@ pub(super) async fn balance(stage: &Stage, ends: &Ends, dealt: u64, took: Durati
     let ledger = stage.sandbox.ledger();
     let mut audit = Audit::new(&stage.sandbox, &ledger);
     let mut books = Books { took, ..Books::default() };
-    let must: BTreeMap<String, &[&str]> =
+    let mut must: BTreeMap<String, &[&str]> =
         ends.musts.iter().map(|must| (must.entity.to_string(), must.stands)).collect();
     let mut standing: BTreeMap<&str, BTreeMap<String, u64>> = BTreeMap::new();
     let mut strayed = ends.stuck.clone();
-    let mut seen_of_must = 0;
+    let mut open = 0;
     let messages = journal::read(&operate, |kind, seen| {
         *standing.entry(kind.name).or_default().entry(seen.state.clone()).or_default() += 1;
-        match must.get(&seen.id.to_string()) {
-            Some(stands) if stands.contains(&&*seen.state) => seen_of_must += 1,
+        open += seen.waiting;
+        match must.remove(&seen.id.to_string()) {
+            Some(stands) if stands.contains(&&*seen.state) => {}
             Some(stands) => {
-                seen_of_must += 1;
                 strayed.push(format!("{} stands in {}, not in {}", seen.id, seen.state, stands.join(" or ")));
             }
             // The entities of a play that is stuck are named with it.
@@ -117,14 +117,12 @@ pub(super) async fn balance(stage: &Stage, ends: &Ends, dealt: u64, took: Durati
         (kind.check)(&mut audit, seen);
     })
     .await?;
-    if seen_of_must < must.len() {
-        strayed.push(format!("{} entities are not there", must.len() - seen_of_must));
-    }
+    strayed.extend(must.keys().map(|entity| format!("{entity} is not there")));
     let entities: u64 = standing.values().flat_map(BTreeMap::values).sum();
     let of = |name| standing.remove(name).map(|states| Standing { kind: name, states });
     books.standing = super::kinds().filter_map(of).collect();
 
-    told(&mut books, &operate, stage, &messages, &ledger).await?;
+    told(&mut books, &operate, stage, (&messages, open), &ledger).await?;
     books.check(STANDS, format!("{entities} entities"), strayed);
     applied(&mut books, &ledger, dealt);
     agreement(&mut books, audit);
@@ -137,7 +135,7 @@ async fn told(
     books: &mut Books,
     operate: &Arc<dyn Operate>,
     stage: &Stage,
-    messages: &Messages,
+    (messages, open): (&Messages, u64),
     ledger: &Snapshot,
 ) -> Result<(), Error> {
     let told = ledger.webhooks.iter().flat_map(|webhook| {
@@ -159,7 +157,8 @@ async fn told(
     let (turned, quarantined) = (of("rejected") + of("ignored"), of("quarantined"));
     books.count("messages acknowledged", acked);
     books.count("  applied", of("applied"));
-    books.count("  waited for their turn, then applied", of("deferred"));
+    books.count("  waited for their turn, then applied", of("deferred").saturating_sub(open));
+    books.count("  still wait for it", open);
     books.count("  rejected or ignored, with a record", turned);
     books.count("  in quarantine", quarantined);
     books.count("  duplicates", duplicates);

@@ -100,8 +100,8 @@ async fn entity(operate: &Arc<dyn Operate>, kind: &Kind, id: EntityId) -> Result
         let told = told.into_iter().flatten().collect::<String>();
         shown.retain(|whole| told.contains(whole));
     }
-    let fields = watch::fields(&entity);
-    Ok((Seen { id, state: entity.status, reached: entity.reached, fields, shown }, entries))
+    let (fields, waiting) = (watch::fields(&entity), entity.waiting.len() as u64);
+    Ok((Seen { id, state: entity.status, reached: entity.reached, fields, waiting, shown }, entries))
 }
 
 async fn timeline(operate: &Arc<dyn Operate>, id: &EntityId) -> Result<Vec<Entry>, Error> {
