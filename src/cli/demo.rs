@@ -12,7 +12,10 @@ use super::Failure;
 use super::output::{Output, note};
 use super::run::stopped;
 use crate::clock::{Clock as _, SystemClock};
-use crate::demo::{Books, Plan, Progress, Stage, Tell, play};
+use crate::demo::{Books, Plan, Progress, Stage, Standing, Tell, play};
+
+/// So many of the places where a check does not hold are named.
+const NAMED_MAX: usize = 5;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -101,9 +104,7 @@ fn show(books: &Books, out: Output) -> Result<(), Failure> {
     let standing = out.table(
         &["played", "", "where they stand"],
         books.standing.iter().map(|standing| {
-            let states = standing.states.iter().map(|(state, count)| format!("{count} {state}"));
-            let states = states.collect::<Vec<_>>().join(" · ");
-            [standing.kind.to_owned(), format!("{:>6}", standing.entities()), states]
+            [standing.kind.to_owned(), format!("{:>6}", standing.entities()), states(standing)]
         }),
     );
     let counts = out.table(
@@ -118,7 +119,29 @@ fn show(books: &Books, out: Output) -> Result<(), Failure> {
             .iter()
             .map(|check| [check.what.to_owned(), holds(check.holds()).to_owned(), check.told()]),
     );
-    out.text(&format!("{standing}\n\n{counts}\n\n{checks}"))
+    let wrong = wrong(books).join("\n");
+    out.text(format!("{standing}\n\n{counts}\n\n{checks}\n{wrong}").trim_end())
+}
+
+/// States with most entities first.
+fn states(standing: &Standing) -> String {
+    let mut states: Vec<_> = standing.states.iter().collect();
+    states.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+    let states = states.into_iter().map(|(state, count)| format!("{count} {state}"));
+    states.collect::<Vec<_>>().join(" · ")
+}
+
+/// The first places where each broken check does not hold, a line each.
+fn wrong(books: &Books) -> Vec<String> {
+    let mut lines = Vec::new();
+    for check in books.checks.iter().filter(|check| !check.holds()) {
+        lines.push(format!("\n{}: BROKEN", check.what));
+        lines.extend(check.wrong.iter().take(NAMED_MAX).map(|place| format!("  {place}")));
+        if check.wrong.len() > NAMED_MAX {
+            lines.push(format!("  and {} more", check.wrong.len() - NAMED_MAX));
+        }
+    }
+    lines
 }
 
 fn json(books: &Books) -> serde_json::Value {

@@ -47,6 +47,13 @@ pub(super) fn fields(entity: &Entity) -> Value {
     Value::from_json(text.as_bytes(), text.len()).unwrap_or_default()
 }
 
+/// Where an entity stands, and what it waits for.
+fn standing(entity: &Entity) -> String {
+    let pending: Vec<_> = entity.pending.iter().map(|effect| &*effect.name).collect();
+    let open: Vec<_> = entity.exceptions.iter().map(|open| &*open.summary).collect();
+    format!("in {}, waits for {pending:?}, open {open:?}", entity.status)
+}
+
 /// Effects that wait in the node's store, messages from entity to entity among them.
 pub(super) async fn waiting(operate: &dyn Operate, connector: Option<&str>) -> Result<u64, Refusal> {
     let connectors = operate.connectors().await?.items;
@@ -63,8 +70,11 @@ impl Stage {
 
     /// Waits until an entity stands in one of these states.
     pub(super) async fn until(&self, kind: &str, key: &str, states: &[&str]) -> Result<(), Stuck> {
-        let wanted = format!("does not come to {}", states.join(" or "));
-        self.fits(kind, key, &wanted, |entity| states.contains(&&*entity.status)).await
+        let there = self.fits(&entity(kind, key), |entity| states.contains(&&*entity.status)).await;
+        there.map_err(|last| {
+            let last = last.map_or_else(|| "nobody knows it".to_owned(), |entity| standing(&entity));
+            Stuck(format!("{kind}/{key} does not come to {}: {last}", states.join(" or ")))
+        })
     }
 
     /// Waits until the fields of an entity are as they should be.
@@ -74,7 +84,12 @@ impl Stage {
         key: &str,
         fits: impl Fn(&Value) -> bool,
     ) -> Result<(), Stuck> {
-        self.fits(kind, key, "is never as it should be", |entity| fits(&fields(entity))).await
+        let there = self.fits(&entity(kind, key), |entity| fits(&fields(entity))).await;
+        there.map_err(|last| {
+            let last =
+                last.map_or_else(|| "nobody knows it".to_owned(), |entity| entity.fields.get().to_owned());
+            Stuck(format!("{kind}/{key} is never as it should be: {last}"))
+        })
     }
 
     /// Waits until an entity has come to its end: it must stand there when all is over.
@@ -88,35 +103,20 @@ impl Stage {
         Ok(Must::new(kind, key, stands))
     }
 
-    async fn fits(
-        &self,
-        kind: &str,
-        key: &str,
-        wanted: &str,
-        fits: impl Fn(&Entity) -> bool,
-    ) -> Result<(), Stuck> {
-        let (id, mut last, mut pause) = (entity(kind, key), None, Pause::default());
+    /// Waits until an entity is as it should be, or patience is over: then it is as it was seen last.
+    async fn fits(&self, id: &EntityId, fits: impl Fn(&Entity) -> bool) -> Result<(), Option<Entity>> {
+        let (mut last, mut pause) = (None, Pause::default());
         let there = async {
             loop {
-                last = self.look(&id).await.or_else(|| last.take());
+                last = self.look(id).await.or_else(|| last.take());
                 if last.as_ref().is_some_and(&fits) {
                     return;
                 }
                 pause.wait().await;
             }
         };
-        if tokio::time::timeout(self.patience, there).await.is_ok() {
-            return Ok(());
-        }
-        let last = last.map_or_else(
-            || "nobody knows it".to_owned(),
-            |entity| {
-                let pending: Vec<_> = entity.pending.iter().map(|effect| &*effect.name).collect();
-                let open: Vec<_> = entity.exceptions.iter().map(|open| &*open.summary).collect();
-                format!("in {}, waits for {pending:?}, open {open:?}, {}", entity.status, entity.fields.get())
-            },
-        );
-        Err(Stuck(format!("{id} {wanted}: {last}")))
+        let there = tokio::time::timeout(self.patience, there).await;
+        there.map_err(|_over| last)
     }
 
     /// Waits until nothing is on its way any more: no system has anything to tell, and no effect waits. What a system has to tell comes
