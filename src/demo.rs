@@ -171,7 +171,7 @@ fn nothing(_: &EntityId) -> Vec<String> {
 const KINDS: &[Kind] = &[
     Kind {
         name: order::KIND,
-        agree: "orders agree with every system",
+        agree: "orders agree everywhere",
         systems: "ERP, CRM, tax engine, warehouse, support desk",
         play: |stage, number| Box::pin(order::play(stage, number)),
         check: order::check,
@@ -179,7 +179,7 @@ const KINDS: &[Kind] = &[
     },
     Kind {
         name: subscription::KIND,
-        agree: "subscriptions agree with every system",
+        agree: "subscriptions agree everywhere",
         systems: "quotes, billing, ERP, revenue, customer success",
         play: |stage, number| Box::pin(subscription::play(stage, number)),
         check: subscription::check,
@@ -187,7 +187,7 @@ const KINDS: &[Kind] = &[
     },
     Kind {
         name: amendment::KIND,
-        agree: "amendments agree with every system",
+        agree: "amendments agree everywhere",
         systems: "quotes, billing, revenue, customer success",
         play: |stage, number| Box::pin(amendment::play(stage, number)),
         check: amendment::check,
@@ -195,7 +195,7 @@ const KINDS: &[Kind] = &[
     },
     Kind {
         name: employee::KIND,
-        agree: "employees agree with every system",
+        agree: "employees agree everywhere",
         systems: "HR, directory, payroll, equipment",
         play: |stage, number| Box::pin(employee::play(stage, number)),
         check: employee::check,
@@ -203,7 +203,7 @@ const KINDS: &[Kind] = &[
     },
     Kind {
         name: supplier::KIND,
-        agree: "suppliers agree with every system",
+        agree: "suppliers agree everywhere",
         systems: "sourcing, ERP, bank, tax registry, ITSM, chat",
         play: |stage, number| Box::pin(supplier::play(stage, number)),
         check: supplier::check,
@@ -211,7 +211,7 @@ const KINDS: &[Kind] = &[
     },
     Kind {
         name: customer::KIND,
-        agree: "customers agree with every system",
+        agree: "customers agree everywhere",
         systems: "CRM, both ERPs, shop",
         play: |stage, number| Box::pin(customer::play(stage, number)),
         check: customer::check,
@@ -219,7 +219,7 @@ const KINDS: &[Kind] = &[
     },
     Kind {
         name: item::KIND,
-        agree: "items agree with every system",
+        agree: "items agree everywhere",
         systems: "ERP, warehouse, shop",
         play: |stage, number| Box::pin(item::play(stage, number)),
         check: item::check,
@@ -227,7 +227,7 @@ const KINDS: &[Kind] = &[
     },
     Kind {
         name: shop_order::KIND,
-        agree: "shop orders agree with every system",
+        agree: "shop orders agree everywhere",
         systems: "shop, second ERP",
         play: |stage, number| Box::pin(shop_order::play(stage, number)),
         check: shop_order::check,
