@@ -52,7 +52,7 @@ pub struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  syncline demo                       see it work: a node, six simulated systems, 300 orders, and trouble
+  syncline demo                       see it work: a node, twenty simulated systems, eight kinds of business, and trouble
   syncline lint config                check an integration: every mistake with its place and the fix
   syncline test config                run its given/when/then files, without network or real time
   syncline run                        run a node with the settings of config/syncline.toml
@@ -77,7 +77,7 @@ enum Command {
     Test(test::Args),
     /// Serve the simulated systems.
     Sandbox(sandbox::Args),
-    /// See it work: node, simulated systems, orders and trouble; then the books.
+    /// See it work: node, simulated systems, every kind of business, and trouble; then the books.
     Demo(demo::Args),
     /// Send signed webhooks at a steady rate and measure.
     Load(load::Args),

@@ -1,57 +1,100 @@
 //! The demo: a node over its real store and the simulated systems, and a day of trouble in a minute.
 //!
-//! Some hundreds of orders come in as signed webhooks: twice, in the wrong order, with mistakes. Meanwhile people take on suppliers in the
-//! sourcing tool, put right what is missing, change bank accounts, and approve or reject what others have asked for. The systems that the
-//! node calls fail in every way that they can; the tax engine is away for a while; in the middle the node itself is killed and started again.
-//! At the end the books must balance: what the senders were told, what the node's journal holds and what the systems applied.
+//! Every kind of business that is shipped is played, some hundreds of instances together: webhooks come twice, in the wrong order, with
+//! mistakes; people type at the screens of systems, put right what is missing, decide and change their minds. The systems that the node
+//! calls fail in every way that they can; the tax engine is away for a while; with calls waiting for it the node itself is killed and
+//! started again. At the end the books must balance: what the senders were told, what the node's journal holds and what the systems hold.
 //!
 //! ```text
-//! story      which order is what, and how it must end      stage  node and sandbox: start, kill, start again
-//! suppliers  the same of suppliers, and who does what      books  reads journal and ledger, and compares
-//! drive      sends the webhooks, as stubborn as a sender   agree  entities and the systems' records, field by field
+//! stage    node and sandbox: start, kill, start again         order, subscription, amendment, employee, supplier, customer, item,
+//! senders  webhooks and events, as stubborn as senders are    shop_order: one kind each, what happens to an instance by its
+//! people   screens, commands, decisions                       number, and what every system must hold of it in the end
+//! watch    waits until something is as it should be           agree    entities and the systems' records, field by field
+//! trouble  what goes wrong, and when                          journal  what it holds of messages and entities
+//!                                                             books    holds all of it against one another
 //! ```
 
 mod agree;
+mod amendment;
+mod applied;
 mod books;
-mod drive;
+mod customer;
+mod employee;
+mod item;
+mod journal;
+mod order;
+mod people;
+mod senders;
+mod shop_order;
 mod stage;
-mod story;
-mod suppliers;
+mod subscription;
+mod supplier;
+mod trouble;
+mod watch;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::join_all;
-use tokio::sync::Semaphore;
+use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use syncline_actors::id::EntityId;
+use tokio::sync::watch::Sender;
 
-use crate::sandbox::{self, Fault, Plan as Faults, RetryAfter, Sandbox};
-pub use books::{Books, Check};
-use drive::Driver;
+use crate::sandbox;
+use agree::{Audit, Seen};
+pub use books::{Books, Check, Standing};
 pub use stage::Stage;
-use story::{Case, Must, Story};
-use suppliers::{Case as SupplierCase, KINDS, People};
 
-/// Webhooks under way at the same time.
-const AT_ONCE: usize = 32;
-
-/// How long all orders may take to end after the last webhook.
-const PATIENCE: Duration = Duration::from_mins(3);
-
-/// Between two looks at what is waited for.
-const LOOK: Duration = Duration::from_millis(50);
+/// Instances under way at the same time.
+const AT_ONCE: usize = 200;
 
 /// What to play.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Orders; 20 at least, so that every kind is among them. There is a supplier for every eight of them, one of each kind at least.
+    /// Orders; 20 at least, so that every variant is among them.
     pub orders: u64,
-    /// Fixes who is repeated, who overtakes, and which calls fail.
+    /// Instances of every other kind; 16 at least, so that every variant is among them.
+    pub others: u64,
+    /// Only these kinds; all of them if none is named.
+    pub kinds: Vec<String>,
+    /// Fixes who is repeated, and which calls fail.
     pub seed: u64,
     /// Where the node keeps its store. It must not hold one.
     pub directory: PathBuf,
     /// Where the node listens; port 0 for any.
     pub listen: std::net::SocketAddr,
+}
+
+impl Plan {
+    /// Instances of every other kind beside so many orders: one for every eight, and every variant of each at least once.
+    pub fn beside(orders: u64) -> u64 {
+        (orders / 8).max(16)
+    }
+
+    /// Instances of all kinds together.
+    fn instances(&self) -> u64 {
+        self.played().map(|kind| self.of(kind)).sum()
+    }
+
+    fn of(&self, kind: &Kind) -> u64 {
+        if kind.name == order::KIND { self.orders } else { self.others }
+    }
+
+    fn played(&self) -> impl Iterator<Item = &'static Kind> {
+        KINDS.iter().filter(|kind| self.kinds.is_empty() || self.kinds.iter().any(|name| name == kind.name))
+    }
+
+    /// Whether so much is played that limits which real systems have would be all that is seen.
+    fn is_large(&self) -> bool {
+        self.orders.max(self.others) > 1_000
+    }
+
+    /// How long one thing that is waited for may take. It is no measure of speed: the machine may be busy.
+    fn patience(&self) -> Duration {
+        let all = u32::try_from(self.instances()).unwrap_or(u32::MAX);
+        (Duration::from_mins(4) + Duration::from_millis(100).saturating_mul(all)).min(Duration::from_mins(20))
+    }
 }
 
 /// Why the demo could not be played. It says nothing about whether the books balance.
@@ -85,165 +128,184 @@ pub enum Error {
 pub enum Progress {
     /// Something a viewer should know.
     Scene(String),
-    /// So many of so many webhooks are acknowledged.
-    Acknowledged(u64, u64),
-    /// So many of so many orders and suppliers have ended as they must.
-    Settled(u64, u64),
+    /// So many of so many instances have come to their end.
+    Played(u64, u64),
 }
 
 /// Tells progress to someone.
 pub type Tell = Arc<dyn Fn(Progress) + Send + Sync>;
 
+/// An entity, and the states in which it may stand at the end.
+#[derive(Debug, Clone)]
+struct Must {
+    entity: EntityId,
+    stands: &'static [&'static str],
+}
+
+/// What does not come as it must, as a sentence: the play ends there, and the books show it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Stuck(String);
+
+type Playing = BoxFuture<'static, Result<Vec<Must>, Stuck>>;
+
+/// A kind of business.
+struct Kind {
+    /// Its process.
+    name: &'static str,
+    /// What must hold of its fields.
+    agree: &'static str,
+    /// The systems that its entities are held against.
+    systems: &'static str,
+    /// What happens to the instance of this number.
+    play: fn(Arc<Stage>, u64) -> Playing,
+    /// What the systems must hold of an entity.
+    check: fn(&mut Audit, &Seen),
+    /// What of an entity nobody may be shown whole.
+    hidden: fn(&EntityId) -> Vec<String>,
+}
+
+fn nothing(_: &EntityId) -> Vec<String> {
+    Vec::new()
+}
+
+const KINDS: &[Kind] = &[
+    Kind {
+        name: order::KIND,
+        agree: "orders agree everywhere",
+        systems: "ERP, CRM, tax engine, warehouse, support desk",
+        play: |stage, number| Box::pin(order::play(stage, number)),
+        check: order::check,
+        hidden: nothing,
+    },
+    Kind {
+        name: subscription::KIND,
+        agree: "subscriptions agree everywhere",
+        systems: "quotes, billing, ERP, revenue, customer success",
+        play: |stage, number| Box::pin(subscription::play(stage, number)),
+        check: subscription::check,
+        hidden: nothing,
+    },
+    Kind {
+        name: amendment::KIND,
+        agree: "amendments agree everywhere",
+        systems: "quotes, billing, revenue, customer success",
+        play: |stage, number| Box::pin(amendment::play(stage, number)),
+        check: amendment::check,
+        hidden: nothing,
+    },
+    Kind {
+        name: employee::KIND,
+        agree: "employees agree everywhere",
+        systems: "HR, directory, payroll, equipment",
+        play: |stage, number| Box::pin(employee::play(stage, number)),
+        check: employee::check,
+        hidden: nothing,
+    },
+    Kind {
+        name: supplier::KIND,
+        agree: "suppliers agree everywhere",
+        systems: "sourcing, ERP, bank, tax registry, ITSM, chat",
+        play: |stage, number| Box::pin(supplier::play(stage, number)),
+        check: supplier::check,
+        hidden: supplier::accounts,
+    },
+    Kind {
+        name: customer::KIND,
+        agree: "customers agree everywhere",
+        systems: "CRM, both ERPs, shop",
+        play: |stage, number| Box::pin(customer::play(stage, number)),
+        check: customer::check,
+        hidden: nothing,
+    },
+    Kind {
+        name: item::KIND,
+        agree: "items agree everywhere",
+        systems: "ERP, warehouse, shop",
+        play: |stage, number| Box::pin(item::play(stage, number)),
+        check: item::check,
+        hidden: nothing,
+    },
+    Kind {
+        name: shop_order::KIND,
+        agree: "shop orders agree everywhere",
+        systems: "shop, second ERP",
+        play: |stage, number| Box::pin(shop_order::play(stage, number)),
+        check: shop_order::check,
+        hidden: nothing,
+    },
+];
+
+/// The kinds that are played, by the names of their processes.
+pub fn kinds() -> impl Iterator<Item = &'static str> {
+    KINDS.iter().map(|kind| kind.name)
+}
+
 /// Plays the whole demo. The stage keeps running with its endpoints until it is stopped or dropped.
 pub async fn play(plan: &Plan, tell: Tell) -> Result<(Stage, Books), Error> {
-    let scene = |text: &str| tell(Progress::Scene(text.to_owned()));
+    let began = tokio::time::Instant::now();
     let stage = Arc::new(Stage::open(plan).await?);
-    let story = Story::new(plan.orders, plan.seed);
-    let driver = Arc::new(Driver::new(stage.clone(), story.webhooks() + drive::NOISE, tell.clone())?);
-    trouble(&stage)?;
-    let suppliers = SupplierCase::all((plan.orders / 8).max(KINDS));
-    scene(&format!(
-        "{} orders in {} webhooks, {} suppliers, {} systems that fail now and then",
-        plan.orders,
-        story.webhooks(),
-        suppliers.len(),
-        Sandbox::systems().count()
+    let all = plan.instances();
+    let scene = |text: String| tell(Progress::Scene(text));
+    scene(format!(
+        "{all} instances of {} kinds of business, {} systems that fail now and then",
+        plan.played().count(),
+        sandbox::Sandbox::systems().count()
     ));
+    trouble::faults(&stage.sandbox, plan)?;
 
-    let room = Arc::new(Semaphore::new(AT_ONCE));
-    let orders = join_all(story.cases.iter().map(|case| order(case.clone(), driver.clone(), room.clone())));
-    let people = Arc::new(People::new(stage.node_address()));
-    let taken_on = join_all(suppliers.iter().map(|case| case.clone().play(stage.clone(), people.clone())));
-    let trouble = async {
-        driver.acknowledged(story.webhooks() / 4).await;
-        scene("the tax engine is away");
-        stage.sandbox.set_faults("tax", vec![Faults::always(Fault::Outage)])?;
-        driver.acknowledged(story.webhooks() / 2).await;
-        scene("the node is killed");
-        stage.kill().await;
-        stage.revive().await?;
-        scene("the node is back, with everything that it acknowledged");
-        stage.sandbox.set_faults("tax", vec![])?;
-        scene("the tax engine is back");
-        Ok::<_, Error>(())
-    };
-    let noise = driver.noise(plan.seed);
-    let (acks, troubled, noise, _) = tokio::join!(orders, trouble, noise, taken_on);
-    troubled?;
-
-    scene("every webhook is acknowledged; waiting for everything to end");
+    let ended = Sender::new(0);
+    let (played, outage, ()) = tokio::join!(
+        instances(&stage, plan, &ended, &tell),
+        trouble::scenes(&stage, plan, ended.subscribe(), &tell),
+        stage.noise(),
+    );
+    let dealt = outage? + stage.sandbox.faults_dealt();
+    scene("everybody has said everything; waiting for the last call to be made".to_owned());
     stage.sandbox.clear_faults();
-    settle(&stage, &story, &suppliers, &tell).await;
-    let acks = acks.into_iter().flatten().chain(noise).collect();
-    let mut books = books::balance(&stage, &story, &suppliers, acks).await?;
-    books.rows.push(("requests of strangers, refused", driver.refused()));
-    drop(driver);
+    let mut ends = Ends::default();
+    for end in played {
+        match end {
+            Ok(musts) => ends.musts.extend(musts),
+            Err(Stuck(why)) => ends.stuck.push(why),
+        }
+    }
+    if let Err(Stuck(why)) = stage.quiet().await {
+        ends.stuck.push(why);
+    }
+    let took = began.elapsed();
+    let books = books::balance(&stage, &ends, dealt, took).await?;
     let stage = Arc::try_unwrap(stage).expect("nothing else of the demo runs any more");
     Ok((stage, books))
 }
 
-/// What goes wrong all the time.
-fn trouble(stage: &Stage) -> Result<(), Error> {
-    let sometimes = |fault, rate| Faults::always(fault).at_rate(rate);
-    let busy = Fault::Status { code: 429, retry_after: RetryAfter::Seconds(1) };
-    let broken = Fault::Status { code: 500, retry_after: RetryAfter::Absent };
-    let away = Fault::Status { code: 503, retry_after: RetryAfter::Absent };
-    let locked = Fault::Status { code: 424, retry_after: RetryAfter::Absent };
-    let plans = [
-        ("crm", vec![sometimes(Fault::ExpiredToken, 0.03), sometimes(broken, 0.03)]),
-        (
-            "erp",
-            vec![
-                sometimes(Fault::CommitThenCut, 0.06),
-                sometimes(busy, 0.03),
-                sometimes(Fault::CutBefore, 0.03),
-            ],
-        ),
-        ("tax", vec![sometimes(away, 0.05)]),
-        (
-            "warehouse",
-            vec![
-                sometimes(Fault::CommitThenCut, 0.05),
-                sometimes(Fault::Duplicates, 0.2),
-                sometimes(Fault::Reorder { within_ms: 300 }, 0.2),
-            ],
-        ),
-        ("support", vec![sometimes(Fault::CommitThenStatus { code: 500 }, 0.05)]),
-        ("notify", vec![sometimes(busy, 0.05)]),
-        (
-            "sourcing",
-            vec![
-                sometimes(Fault::ExpiredToken, 0.03),
-                sometimes(locked, 0.05),
-                sometimes(Fault::Duplicates, 0.2),
-                sometimes(Fault::Reorder { within_ms: 500 }, 0.3),
-            ],
-        ),
-        ("bank", vec![sometimes(Fault::CommitThenCut, 0.1), sometimes(away, 0.05)]),
-        ("taxreg", vec![sometimes(busy, 0.05), sometimes(broken, 0.05)]),
-        ("itsm", vec![sometimes(Fault::CommitThenCut, 0.2), sometimes(Fault::ExpiredToken, 0.05)]),
-        ("chat", vec![sometimes(Fault::CommitThenCut, 0.05), sometimes(busy, 0.05)]),
-    ];
-    for (system, plans) in plans {
-        stage.sandbox.set_faults(system, plans)?;
-    }
-    Ok(())
+/// How the plays have ended.
+#[derive(Debug, Default)]
+struct Ends {
+    musts: Vec<Must>,
+    stuck: Vec<String>,
 }
 
-/// One order's webhooks, in the order in which its story has them; each acknowledged delivery with its id.
-async fn order(case: Case, driver: Arc<Driver>, room: Arc<Semaphore>) -> Vec<String> {
-    let mut acks = Vec::new();
-    for step in &case.steps {
-        if let Some(state) = step.when {
-            driver.stage.wait_for(&case.entity, |found| found == state).await;
-        }
-        let _room = room.acquire().await;
-        acks.extend(driver.deliver(&case, step).await);
-    }
-    if case.released_by_hand {
-        driver.release(&case).await;
-    }
-    acks
-}
-
-/// Waits until everything stands where it must and nothing is on its way any more, or patience is over.
-async fn settle(stage: &Stage, story: &Story, suppliers: &[SupplierCase], tell: &Tell) {
-    let all_of_them = (story.cases.len() + suppliers.len()) as u64;
-    let all = async {
-        let mut open: Vec<&Case> = story.cases.iter().collect();
-        while !open.is_empty() {
-            let mut still = Vec::new();
-            for case in open {
-                let found = stage.state_of(&case.entity).await;
-                if !found.is_some_and(|found| case.must.allows(&found)) {
-                    still.push(case);
-                }
-            }
-            open = still;
-            let ended = story.cases.len() - open.len();
-            tell(Progress::Settled(ended as u64, all_of_them));
-            if !open.is_empty() {
-                tokio::time::sleep(LOOK * 4).await;
-            }
-        }
-        // What one system is told it tells in its turn: two looks in a row, further apart than that takes.
-        let mut calm = 0;
-        while calm < 2 {
-            calm = if agree::quiet(stage, suppliers).await { calm + 1 } else { 0 };
-            tokio::time::sleep(stage::TELLS_AFTER * 2).await;
-        }
-        tell(Progress::Settled(all_of_them, all_of_them));
-    };
-    let _ = tokio::time::timeout(PATIENCE, all).await;
-}
-
-impl Must {
-    /// Whether an order may stand in this state at the end.
-    fn allows(self, state: &str) -> bool {
-        match self {
-            Self::Complete => state == "completed",
-            Self::Hold => state.ends_with("_hold"),
-            Self::Cancel => state == "cancelled" || state == "completed",
-        }
-    }
+/// Plays every instance, those of all kinds beside one another, and counts those that have ended.
+async fn instances(
+    stage: &Arc<Stage>,
+    plan: &Plan,
+    ended: &Sender<u64>,
+    tell: &Tell,
+) -> Vec<Result<Vec<Must>, Stuck>> {
+    let most = plan.orders.max(plan.others);
+    let of =
+        |number| plan.played().filter(move |kind| number <= plan.of(kind)).map(move |kind| (kind, number));
+    let all = plan.instances();
+    futures::stream::iter((1..=most).flat_map(of))
+        .map(async |(kind, number)| {
+            let playing = tokio::spawn((kind.play)(stage.clone(), number)).await;
+            playing.unwrap_or_else(|error| Err(Stuck(format!("{} number {number}: {error}", kind.name))))
+        })
+        .buffer_unordered(AT_ONCE)
+        .inspect(|_| {
+            ended.send_modify(|ended| *ended += 1);
+            tell(Progress::Played(*ended.borrow(), all));
+        })
+        .collect()
+        .await
 }

@@ -81,6 +81,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 pub use access::{SECRET, USER};
+pub use desk::Telling;
 pub use emit::Emitter;
 pub use faults::{Fault, Plan, RetryAfter};
 pub use ledger::{Snapshot, Summary};
@@ -234,6 +235,11 @@ impl Sandbox {
     /// Everything applied so far, in numbers.
     pub fn summary(&self) -> Summary {
         self.desk.state().ledger.summary()
+    }
+
+    /// What the systems have to tell of their own accord, and was not heard yet.
+    pub fn telling(&self) -> Telling {
+        self.desk.telling()
     }
 
     /// Replaces the fault plans of one system; none of them ends its faults.

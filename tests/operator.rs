@@ -270,6 +270,8 @@ fn the_demo_balances_and_says_so() {
     let said = say(&mut syncline(&["demo", "--once", "--orders", "20", "-o", "json"]));
     assert_eq!(said.code, 0, "{}{}", said.out, said.err);
     let books = said.json();
-    assert!(books["balance"] == true && books["counts"]["orders"] == 20, "{books}");
+    let orders = books["standing"]["order"].as_object().unwrap().values().filter_map(Value::as_u64);
+    assert!(books["balance"] == true && orders.sum::<u64>() == 20, "{books}");
+    assert_eq!(books["standing"].as_object().unwrap().len(), 8, "every kind: {books}");
     assert!(books["checks"].as_array().unwrap().iter().all(|check| check["holds"] == true));
 }

@@ -1,5 +1,6 @@
 //! `syncline demo`.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,17 +12,20 @@ use super::Failure;
 use super::output::{Output, note};
 use super::run::stopped;
 use crate::clock::{Clock as _, SystemClock};
-use crate::demo::{Books, Plan, Progress, Stage, Tell, play};
+use crate::demo::{Books, Plan, Progress, Stage, Standing, Tell, play};
+
+/// So many of the places where a check does not hold are named.
+const NAMED_MAX: usize = 5;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// End after the books; exit code 0 only if every check held.
     #[arg(long)]
     once: bool,
-    /// Orders.
-    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(20..=100_000))]
+    /// Orders. Of every other kind an eighth is played, and every variant once at least.
+    #[arg(long, value_name = "COUNT", default_value_t = 300, value_parser = clap::value_parser!(u64).range(20..=100_000))]
     orders: u64,
-    /// Fixes who is repeated, who overtakes, and which calls fail.
+    /// Fixes who is repeated, and which calls fail.
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Where the node keeps its store, a fresh directory of the system's temporary ones unless named.
@@ -46,7 +50,14 @@ pub(super) async fn run(args: Args, out: Output) -> Result<(), Failure> {
     };
     // With `--once` any port will do: it must not fail because something listens.
     let listen = if args.once { SocketAddr::new(args.listen.ip(), 0) } else { args.listen };
-    let plan = Plan { orders: args.orders, seed: args.seed, directory: directory.clone(), listen };
+    let plan = Plan {
+        orders: args.orders,
+        others: Plan::beside(args.orders),
+        kinds: Vec::new(),
+        seed: args.seed,
+        directory: directory.clone(),
+        listen,
+    };
     let (tell, bar) = teller(out);
     let played = play(&plan, tell).await;
     bar.finish_and_clear();
@@ -77,15 +88,10 @@ fn teller(out: Output) -> (Tell, ProgressBar) {
     let shown = bar.clone();
     let tell: Tell = Arc::new(move |progress| match progress {
         Progress::Scene(text) => shown.suspend(|| note(format_args!("· {text}"))),
-        Progress::Acknowledged(done, all) => {
-            shown.set_message("webhooks acknowledged");
+        Progress::Played(ended, all) => {
+            shown.set_message("instances played to their end");
             shown.set_length(all);
-            shown.set_position(done);
-        }
-        Progress::Settled(done, all) => {
-            shown.set_message("orders and suppliers settled");
-            shown.set_length(all);
-            shown.set_position(done);
+            shown.set_position(ended);
         }
     });
     (tell, bar)
@@ -93,20 +99,17 @@ fn teller(out: Output) -> (Tell, ProgressBar) {
 
 fn show(books: &Books, out: Output) -> Result<(), Failure> {
     if out.is_json() {
-        let counts: serde_json::Map<_, _> =
-            books.rows.iter().map(|(what, count)| (what.trim().to_owned(), json!(count))).collect();
-        let checks: Vec<_> = books
-            .checks
-            .iter()
-            .map(|check| json!({"what": check.what, "holds": check.holds, "detail": check.detail}))
-            .collect();
-        return out.value(&json!({"counts": counts, "checks": checks, "balance": books.balance()}), |_| {
-            String::new()
-        });
+        return out.value(&json(books), |_| String::new());
     }
+    let standing = out.table(
+        &["played", "", "where they stand"],
+        books.standing.iter().map(|standing| {
+            [standing.kind.to_owned(), format!("{:>6}", standing.entities()), states(standing)]
+        }),
+    );
     let counts = out.table(
         &["counted", ""],
-        books.rows.iter().map(|(what, count)| [(*what).to_owned(), format!("{count:>6}")]),
+        books.counts.iter().map(|(what, count)| [(*what).to_owned(), format!("{count:>6}")]),
     );
     let holds = |holds| if holds { "holds" } else { "BROKEN" };
     let checks = out.table(
@@ -114,9 +117,45 @@ fn show(books: &Books, out: Output) -> Result<(), Failure> {
         books
             .checks
             .iter()
-            .map(|check| [check.what.to_owned(), holds(check.holds).to_owned(), check.detail.clone()]),
+            .map(|check| [check.what.to_owned(), holds(check.holds()).to_owned(), check.told()]),
     );
-    out.text(&format!("{counts}\n\n{checks}"))
+    let wrong = wrong(books).join("\n");
+    out.text(format!("{standing}\n\n{counts}\n\n{checks}\n{wrong}").trim_end())
+}
+
+/// States with most entities first.
+fn states(standing: &Standing) -> String {
+    let mut states: Vec<_> = standing.states.iter().collect();
+    states.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+    let states = states.into_iter().map(|(state, count)| format!("{count} {state}"));
+    states.collect::<Vec<_>>().join(" · ")
+}
+
+/// The first places where each broken check does not hold, a line each.
+fn wrong(books: &Books) -> Vec<String> {
+    let mut lines = Vec::new();
+    for check in books.checks.iter().filter(|check| !check.holds()) {
+        lines.push(format!("\n{}: BROKEN", check.what));
+        lines.extend(check.wrong.iter().take(NAMED_MAX).map(|place| format!("  {place}")));
+        if check.wrong.len() > NAMED_MAX {
+            lines.push(format!("  and {} more", check.wrong.len() - NAMED_MAX));
+        }
+    }
+    lines
+}
+
+fn json(books: &Books) -> serde_json::Value {
+    let standing = books.standing.iter().map(|standing| (standing.kind, &standing.states));
+    let counts = books.counts.iter().map(|(what, count)| (what.trim(), count));
+    let checks = books.checks.iter().map(|check| {
+        json!({"what": check.what, "holds": check.holds(), "detail": check.detail, "wrong": check.wrong})
+    });
+    json!({
+        "standing": standing.collect::<BTreeMap<_, _>>(),
+        "counts": counts.collect::<BTreeMap<_, _>>(),
+        "checks": checks.collect::<Vec<_>>(),
+        "balance": books.balance(),
+    })
 }
 
 fn endpoints(stage: &Stage, directory: &Path) {
@@ -125,8 +164,11 @@ fn endpoints(stage: &Stage, directory: &Path) {
     note(format_args!(
         "\nStill running; Ctrl-C ends it.\n\
          \x20 exceptions   http://{node}/\n\
+         \x20 processes    http://{node}/processes\n\
          \x20 an order     http://{node}/v1/entities/order/SO-000001/timeline\n\
          \x20 a supplier   http://{node}/v1/entities/supplier/SUP-00011/timeline\n\
+         \x20 a customer   http://{node}/v1/entities/customer/CU-000003\n\
+         \x20 an employee  http://{node}/v1/entities/employee/W-000006\n\
          \x20 metrics      http://{node}/metrics\n\
          \x20 ledger       http://{sandbox}/ledger/summary\n\
          \x20 faults       http://{sandbox}/faults\n\

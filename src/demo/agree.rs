@@ -1,208 +1,171 @@
-//! Field by field: what an entity says of a record in another system is what stands there.
+//! What the systems hold, held against what the entities say, field by field.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use serde_json::Value as Json;
-use syncline_actors::mask::masked;
+use rust_decimal::Decimal;
+use syncline_actors::id::EntityId;
 use syncline_actors::value::Value;
 
-use super::Error;
-use super::stage::Stage;
-use super::story::Story;
-use super::suppliers::{Case, Must};
-use crate::api::{Entity, Operate};
+use super::applied::Applied;
 use crate::sandbox::{Sandbox, Snapshot};
 
-/// What stands in the systems now.
-pub(super) type Records = BTreeMap<&'static str, BTreeMap<&'static str, BTreeMap<String, Value>>>;
-
-/// What the systems hold now, by system, kind and key.
-pub(super) fn records(sandbox: &Sandbox) -> Records {
-    Sandbox::systems().map(|system| (system, sandbox.held(system))).collect()
+/// An entity as it stands.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) id: EntityId,
+    pub(super) state: String,
+    pub(super) reached: Vec<String>,
+    pub(super) fields: Value,
+    /// How many messages wait for their turn in it.
+    pub(super) waiting: u64,
+    /// What must be hidden, and the API shows whole.
+    pub(super) shown: Vec<String>,
 }
 
-/// Every difference found, each as a sentence, and how many fields were compared.
+impl Seen {
+    pub(super) fn key(&self) -> &str {
+        self.id.key()
+    }
+
+    /// A field at a path; null when there is none.
+    pub(super) fn field(&self, path: &str) -> Value {
+        self.fields.path(path).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn text(&self, path: &str) -> String {
+        self.field(path).to_plain_text()
+    }
+}
+
+type Records = BTreeMap<&'static str, BTreeMap<String, Value>>;
+
+/// What was compared of one kind, and what differs.
 #[derive(Debug, Default)]
 pub(super) struct Compared {
+    pub(super) fields: u64,
     pub(super) wrong: Vec<String>,
-    pub(super) fields: usize,
 }
 
-impl Compared {
-    fn same(&mut self, what: &str, ours: &str, theirs: &str) {
-        self.fields += 1;
-        if ours != theirs {
-            self.wrong.push(format!("{what}: we say `{ours}`, it says `{theirs}`"));
+/// What all systems hold and have applied, and what of it is wrong.
+#[derive(Debug)]
+pub(super) struct Audit {
+    held: BTreeMap<&'static str, Records>,
+    applied: Applied,
+    /// By the kind of the entity.
+    pub(super) compared: BTreeMap<String, Compared>,
+    /// What else is wrong, by the check that it breaks.
+    pub(super) broken: BTreeMap<&'static str, Vec<String>>,
+}
+
+impl Audit {
+    pub(super) fn new(sandbox: &Sandbox, ledger: &Snapshot) -> Self {
+        Self {
+            held: Sandbox::systems().map(|system| (system, sandbox.held(system))).collect(),
+            applied: Applied::new(ledger),
+            compared: BTreeMap::new(),
+            broken: BTreeMap::new(),
+        }
+    }
+
+    /// The record of a system, if it has one.
+    pub(super) fn record(&self, system: &str, kind: &str, key: &str) -> Option<Value> {
+        self.held.get(system)?.get(kind)?.get(key).cloned()
+    }
+
+    /// All records of a kind in a system.
+    pub(super) fn records(&self, system: &str, kind: &str) -> impl Iterator<Item = &Value> {
+        self.held.get(system).and_then(|held| held.get(kind)).into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// How often an operation (`erp.create_invoice`) was applied about something.
+    pub(super) fn times(&self, operation: &str, about: &str) -> u64 {
+        self.applied.times(operation, about)
+    }
+
+    /// Something that breaks a check.
+    pub(super) fn breaks(&mut self, check: &'static str, what: String) {
+        self.broken.entry(check).or_default().push(what);
+    }
+
+    /// Something about an entity's fields that must hold.
+    pub(super) fn holds(&mut self, seen: &Seen, what: &str, holds: bool, detail: &str) {
+        let compared = self.compared.entry(seen.id.kind().to_owned()).or_default();
+        compared.fields += 1;
+        if !holds {
+            compared.wrong.push(format!("{} ({}) {what}: {detail}", seen.id, seen.state));
+        }
+    }
+
+    /// The record of a system agrees with each of these: its path, and what the entity says. An empty path is the record itself.
+    pub(super) fn agrees(
+        &mut self,
+        seen: &Seen,
+        system: &str,
+        kind: &str,
+        key: &str,
+        fields: &[(&str, Value)],
+    ) {
+        let what = format!("{system} {kind} {key}");
+        let Some(record) = self.record(system, kind, key) else {
+            return self.holds(seen, &what, false, "is not there");
+        };
+        for (path, want) in fields {
+            let found = if path.is_empty() { Some(&record) } else { record.path(path) };
+            let found = found.cloned().unwrap_or_default();
+            let detail = format!("entity {}, system {}", want.to_json(), found.to_json());
+            self.holds(seen, format!("{what} {path}").trim_end(), same(want, &found), &detail);
+        }
+    }
+
+    /// A system holds nothing under this key.
+    pub(super) fn absent(&mut self, seen: &Seen, system: &str, kind: &str, key: &str) {
+        let found = self.record(system, kind, key);
+        let detail = found.as_ref().map(Value::to_json).unwrap_or_default();
+        self.holds(seen, &format!("{system} {kind} {key} is gone"), found.is_none(), &detail);
+    }
+
+    /// What must be hidden is shown nowhere.
+    pub(super) fn hidden(&mut self, check: &'static str, seen: &Seen) {
+        for whole in &seen.shown {
+            self.breaks(check, format!("{} shows {whole}", seen.id));
         }
     }
 }
 
-/// A record of a system, by kind and key: `vendor/SUP-00001`.
-fn record<'r>(records: &'r Records, system: &str, name: &str) -> Option<&'r Value> {
-    let (kind, key) = name.split_once('/')?;
-    records.get(system)?.get(kind)?.get(key)
-}
-
-/// Text at a dotted path, however it is written; empty where there is nothing.
-fn text(record: Option<&Value>, path: &str) -> String {
-    record
-        .and_then(|record| record.path(path))
-        .filter(|value| !value.is_null())
-        .map(Value::to_plain_text)
-        .unwrap_or_default()
-}
-
-/// A field of an entity as text; empty where there is nothing.
-fn field(fields: &Json, name: &str) -> String {
-    match &fields[name] {
-        Json::Null => String::new(),
-        Json::String(text) => text.clone(),
-        other => other.to_string(),
+/// Equal, numbers by what they are worth, also where a system writes them as text.
+fn same(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::List(one), Value::List(other)) => {
+            one.len() == other.len() && one.iter().zip(other.iter()).all(|(one, other)| same(one, other))
+        }
+        (Value::Map(one), Value::Map(other)) => {
+            one.len() == other.len()
+                && one.iter().all(|(key, one)| other.get(key).is_some_and(|other| same(one, other)))
+        }
+        (Value::Text(_) | Value::Null | Value::Bool(_), _) => one == other,
+        _ => match (one.as_decimal(), number(other)) {
+            (Some(one), Some(other)) => one == other,
+            _ => one == other,
+        },
     }
 }
 
-fn fields(entity: &Entity) -> Json {
-    serde_json::from_str(entity.fields.get()).unwrap_or_default()
+fn number(value: &Value) -> Option<Decimal> {
+    value.as_text().map_or_else(|| value.as_decimal(), Value::parse_decimal)
 }
 
-/// Orders: their sales order and invoice in the ERP.
-pub(super) async fn orders(operate: &Arc<dyn Operate>, story: &Story, records: &Records) -> Compared {
-    let mut compared = Compared::default();
-    for case in &story.cases {
-        let Ok(entity) = operate.entity(&case.entity).await else { continue };
-        let (fields, key) = (fields(&entity), case.entity.key());
-        if !matches!(&*entity.status, "completed" | "cancelled")
-            || field(&fields, "sales_order_id").is_empty()
-        {
-            continue;
-        }
-        let sales_order = record(records, "erp", &format!("sales_order/{key}"));
-        let of = |name: &str| format!("{} {name}", case.entity);
-        compared.same(&of("sales order"), &field(&fields, "sales_order_id"), &text(sales_order, "id"));
-        compared.same(&of("its number"), &field(&fields, "sales_order_number"), &text(sales_order, "number"));
-        let closed = (entity.status == "cancelled").to_string();
-        compared.same(&of("closed"), &closed, &text(sales_order, "closed"));
-        let invoice = record(records, "erp", &format!("invoice/{key}-INV"));
-        compared.same(&of("invoice"), &field(&fields, "invoice_id"), &text(invoice, "id"));
-        compared.same(&of("its number"), &field(&fields, "invoice_number"), &text(invoice, "number"));
-        let customer = record(records, "erp", &format!("customer/{}", field(&fields, "account_id")));
-        compared.same(&of("customer"), &field(&fields, "account_name"), &text(customer, "companyName"));
-    }
-    compared
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Suppliers: their vendor in the ERP, and what the sourcing tool was told.
-pub(super) async fn suppliers(operate: &Arc<dyn Operate>, cases: &[Case], records: &Records) -> Compared {
-    let mut compared = Compared::default();
-    for case in cases {
-        let Ok(entity) = operate.entity(&case.entity).await else { continue };
-        let fields = fields(&entity);
-        let vendor = record(records, "erp", &format!("vendor/{}", case.entity.key()));
-        let sourced = record(records, "sourcing", &format!("supplier/{}", case.entity.key()));
-        let of = |name: &str| format!("{} {name}", case.entity);
-        for (ours, theirs) in [("name", "companyName"), ("email", "email"), ("tax_id", "vatRegNumber")] {
-            compared.same(&of(ours), &field(&fields, ours), &text(vendor, theirs));
-        }
-        let Some(stands) = Stands::of(case.must) else { continue };
-        compared.same(&of("status"), stands.status, &text(vendor, "custentity_status"));
-        compared.same(&of("inactive"), &(stands.status != "active").to_string(), &text(vendor, "isInactive"));
-        compared.same(
-            &of("payments held"),
-            &stands.held.to_string(),
-            &text(vendor, "custentity_payment_hold"),
-        );
-        compared.same(&of("bought by"), stands.bought_by, &text(vendor, "purchasingOrgs"));
-        compared.same(&of("status told"), stands.told, &text(sourced, "erp-status"));
-        compared.same(&of("number told"), &field(&fields, "vendor_id"), &text(sourced, "erp-number"));
-        if matches!(case.must, Must::Active | Must::Moved) {
-            // We show the account by its end only; what it must be we know.
-            compared.same(
-                &of("account"),
-                &field(&fields, "iban"),
-                &masked(&text(vendor, "bankDetails.iban")),
-            );
-            compared.same(&of("account"), &case.iban(), &text(vendor, "bankDetails.iban"));
-            compared.same(&of("account there"), &case.iban(), &text(sourced, "remit-to.iban"));
-        }
+    #[test]
+    fn numbers_are_equal_by_what_they_are_worth_and_texts_as_they_are_written() {
+        let decimal = |text| Value::Decimal(Value::parse_decimal(text).unwrap());
+        assert!(same(&decimal("1.50"), &Value::from("1.5")) && same(&Value::Int(2), &decimal("2.00")));
+        assert!(!same(&Value::from("1.50"), &Value::from("1.5")));
+        assert!(!same(&decimal("1.50"), &Value::Null));
+        let line = |price| Value::list([Value::map([("price", price)])]);
+        assert!(same(&line(decimal("3")), &line(Value::from("3.00"))));
+        assert!(!same(&line(decimal("3")), &line(Value::from("3.01"))));
     }
-    compared
-}
-
-/// How a vendor must stand.
-struct Stands {
-    status: &'static str,
-    held: bool,
-    bought_by: &'static str,
-    told: &'static str,
-}
-
-impl Stands {
-    fn of(must: Must) -> Option<Self> {
-        let stands = |status, held, bought_by, told| Some(Self { status, held, bought_by, told });
-        match must {
-            Must::Active | Must::Moved => stands("active", false, "[\"EU01\"]", "active"),
-            Must::Refused => stands("withdrawn", false, "[]", "refused"),
-            Must::Offboarded => stands("offboarded", true, "[]", "offboarded"),
-            Must::Hold => None,
-        }
-    }
-}
-
-/// Vendors that are active although their account was not validated or their tax id not checked, and incidents left open.
-pub(super) fn unchecked(cases: &[Case], ledger: &Snapshot, records: &Records) -> Vec<String> {
-    let mut wrong = Vec::new();
-    for case in cases.iter().filter(|case| matches!(case.must, Must::Active | Must::Moved)) {
-        let key = case.entity.key();
-        let vendor = record(records, "erp", &format!("vendor/{key}"));
-        if !ledger.of("bank", "validate").any(|entry| entry.reference == key) {
-            wrong.push(format!("{} is active, and nobody validated its account", case.entity));
-        }
-        let tax_id = text(vendor, "vatRegNumber");
-        if !ledger.of("taxreg", "check").any(|entry| entry.reference == tax_id) {
-            wrong.push(format!("{} is active, and nobody checked its tax id", case.entity));
-        }
-    }
-    let incidents =
-        records.get("itsm").and_then(|held| held.get("incident")).into_iter().flat_map(BTreeMap::values);
-    let open = incidents.filter(|incident| text(Some(incident), "state") != "6");
-    let about = open.map(|incident| text(Some(incident), "correlation_id"));
-    wrong.extend(
-        about
-            .filter(|about| about.starts_with("supplier:"))
-            .map(|about| format!("{about} has an open incident")),
-    );
-    wrong
-}
-
-/// Bank accounts that pages, API or command line show whole.
-pub(super) async fn shown(operate: &Arc<dyn Operate>, cases: &[Case]) -> Result<Vec<String>, Error> {
-    let mut wrong = Vec::new();
-    for case in cases {
-        let Ok(entity) = operate.entity(&case.entity).await else { continue };
-        let timeline = super::books::timeline(operate, &case.entity).await?;
-        let told = [serde_json::to_string(&entity), serde_json::to_string(&timeline)];
-        let told = told.into_iter().flatten().collect::<String>();
-        if case.ibans().iter().any(|iban| told.contains(iban)) {
-            wrong.push(format!("{} shows its bank account", case.entity));
-        }
-    }
-    Ok(wrong)
-}
-
-/// Waits until nothing is on its way any more: every webhook is heard, no effect waits, and everyone stands where they must.
-pub(super) async fn quiet(stage: &Stage, cases: &[Case]) -> bool {
-    let Some(operate) = stage.operate().await else { return false };
-    let heard = stage.sandbox.ledger().webhooks.iter().all(|webhook| webhook.accepted > 0);
-    let Ok(connectors) = operate.connectors().await else { return false };
-    if !heard || connectors.items.iter().filter_map(|connector| connector.waiting).any(|waiting| waiting > 0)
-    {
-        return false;
-    }
-    for case in cases {
-        if !stage.state_of(&case.entity).await.is_some_and(|state| case.must.allows(&state)) {
-            return false;
-        }
-    }
-    true
 }

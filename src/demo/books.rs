@@ -1,44 +1,45 @@
-//! The books: what the senders were told, what the journal holds, and what the systems applied, held against one another.
+//! The books: what the senders were told, what the journal holds, and what the systems hold, against one another.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::Error;
+use super::agree::Audit;
+use super::journal::Messages;
+use super::senders::{Ack, NOISE};
 use super::stage::Stage;
-use super::story::{Case, Story};
-use super::suppliers;
-use super::{agree, suppliers::Must};
-use crate::api::{Entry, ExceptionQuery, Operate};
-use crate::host::QUARANTINE;
+use super::{Ends, Error, KINDS, journal, order, supplier, watch};
+use crate::api::{ExceptionQuery, Operate};
 use crate::sandbox::Snapshot;
-use syncline_actors::id::EntityId;
+use crate::sandbox::ledger::Violation;
 
-/// Records of one page of a timeline.
-const PAGE: usize = 500;
+const STANDS: &str = "every instance stands where it must";
+const TWICE: &str = "no system applied anything twice";
+const GIVEN_UP: &str = "nothing was given up";
 
-/// What can be undone, and by what.
-const UNDONE_BY: [(&str, &str, &str); 4] = [
-    ("warehouse", "reserve", "release"),
-    ("warehouse", "ship", "recall"),
-    ("tax", "calculate", "void"),
-    ("erp", "create_sales_order", "close_sales_order"),
-];
-
-/// What a complete order has had done exactly once.
-const ONCE: [(&str, &str); 4] = [
-    ("erp", "create_sales_order"),
-    ("erp", "create_invoice"),
-    ("warehouse", "ship"),
-    ("support", "create_ticket"),
-];
+/// What a person must look at only where something went wrong with us.
+const OUR_TROUBLE: [&str; 5] = ["dead_letter", "failure", "compensation", "mapping", "poison"];
 
 /// The result of a demo.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Books {
-    /// What is counted, and how much of it.
-    pub rows: Vec<(&'static str, u64)>,
+    /// Where the entities stand, kind by kind.
+    pub standing: Vec<Standing>,
+    /// What else is counted, and how much of it.
+    pub counts: Vec<(&'static str, u64)>,
     /// What must hold.
     pub checks: Vec<Check>,
+    /// How long it took until nothing was on its way any more.
+    pub took: Duration,
+}
+
+/// Where the entities of one kind stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// Their kind.
+    pub kind: &'static str,
+    /// How many, by state.
+    pub states: BTreeMap<String, u64>,
 }
 
 /// Something that must hold.
@@ -46,288 +47,186 @@ pub struct Books {
 pub struct Check {
     /// What.
     pub what: &'static str,
-    /// Whether it does.
-    pub holds: bool,
-    /// The figures, or where it does not hold.
+    /// The figures.
     pub detail: String,
+    /// Every place where it does not hold, as a sentence.
+    pub wrong: Vec<String>,
+}
+
+impl Standing {
+    /// How many there are.
+    pub fn entities(&self) -> u64 {
+        self.states.values().sum()
+    }
+}
+
+impl Check {
+    /// Whether it holds.
+    pub fn holds(&self) -> bool {
+        self.wrong.is_empty()
+    }
+
+    /// The figures, or how much is wrong.
+    pub fn told(&self) -> String {
+        if self.holds() { self.detail.clone() } else { format!("{} wrong", self.wrong.len()) }
+    }
 }
 
 impl Books {
     /// Whether every check held.
     pub fn balance(&self) -> bool {
-        self.checks.iter().all(|check| check.holds)
+        self.checks.iter().all(Check::holds)
     }
 
-    fn check(&mut self, what: &'static str, holds: bool, detail: String) {
-        self.checks.push(Check { what, holds, detail });
+    fn check(&mut self, what: &'static str, detail: String, wrong: Vec<String>) {
+        self.checks.push(Check { what, detail, wrong });
     }
 
-    /// Holds when nothing is wrong; else the detail names the first few.
-    fn none(&mut self, what: &'static str, wrong: &[String], well: String) {
-        let shown = wrong.iter().take(3).map(String::as_str).collect::<Vec<_>>().join("; ");
-        let detail = if wrong.is_empty() { well } else { format!("{} wrong: {shown}", wrong.len()) };
-        self.check(what, wrong.is_empty(), detail);
+    fn count(&mut self, what: &'static str, count: u64) {
+        self.counts.push((what, count));
     }
 }
 
-/// What the journal holds of the messages from outside.
-#[derive(Debug, Default)]
-struct Journal {
-    states: BTreeMap<String, String>,
-    /// Ids by what became of them.
-    ids: BTreeMap<String, String>,
-}
-
-pub(super) async fn balance(
-    stage: &Stage,
-    story: &Story,
-    suppliers: &[suppliers::Case],
-    acks: Vec<String>,
-) -> Result<Books, Error> {
+/// Draws the balance of a demo that has come to its end.
+pub(super) async fn balance(stage: &Stage, ends: &Ends, dealt: u64, took: Duration) -> Result<Books, Error> {
     let operate = stage.operate().await.expect("the node lives at the end");
-    let entities = story.cases.iter().map(|case| &case.entity);
-    let entities = entities.chain(suppliers.iter().map(|case| &case.entity));
-    let journal = Journal::read(&operate, entities).await?;
     let ledger = stage.sandbox.ledger();
-    let mut books = Books::default();
-    count(&mut books, story, suppliers, &journal, &ledger);
-    messages(&mut books, &journal, &ledger, acks);
-    orders(&mut books, story, &journal, &ledger);
-    supplied(&mut books, suppliers, &journal, &ledger);
-    agreement(&mut books, &operate, story, suppliers, stage, &ledger).await?;
-    deliveries(&mut books, &operate).await?;
+    let mut audit = Audit::new(&stage.sandbox, &ledger);
+    let mut books = Books { took, ..Books::default() };
+    let mut must: BTreeMap<String, &[&str]> =
+        ends.musts.iter().map(|must| (must.entity.to_string(), must.stands)).collect();
+    let mut standing: BTreeMap<&str, BTreeMap<String, u64>> = BTreeMap::new();
+    let mut strayed = ends.stuck.clone();
+    let mut open = 0;
+    let messages = journal::read(&operate, |kind, seen| {
+        *standing.entry(kind.name).or_default().entry(seen.state.clone()).or_default() += 1;
+        open += seen.waiting;
+        match must.remove(&seen.id.to_string()) {
+            Some(stands) if stands.contains(&&*seen.state) => {}
+            Some(stands) => {
+                strayed.push(format!("{} stands in {}, not in {}", seen.id, seen.state, stands.join(" or ")));
+            }
+            // The entities of a play that is stuck are named with it.
+            None if !ends.stuck.is_empty() => {}
+            None => strayed.push(format!("{} ({}) is nobody's: no play is about it", seen.id, seen.state)),
+        }
+        (kind.check)(&mut audit, seen);
+    })
+    .await?;
+    strayed.extend(must.keys().map(|entity| format!("{entity} is not there")));
+    let entities: u64 = standing.values().flat_map(BTreeMap::values).sum();
+    let of = |name| standing.remove(name).map(|states| Standing { kind: name, states });
+    books.standing = super::kinds().filter_map(of).collect();
+
+    told(&mut books, &operate, stage, (&messages, open), &ledger).await?;
+    books.check(STANDS, format!("{entities} entities"), strayed);
+    applied(&mut books, &ledger, dealt);
+    agreement(&mut books, audit);
+    deliveries(&mut books, &operate, stage).await?;
     Ok(books)
 }
 
-impl Journal {
-    async fn read(
-        operate: &Arc<dyn Operate>,
-        entities: impl Iterator<Item = &EntityId>,
-    ) -> Result<Self, Error> {
-        let mut journal = Self::default();
-        for id in entities {
-            if let Ok(entity) = operate.entity(id).await {
-                journal.states.insert(id.to_string(), entity.status);
-            }
-            for entry in timeline(operate, id).await? {
-                journal.note(&entry);
-            }
-        }
-        for head in operate.entities(QUARANTINE, None, 1000).await?.items {
-            let id = EntityId::parse(&head.id).expect("the API gives ids that it takes");
-            for entry in timeline(operate, &id).await?.into_iter().take(1) {
-                journal.ids.insert(entry.message_id, "quarantined".to_owned());
-            }
-        }
-        Ok(journal)
-    }
-
-    /// Only messages of senders; effects, timers and people have other books.
-    fn note(&mut self, entry: &Entry) {
-        if matches!(&*entry.source, "crm" | "warehouse" | "sourcing") {
-            self.ids.insert(entry.message_id.clone(), entry.verdict.clone());
-        }
-    }
-
-    fn of(&self, verdict: &str) -> u64 {
-        self.ids.values().filter(|found| *found == verdict).count() as u64
-    }
-}
-
-pub(super) async fn timeline(operate: &Arc<dyn Operate>, id: &EntityId) -> Result<Vec<Entry>, Error> {
-    let (mut entries, mut from) = (Vec::new(), 1);
-    loop {
-        let page = match operate.timeline(id, from, PAGE).await {
-            Err(crate::api::Refusal::NotFound(_)) => return Ok(entries),
-            page => page?,
-        };
-        entries.extend(page.items);
-        match page.next.and_then(|next| next.parse().ok()) {
-            Some(next) => from = next,
-            None => return Ok(entries),
-        }
-    }
-}
-
-fn count(
-    books: &mut Books,
-    story: &Story,
-    suppliers: &[suppliers::Case],
-    journal: &Journal,
-    ledger: &Snapshot,
-) {
-    let standing = |kind: &str, fits: &dyn Fn(&str) -> bool| {
-        let of_kind = journal.states.iter().filter(|(id, _)| id.starts_with(kind));
-        of_kind.filter(|(_, state)| fits(state)).count() as u64
-    };
-    let summary = ledger.summary();
-    books.rows.push(("orders", story.cases.len() as u64));
-    books.rows.push(("  completed", standing("order/", &|state| state == "completed")));
-    books.rows.push(("  cancelled, everything undone", standing("order/", &|state| state == "cancelled")));
-    books.rows.push(("  held for a person", standing("order/", &|state| state.ends_with("hold"))));
-    books.rows.push(("suppliers", suppliers.len() as u64));
-    books.rows.push(("  active", standing("supplier/", &|state| state == "active")));
-    books
-        .rows
-        .push(("  not taken on, everything undone", standing("supplier/", &|state| state == "refused")));
-    books.rows.push(("  offboarded", standing("supplier/", &|state| state == "offboarded")));
-    books.rows.push(("  kept waiting for a person", standing("supplier/", &|state| state.ends_with("hold"))));
-    books.rows.push(("changes that the systems applied", summary.total.applied));
-    books.rows.push(("repeated calls that they recognised", summary.total.duplicates));
-}
-
-/// Acknowledged = applied + rejected or ignored + quarantined + open + duplicates, and nothing acknowledged is missing.
-fn messages(books: &mut Books, journal: &Journal, ledger: &Snapshot, acks: Vec<String>) {
-    let told =
-        ledger.webhooks.iter().flat_map(|webhook| (0..webhook.accepted).map(|_| webhook.message_id.clone()));
-    let acks: Vec<String> = acks.into_iter().chain(told).collect();
-    let distinct: BTreeSet<&String> = acks.iter().collect();
-    let held: BTreeSet<&String> =
-        distinct.iter().copied().filter(|id| journal.ids.contains_key(*id)).collect();
-    // Sent again under another id: known by the opportunity, so the order has no second record of it.
-    let again = distinct.iter().filter(|id| id.ends_with("_again") && !held.contains(**id)).count() as u64;
-    let lost: Vec<String> = distinct
-        .iter()
-        .filter(|id| !held.contains(**id) && !id.ends_with("_again"))
-        .map(|id| (*id).clone())
-        .collect();
-    let acked = acks.len() as u64;
-    let duplicates = acked - distinct.len() as u64 + again;
-    let of = |verdict| journal.of(verdict);
-    let rest = of("rejected") + of("ignored");
-    books.rows.push(("webhooks acknowledged", acked));
-    books.rows.push(("  applied", of("applied")));
-    books.rows.push(("  waiting for their turn, then applied", of("deferred")));
-    books.rows.push(("  out of turn: rejected or ignored", rest));
-    books.rows.push(("  in quarantine", of("quarantined")));
-    books.rows.push(("  duplicates", duplicates));
-    books.none(
-        "nothing acknowledged is lost",
-        &lost,
-        format!("{} messages, each in the journal", distinct.len()),
-    );
-    let sum = of("applied") + of("deferred") + rest + of("quarantined") + duplicates;
-    let detail = format!(
-        "{acked} = {} applied + {} in turn + {rest} rejected + {} quarantined + {duplicates} duplicates",
-        of("applied"),
-        of("deferred"),
-        of("quarantined")
-    );
-    books.check("acknowledged = applied + open + rejected + quarantined + duplicates", acked == sum, detail);
-}
-
-fn orders(books: &mut Books, story: &Story, journal: &Journal, ledger: &Snapshot) {
-    let (mut stuck, mut uneven, mut left) = (Vec::new(), Vec::new(), Vec::new());
-    for case in &story.cases {
-        let state = journal.states.get(&case.entity.to_string()).map_or("unknown", String::as_str);
-        if !case.must.allows(state) {
-            stuck.push(format!("{} stands in `{state}`", case.entity));
-        }
-        match state {
-            "completed" => uneven.extend(not_once(case, ledger)),
-            "cancelled" => left.extend(not_undone(case, ledger)),
-            _ => {}
-        }
-    }
-    books.none("every order ends as it must", &stuck, format!("{} orders", story.cases.len()));
-    books.none(
-        "a complete order has everything once",
-        &uneven,
-        "sales order, shipment, invoice, ticket".to_owned(),
-    );
-    books.none("a cancelled order has nothing left", &left, "stock, tax, sales order, shipment".to_owned());
-    let violations: Vec<String> = ledger
-        .violations
-        .iter()
-        .map(|violation| {
-            format!(
-                "{}.{} {}: {}",
-                violation.system, violation.operation, violation.reference, violation.what
-            )
-        })
-        .collect();
-    books.none("no system applied anything twice", &violations, format!("{} changes", ledger.entries.len()));
-}
-
-fn supplied(books: &mut Books, cases: &[suppliers::Case], journal: &Journal, ledger: &Snapshot) {
-    let mut stuck = Vec::new();
-    for case in cases {
-        let state = journal.states.get(&case.entity.to_string()).map_or("unknown", String::as_str);
-        if !case.must.allows(state) {
-            stuck.push(format!("{} stands in `{state}`", case.entity));
-        }
-        let made = ledger.of("erp", "create_vendor").any(|entry| entry.reference == case.entity.key());
-        if !made && case.must != Must::Hold {
-            stuck.push(format!("{} has no vendor", case.entity));
-        }
-    }
-    books.none("every supplier ends as it must", &stuck, format!("{} suppliers", cases.len()));
-}
-
-/// Field by field, per kind.
-async fn agreement(
+/// Acknowledged = applied + deferred + rejected or ignored + quarantined + duplicates, and nothing acknowledged is missing.
+async fn told(
     books: &mut Books,
     operate: &Arc<dyn Operate>,
-    story: &Story,
-    suppliers: &[suppliers::Case],
     stage: &Stage,
+    (messages, open): (&Messages, u64),
     ledger: &Snapshot,
 ) -> Result<(), Error> {
-    let records = agree::records(&stage.sandbox);
-    let orders = agree::orders(operate, story, &records).await;
-    let well = format!("{} fields: sales order, customer, invoice", orders.fields);
-    books.none("orders and the ERP agree, field by field", &orders.wrong, well);
-    let supplied = agree::suppliers(operate, suppliers, &records).await;
-    let well = format!("{} fields: vendor, bank account, buyer, status told", supplied.fields);
-    books.none("suppliers, ERP and sourcing tool agree, field by field", &supplied.wrong, well);
-    let unchecked = agree::unchecked(suppliers, ledger, &records);
-    let well = "account validated, tax id checked, no incident left open".to_owned();
-    books.none("no vendor is active that was not checked", &unchecked, well);
-    let shown = agree::shown(operate, suppliers).await?;
-    books.none("no bank account is shown whole", &shown, "pages, API and command line".to_owned());
+    let told = ledger.webhooks.iter().flat_map(|webhook| {
+        let ack = Ack { id: webhook.message_id.clone(), parts: 1, again: false };
+        (0..webhook.accepted).map(move |_| ack.clone())
+    });
+    let acks: Vec<Ack> = stage.senders.acks().into_iter().chain(told).collect();
+    let distinct: BTreeMap<&str, &Ack> = acks.iter().map(|ack| (&*ack.id, ack)).collect();
+    // Known in the business: the entity that has it has no second record of it.
+    let again = distinct.values().filter(|ack| ack.again && !messages.has(&ack.id, 1)).count() as u64;
+    let missing = distinct.values().filter(|ack| !ack.again && !messages.has(&ack.id, ack.parts));
+    let mut lost: Vec<String> = missing.map(|ack| format!("{} is not in the journal", ack.id)).collect();
+    for source in operate.balance().await?.items.iter().filter(|source| source.missing > 0) {
+        lost.push(format!("the node itself misses {} of {}", source.missing, source.source));
+    }
+    let acked = acks.len() as u64;
+    let duplicates = acked - distinct.len() as u64 + again;
+    let of = |verdict| messages.of(verdict);
+    let (turned, quarantined) = (of("rejected") + of("ignored"), of("quarantined"));
+    books.count("messages acknowledged", acked);
+    books.count("  applied", of("applied"));
+    books.count("  waited for their turn, then applied", of("deferred").saturating_sub(open));
+    books.count("  still wait for it", open);
+    books.count("  rejected or ignored, with a record", turned);
+    books.count("  in quarantine", quarantined);
+    books.count("  duplicates", duplicates);
+    books.count("requests of strangers, refused", stage.senders.refused());
+    let distinct = distinct.len();
+    books.check("nothing acknowledged is lost", format!("{distinct} messages, each in the journal"), lost);
+    let sum = of("applied") + of("deferred") + turned + quarantined + duplicates;
+    let detail = format!(
+        "{acked} = {} applied, {} in turn, {turned} refused, {quarantined} quarantined, {duplicates} known",
+        of("applied"),
+        of("deferred")
+    );
+    let wrong = if acked == sum { vec![] } else { vec![format!("{detail} is not so: it makes {sum}")] };
+    books.check("what was acknowledged adds up", detail, wrong);
+    let refused = stage.senders.refused();
+    let wrong = if refused == NOISE { vec![] } else { vec![format!("{} were not refused", NOISE - refused)] };
+    books.check("no stranger is heard", format!("{refused} forged requests"), wrong);
     Ok(())
 }
 
-/// Changes of one operation that are about an order.
-fn about(case: &Case, ledger: &Snapshot, system: &str, operation: &str) -> usize {
-    let number = case.opportunity.order_number();
-    ledger.of(system, operation).filter(|entry| entry.reference.starts_with(&number)).count()
-}
-
-fn not_once(case: &Case, ledger: &Snapshot) -> Vec<String> {
-    let wrong = ONCE.into_iter().filter_map(|(system, operation)| {
-        let found = about(case, ledger, system, operation);
-        (found != 1).then(|| format!("{} has {found} times {system}.{operation}", case.entity))
-    });
-    wrong.collect()
-}
-
-fn not_undone(case: &Case, ledger: &Snapshot) -> Vec<String> {
-    let wrong = UNDONE_BY.into_iter().filter_map(|(system, done, undone)| {
-        let (done_times, undone_times) =
-            (about(case, ledger, system, done), about(case, ledger, system, undone));
-        let even = (done_times > 0) == (undone_times > 0) && undone_times <= 1;
-        (!even)
-            .then(|| format!("{}: {system}.{done} {done_times} times, {undone} {undone_times}", case.entity))
-    });
-    wrong.collect()
-}
-
-async fn deliveries(books: &mut Books, operate: &Arc<dyn Operate>) -> Result<(), Error> {
-    let class = |class: &str| ExceptionQuery {
-        class: Some(class.to_owned()),
-        limit: Some(1000),
-        ..ExceptionQuery::default()
+/// What the systems have applied, and that they did so once.
+fn applied(books: &mut Books, ledger: &Snapshot, dealt: u64) {
+    let total = ledger.summary().total;
+    books.count("requests to the systems", total.requests);
+    books.count("  changes that they applied", total.applied);
+    books.count("  repeated calls that they recognised", total.duplicates);
+    books.count("faults that they dealt", dealt);
+    let violation = |found: &Violation| {
+        format!("{}.{} {}: {}", found.system, found.operation, found.reference, found.what)
     };
-    let mut dead = 0;
-    for name in ["dead_letter", "failure", "compensation", "mapping", "poison"] {
-        dead += operate.exceptions(&class(name)).await?.items.len() as u64;
+    let wrong = ledger.violations.iter().map(violation).collect();
+    books.check(TWICE, format!("{} changes", total.applied), wrong);
+}
+
+/// What holds of single kinds, and field by field of all of them.
+fn agreement(books: &mut Books, mut audit: Audit) {
+    supplier::incidents(&mut audit);
+    for (what, detail) in order::CHECKS.into_iter().chain(supplier::CHECKS) {
+        books.check(what, detail.to_owned(), audit.broken.remove(what).unwrap_or_default());
     }
-    books.rows.push(("calls made again", retries(&operate.metrics().await)));
-    books.rows.push(("dead letters and failed calls", dead));
-    let waiting: u64 =
-        operate.connectors().await?.items.iter().filter_map(|connector| connector.waiting).sum();
-    books.check("nothing is left to send", waiting == 0, format!("{waiting} effects wait in the store"));
+    let mut fields = 0;
+    for kind in KINDS {
+        let compared = audit.compared.remove(kind.name).unwrap_or_default();
+        fields += compared.fields;
+        let detail = format!("{} fields: {}", compared.fields, kind.systems);
+        books.check(kind.agree, detail, compared.wrong);
+    }
+    books.count("fields compared", fields);
+}
+
+async fn deliveries(books: &mut Books, operate: &Arc<dyn Operate>, stage: &Stage) -> Result<(), Error> {
+    let mut given_up = Vec::new();
+    for class in OUR_TROUBLE {
+        let query =
+            ExceptionQuery { class: Some(class.to_owned()), limit: Some(1000), ..ExceptionQuery::default() };
+        let open = operate.exceptions(&query).await?.items;
+        given_up.extend(open.into_iter().map(|found| format!("{class} {}: {}", found.entity, found.summary)));
+    }
+    let retries = retries(&operate.metrics().await);
+    books.count("calls made again", retries);
+    books.check(GIVEN_UP, "no dead letter, failed call, compensation or mapping".to_owned(), given_up);
+    let (waiting, telling) = (watch::waiting(&**operate, None).await?, stage.sandbox.telling().under_way);
+    let wrong = if waiting == 0 && telling == 0 {
+        vec![]
+    } else {
+        vec![format!("{waiting} effects wait in the store, and {telling} webhooks in the systems")]
+    };
+    books.check(
+        "nothing is left to send",
+        "no effect in the store, no webhook in a system".to_owned(),
+        wrong,
+    );
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! The one way of a call through the sandbox: fault, credentials, key, system, ledger; and of a webhook out of it.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -61,6 +62,15 @@ const PAUSE_FIRST: Duration = Duration::from_millis(100);
 /// The longest pause between attempts at a webhook.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
+/// What systems have to tell of their own accord.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Telling {
+    /// So much of it was not heard yet.
+    pub under_way: usize,
+    /// So much of it there ever was: who finds the same number twice knows that nothing was added in between.
+    pub begun: u64,
+}
+
 /// What becomes of a connection.
 #[derive(Debug)]
 pub(super) enum Answer {
@@ -94,6 +104,8 @@ impl State {
 pub(super) struct Desk {
     state: Mutex<State>,
     tasks: Mutex<JoinSet<()>>,
+    /// How many of them there ever were.
+    begun: AtomicU64,
     emitter: watch::Sender<Option<Arc<Emitter>>>,
     clock: SharedClock,
     seed: u64,
@@ -106,6 +118,7 @@ impl Desk {
         Self {
             state: Mutex::new(State::new(seed, 0)),
             tasks: Mutex::default(),
+            begun: AtomicU64::new(0),
             emitter: watch::Sender::new(None),
             began: clock.now(),
             clock,
@@ -137,6 +150,13 @@ impl Desk {
     /// Ends every webhook that is under way.
     pub(super) fn abort(&self) {
         *self.tasks.lock().unwrap_or_else(PoisonError::into_inner) = JoinSet::new();
+    }
+
+    /// What systems put off, or tell and were not heard yet.
+    pub(super) fn telling(&self) -> Telling {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        while tasks.try_join_next().is_some() {}
+        Telling { under_way: tasks.len(), begun: self.begun.load(Ordering::Relaxed) }
     }
 
     /// Answers a call to a system.
@@ -193,6 +213,7 @@ impl Desk {
             let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
             while tasks.try_join_next().is_some() {} // those that have ended take no room
             tasks.spawn(task);
+            self.begun.fetch_add(1, Ordering::Relaxed);
         }
         reply
     }

@@ -6,11 +6,11 @@ use rust_decimal::Decimal;
 use serde_json::{Value as Json, json};
 use syncline_actors::value::Value;
 
-use crate::books::{Books, Seen};
-use crate::stage::Stage;
-use crate::{Must, customer};
+use super::agree::{Audit, Seen};
+use super::stage::Stage;
+use super::{Must, Stuck, customer};
 
-const KIND: &str = "shop_order";
+pub(super) const KIND: &str = "shop_order";
 
 /// An order, by its number, with its customer.
 struct Order {
@@ -63,58 +63,59 @@ impl Order {
 }
 
 /// An order of the shop, by its number.
-pub(crate) async fn play(stage: Arc<Stage>, number: u64) -> Vec<Must> {
+pub(super) async fn play(stage: Arc<Stage>, number: u64) -> Result<Vec<Must>, Stuck> {
     let order = Order { number, key: format!("D-{number:06}"), customer: format!("SC-{number:06}") };
     let key = order.key.clone();
     let must: &'static [&'static str] =
         if matches!(number % 6, 2 | 3) { &["booked", "cancelled"] } else { &["booked"] };
     let shopper = order.shopper();
     let typed = json!({"firstName": format!("Petra Muster {number}"), "email": shopper["email"], "phone": shopper["phone"]});
-    stage.types("shop", &format!("screen/customers/{}", shopper["id"]), &typed);
-    let tells = async |topic: &str, what: &str, body: &Json| {
-        stage.shop(topic, &format!("shop-{key}-{what}"), body).await;
+    stage.types("shop", &format!("screen/customers/{}", shopper["id"]), &typed)?;
+    let tells = async |topic: &'static str, what: &str, body: &Json| {
+        stage.shop(topic, &format!("shop-{key}-{what}"), body, what == "paid-again").await
     };
     match number % 6 {
         // The second ERP knows its customer already.
         1 => {
-            tells("customers/update", "customer", &shopper).await;
-            stage.until(customer::KIND, &order.customer, &["ready"]).await;
-            tells("orders/paid", "paid", &order.paid()).await;
+            tells("customers/update", "customer", &shopper).await?;
+            stage.until(customer::KIND, &order.customer, &["ready"]).await?;
+            tells("orders/paid", "paid", &order.paid()).await?;
         }
         // It is cancelled, wherever it is.
         2 => {
-            tells("orders/paid", "paid", &order.paid()).await;
-            tells("orders/cancelled", "cancelled", &order.cancelled()).await;
+            tells("orders/paid", "paid", &order.paid()).await?;
+            tells("orders/cancelled", "cancelled", &order.cancelled()).await?;
         }
         // It is cancelled as soon as it is booked, or before.
         3 => {
-            tells("orders/paid", "paid", &order.paid()).await;
-            stage.until(KIND, &key, &["booking", "reporting", "booked"]).await;
-            tells("orders/cancelled", "cancelled", &order.cancelled()).await;
+            tells("orders/paid", "paid", &order.paid()).await?;
+            stage.until(KIND, &key, &["booking", "reporting", "booked"]).await?;
+            tells("orders/cancelled", "cancelled", &order.cancelled()).await?;
         }
         // The shop tells it again, as if it were another.
         4 => {
-            tells("orders/paid", "paid", &order.paid()).await;
-            tells("orders/paid", "paid-again", &order.paid()).await;
+            tells("orders/paid", "paid", &order.paid()).await?;
+            tells("orders/paid", "paid-again", &order.paid()).await?;
         }
-        _ => tells("orders/paid", "paid", &order.paid()).await,
+        _ => tells("orders/paid", "paid", &order.paid()).await?,
     }
-    stage.until(KIND, &key, must).await;
-    stage.until(customer::KIND, &order.customer, &["ready"]).await;
-    vec![Must::new(KIND, &key, must), Must::new(customer::KIND, &order.customer, &["ready"])]
+    Ok(vec![
+        stage.ends(KIND, &key, must).await?,
+        stage.ends(customer::KIND, &order.customer, &["ready"]).await?,
+    ])
 }
 
 /// What the second ERP and the shop hold of an order.
-pub(crate) fn check(books: &mut Books, seen: &Seen) {
+pub(super) fn check(audit: &mut Audit, seen: &Seen) {
     let key = seen.key();
     let cancelled = seen.state == "cancelled";
-    if cancelled && books.record("s4", "order", key).is_none() {
+    if cancelled && audit.record("s4", "order", key).is_none() {
         let detail = seen.text("sales_order_id");
-        return books.holds(seen, "no sales order", seen.field("sales_order_id").is_null(), &detail);
+        return audit.holds(seen, "no sales order", seen.field("sales_order_id").is_null(), &detail);
     }
-    let partner = books.record("s4", "partner", &seen.text("customer"));
+    let partner = audit.record("s4", "partner", &seen.text("customer"));
     let partner = partner.and_then(|partner| partner.get("BusinessPartner").cloned()).unwrap_or_default();
-    books.holds(seen, "s4 partner", partner == seen.field("sold_to"), &seen.text("sold_to"));
+    audit.holds(seen, "s4 partner", partner == seen.field("sold_to"), &seen.text("sold_to"));
     let lines = seen.field("lines");
     let item = |line: &Value| {
         let of = |name: &str| line.get(name).cloned().unwrap_or_default();
@@ -124,7 +125,7 @@ pub(crate) fn check(books: &mut Books, seen: &Seen) {
     };
     let items = Value::list(lines.as_list().unwrap_or_default().iter().map(item));
     let closed = |code: &str| if cancelled { Value::from(code) } else { Value::Null };
-    books.agrees(
+    audit.agrees(
         seen,
         "s4",
         "order",
@@ -143,6 +144,6 @@ pub(crate) fn check(books: &mut Books, seen: &Seen) {
     if !cancelled {
         let note = Value::from(format!("SAP order {}", seen.text("sales_order_id")));
         let order = [("tags", Value::list([Value::from("booked")])), ("note", note)];
-        books.agrees(seen, "shop", "order", &seen.text("shop_id"), &order);
+        audit.agrees(seen, "shop", "order", &seen.text("shop_id"), &order);
     }
 }

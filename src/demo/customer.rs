@@ -5,11 +5,12 @@ use std::sync::Arc;
 use serde_json::{Value as Json, json};
 use syncline_actors::value::Value;
 
-use crate::Must;
-use crate::books::{Books, Seen};
-use crate::stage::Stage;
+use super::agree::{Audit, Seen};
+use super::stage::Stage;
+use super::{Must, Stuck};
+use crate::clock::{Clock as _, SystemClock};
 
-pub(crate) const KIND: &str = "customer";
+pub(super) const KIND: &str = "customer";
 
 /// A customer, by its number.
 #[derive(Debug, Clone)]
@@ -56,13 +57,13 @@ impl Customer {
             "last_name": format!("{} {what}", self.number),
             "email": mail,
             "phone": phone,
-            "updated_at": Stage::now().to_string(),
+            "updated_at": SystemClock.now().to_string(),
         })
     }
 }
 
 /// A customer, by its number.
-pub(crate) async fn play(stage: Arc<Stage>, number: u64) -> Vec<Must> {
+pub(super) async fn play(stage: Arc<Stage>, number: u64) -> Result<Vec<Must>, Stuck> {
     let company = if matches!(number % 10, 2 | 3 | 4 | 9) { "de" } else { "us" };
     let ending = if number % 10 == 7 { "-MISSING" } else { "" };
     let customer = Customer { key: format!("CU-{number:06}{ending}"), number, company };
@@ -70,153 +71,155 @@ pub(crate) async fn play(stage: Arc<Stage>, number: u64) -> Vec<Must> {
     let types = |what: &Json| stage.types("crm", &customer.screen(), what);
     let ready = async || stage.until(KIND, &key, &["ready"]).await;
     let mail_is = async |mail: &str| {
-        stage.when(KIND, &key, |fields| fields.path("email") == Some(&Value::from(mail))).await;
+        stage.when(KIND, &key, |fields| fields.path("email") == Some(&Value::from(mail))).await
     };
     let asks = async |what: &str, data: Json| {
         let id = format!("{what} {key}");
-        stage.event("portal", KIND, &key, &format!("customer.{what}"), &id, &data).await
+        stage.event("portal", (KIND, &key), &format!("customer.{what}"), &id, &data).await
     };
     match number % 10 {
         // Finance sets its limit, and changes its mind.
         0 => {
-            types(&customer.account("one"));
-            ready().await;
-            limits(&stage, &key, "5000.00", "Net 30");
-            limits(&stage, &key, "7500.50", "Net 60");
+            types(&customer.account("one"))?;
+            ready().await?;
+            limits(&stage, &key, "5000.00", "Net 30")?;
+            limits(&stage, &key, "7500.50", "Net 60")?;
             let limit = Value::parse_decimal("7500.50");
             let set = |fields: &Value| fields.path("credit_limit").and_then(Value::as_decimal) == limit;
-            stage.when(KIND, &key, set).await;
+            stage.when(KIND, &key, set).await?;
         }
         // Three times in a moment; then comes what was told of it long ago.
         1 => {
             for what in ["one", "two", "three"] {
-                types(&customer.account(what));
+                types(&customer.account(what))?;
             }
-            mail_is(&customer.mail("three")).await;
+            mail_is(&customer.mail("three")).await?;
             let mut data = customer.account("zero");
             data["Id"] = json!(key);
             data["SystemModstamp"] = json!("2026-01-01T00:00:00Z");
             let body = json!({"type": "account.changed", "timestamp": "2026-01-01T00:00:00Z", "data": data});
-            stage.send("crm", &body, &format!("msg_{key}_old")).await;
+            stage.send("crm", &body, &format!("msg_{key}_old")).await?;
         }
         // The shop knows it first; then the CRM says who it is.
         2 => {
-            shops(&stage, &customer, &customer.shopper("shop", &customer.mail("shop"), "1")).await;
-            mail_is(&customer.mail("shop")).await;
-            types(&customer.account("one"));
-            mail_is(&customer.mail("one")).await;
+            shops(&stage, &customer, &customer.shopper("shop", &customer.mail("shop"), "1")).await?;
+            mail_is(&customer.mail("shop")).await?;
+            types(&customer.account("one"))?;
+            mail_is(&customer.mail("one")).await?;
         }
         // The shop proposes; a person takes it, and the CRM follows, or keeps what the CRM says.
         3 | 4 => {
-            types(&customer.account("one"));
-            ready().await;
+            types(&customer.account("one"))?;
+            ready().await?;
             let (mail, take) = (customer.mail("shop"), number % 10 == 3);
-            proposed(&stage, &customer, &mail, take).await;
+            proposed(&stage, &customer, &mail, take).await?;
             if take {
-                mail_is(&mail).await;
-                types(&json!({"Email__c": mail}));
+                mail_is(&mail).await?;
+                types(&json!({"Email__c": mail}))?;
             }
         }
         // Somebody writes what only the ERP may; then the ERP does.
         5 => {
-            types(&customer.account("one"));
-            ready().await;
-            let answer = asks("changed", json!({"revision": "2027-01-01", "credit_limit": "1000000"})).await;
-            assert_eq!(answer, 409, "{key}");
-            limits(&stage, &key, "100", "Net 10");
-            stage.when(KIND, &key, |fields| fields.path("payment_terms").is_some()).await;
+            types(&customer.account("one"))?;
+            ready().await?;
+            let limit = json!({"revision": "2027-01-01", "credit_limit": "1000000"});
+            Stage::refused(
+                asks("changed", limit).await?,
+                &format!("a credit limit of {key} from elsewhere"),
+            )?;
+            limits(&stage, &key, "100", "Net 10")?;
+            stage.when(KIND, &key, |fields| fields.path("payment_terms").is_some()).await?;
         }
         // It is wanted before anybody has told of it.
         6 => {
-            asks("wanted", json!({})).await;
-            ready().await;
-            types(&customer.account("one"));
-            mail_is(&customer.mail("one")).await;
+            asks("wanted", json!({})).await?;
+            ready().await?;
+            types(&customer.account("one"))?;
+            mail_is(&customer.mail("one")).await?;
         }
         // It is wanted, and nobody knows it until somebody types it in.
         7 => {
-            asks("wanted", json!({})).await;
-            stage.until(KIND, &key, &["missing"]).await;
-            types(&customer.account("one"));
-            mail_is(&customer.mail("one")).await;
+            asks("wanted", json!({})).await?;
+            stage.until(KIND, &key, &["missing"]).await?;
+            types(&customer.account("one"))?;
+            mail_is(&customer.mail("one")).await?;
         }
         // Somebody writes what the CRM owns, and it is taken; then the CRM says it again.
         8 => {
-            types(&customer.account("one"));
-            ready().await;
+            types(&customer.account("one"))?;
+            ready().await?;
             let address =
                 json!({"street": "Quay 1", "city": "Kiel", "postal_code": "24103", "country": "DE"});
-            asks("changed", json!({"revision": "2027-01-01", "shipping": address})).await;
+            asks("changed", json!({"revision": "2027-01-01", "shipping": address})).await?;
             let at_quay = |fields: &Value| {
                 fields.path("shipping.street").is_some_and(|at| *at == Value::from("Quay 1"))
             };
-            stage.when(KIND, &key, at_quay).await;
-            types(&customer.account("two"));
-            mail_is(&customer.mail("two")).await;
+            stage.when(KIND, &key, at_quay).await?;
+            types(&customer.account("two"))?;
+            mail_is(&customer.mail("two")).await?;
         }
         _ => {
-            types(&customer.account("one"));
-            ready().await;
-            shops(&stage, &customer, &customer.shopper("one", &customer.mail("one"), "9")).await;
-            stage.when(KIND, &key, |fields| fields.path("phone") == Some(&Value::from("9"))).await;
-            types(&json!({"Phone": "+49 40 10", "ParentId": format!("CU-PARENT-{number}")}));
-            stage.when(KIND, &key, |fields| fields.path("phone") == Some(&Value::from("+49 40 10"))).await;
+            types(&customer.account("one"))?;
+            ready().await?;
+            shops(&stage, &customer, &customer.shopper("one", &customer.mail("one"), "9")).await?;
+            stage.when(KIND, &key, |fields| fields.path("phone") == Some(&Value::from("9"))).await?;
+            types(&json!({"Phone": "+49 40 10", "ParentId": format!("CU-PARENT-{number}")}))?;
+            stage.when(KIND, &key, |fields| fields.path("phone") == Some(&Value::from("+49 40 10"))).await?;
         }
     }
-    ready().await;
-    vec![Must::new(KIND, &key, &["ready"])]
+    Ok(vec![stage.ends(KIND, &key, &["ready"]).await?])
 }
 
 /// Finance types what a customer may spend.
-fn limits(stage: &Stage, key: &str, limit: &str, terms: &str) {
+fn limits(stage: &Stage, key: &str, limit: &str, terms: &str) -> Result<(), Stuck> {
     let typed = json!({"creditLimit": limit, "terms": {"refName": terms}});
-    stage.types("erp", &format!("screen/customers/{key}"), &typed);
+    stage.types("erp", &format!("screen/customers/{key}"), &typed)
 }
 
 /// The shop says that a customer has another address of mail than the CRM says, and a person decides.
-async fn proposed(stage: &Stage, customer: &Customer, mail: &str, take: bool) {
+async fn proposed(stage: &Stage, customer: &Customer, mail: &str, take: bool) -> Result<(), Stuck> {
     let account = customer.account("one");
     let phone = account["Phone"].as_str().unwrap_or_default();
-    shops(stage, customer, &customer.shopper("one", mail, phone)).await;
-    stage.settle(KIND, &customer.key, take).await;
+    shops(stage, customer, &customer.shopper("one", mail, phone)).await?;
+    stage.settle(KIND, &customer.key, take).await
 }
 
 /// A shopper changes their account, and the shop tells it.
-async fn shops(stage: &Stage, customer: &Customer, shopper: &Json) {
+async fn shops(stage: &Stage, customer: &Customer, shopper: &Json) -> Result<(), Stuck> {
     let typed = json!({
         "firstName": format!("{} {}", shopper["first_name"].as_str().unwrap_or_default(),
             shopper["last_name"].as_str().unwrap_or_default()),
         "email": shopper["email"],
         "phone": shopper["phone"],
     });
-    stage.types("shop", &format!("screen/customers/{}", shopper["id"]), &typed);
-    stage.shop("customers/update", &format!("shop-{}", customer.key), shopper).await;
+    stage.types("shop", &format!("screen/customers/{}", shopper["id"]), &typed)?;
+    stage.shop("customers/update", &format!("shop-{}", customer.key), shopper, false).await
 }
 
 /// What CRM, both ERPs and the shop hold of a customer.
-pub(crate) fn check(books: &mut Books, seen: &Seen) {
+pub(super) fn check(audit: &mut Audit, seen: &Seen) {
     let key = seen.key();
     let german = seen.text("legal_entity") == "de";
-    in_crm(books, seen);
+    in_crm(audit, seen);
     if german {
-        books.absent(seen, "erp", "customer", key);
+        audit.absent(seen, "erp", "customer", key);
         let partner = [
             ("BusinessPartner", seen.field("ids.s4")),
             ("BusinessPartnerIDByExtSystem", Value::from(key)),
             ("OrganizationBPName1", seen.field("name")),
             ("EmailAddress", or_empty(seen.field("email"))),
         ];
-        books.agrees(seen, "s4", "partner", key, &partner);
+        audit.agrees(seen, "s4", "partner", key, &partner);
         // An account that only the shop has changed it knows from itself.
         let shopper = [
             ("firstName", seen.field("name")),
             ("email", or_empty(seen.field("email"))),
             ("phone", seen.field("phone")),
         ];
-        books.agrees(seen, "shop", "customer", &seen.text("ids.shop"), &shopper);
+        audit.agrees(seen, "shop", "customer", &seen.text("ids.shop"), &shopper);
     } else {
-        books.absent(seen, "s4", "partner", key);
-        in_erp(books, seen);
+        audit.absent(seen, "s4", "partner", key);
+        in_erp(audit, seen);
     }
 }
 
@@ -225,7 +228,7 @@ fn or_empty(value: Value) -> Value {
 }
 
 /// What the CRM says of it, and what it was told. Of one that only others know it has no record.
-fn in_crm(books: &mut Books, seen: &Seen) {
+fn in_crm(audit: &mut Audit, seen: &Seen) {
     let key = seen.key();
     let address = |path: &str| match seen.field(path) {
         Value::Null => Value::Null,
@@ -240,7 +243,7 @@ fn in_crm(books: &mut Books, seen: &Seen) {
         ),
     };
     if key.starts_with("CU-") {
-        books.agrees(
+        audit.agrees(
             seen,
             "crm",
             "account",
@@ -259,14 +262,14 @@ fn in_crm(books: &mut Books, seen: &Seen) {
             ],
         );
     } else {
-        books.absent(seen, "crm", "account", key);
+        audit.absent(seen, "crm", "account", key);
     }
 }
 
-fn in_erp(books: &mut Books, seen: &Seen) {
+fn in_erp(audit: &mut Audit, seen: &Seen) {
     let key = seen.key();
     let id = Value::from(format!("CUST-{key}"));
-    books.holds(seen, "erp customer id", seen.field("ids.erp") == id, &seen.text("ids.erp"));
+    audit.holds(seen, "erp customer id", seen.field("ids.erp") == id, &seen.text("ids.erp"));
     let (bill, ship) = ("addressBook.items.0.addressBookAddress", "addressBook.items.1.addressBookAddress");
     let mut fields = vec![
         ("companyName".to_owned(), seen.field("name")),
@@ -283,5 +286,5 @@ fn in_erp(books: &mut Books, seen: &Seen) {
         }
     }
     let fields: Vec<_> = fields.iter().map(|(path, value)| (path.as_str(), value.clone())).collect();
-    books.agrees(seen, "erp", "customer", key, &fields);
+    audit.agrees(seen, "erp", "customer", key, &fields);
 }

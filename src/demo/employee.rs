@@ -2,18 +2,19 @@
 
 use std::sync::Arc;
 
-use syncline::sandbox::worker::{Variant, Worker};
 use syncline_actors::value::Value;
 
-use crate::Must;
-use crate::books::{Books, Seen};
-use crate::stage::Stage;
+use super::agree::{Audit, Seen};
+use super::stage::Stage;
+use super::{Must, Stuck};
+use crate::clock::{Clock as _, SystemClock};
+use crate::sandbox::worker::{Variant, Worker};
 
-const KIND: &str = "employee";
+pub(super) const KIND: &str = "employee";
 
-/// An employment, by its number.
-pub(crate) async fn play(stage: Arc<Stage>, number: u64) -> Vec<Must> {
-    let (variant, start, must): (_, _, &'static [&'static str]) = match number % 10 {
+/// What is special about an employment, by its number, its first day, and where it must stand.
+fn case(number: u64) -> (Variant, &'static str, &'static [&'static str]) {
+    match number % 10 {
         0 => (Variant::NoDepartment, "2026-01-01", &["employed"]),
         1 => (Variant::NoTaxId, "2026-01-01", &["employed"]),
         2 => (Variant::TakenName, "2026-01-01", &["preparation_hold"]),
@@ -21,57 +22,61 @@ pub(crate) async fn play(stage: Arc<Stage>, number: u64) -> Vec<Must> {
         4 => (Variant::Normal, "2099-01-01", &["ready"]),
         5 => (Variant::Normal, "2026-01-01", &["left"]),
         _ => (Variant::Normal, "2026-01-01", &["employed"]),
-    };
+    }
+}
+
+/// An employment, by its number.
+pub(super) async fn play(stage: Arc<Stage>, number: u64) -> Result<Vec<Must>, Stuck> {
+    let (variant, start, must) = case(number);
     let worker = Worker::new(number, variant);
     let key = worker.id();
-    let now = Stage::now();
+    let now = SystemClock.now();
     let until = async |state: &'static str| stage.until(KIND, &key, &[state]).await;
     let send =
         async |body: serde_json::Value, what: &str| stage.send("hr", &body, &worker.message_id(what)).await;
-    send(worker.hired(1, start, now), "hired").await;
+    send(worker.hired(1, start, now), "hired").await?;
     match number % 10 {
         0 => {
-            until("incomplete_hold").await;
-            send(worker.changed(now), "changed").await;
+            until("incomplete_hold").await?;
+            send(worker.changed(now), "changed").await?;
         }
         1 => {
-            stage.release(KIND, &key, "payroll_data_hold", "employed").await;
+            stage.release(KIND, &key, "payroll_data_hold", "employed").await?;
         }
         3 => {
-            until("ready").await;
-            send(worker.rescinded(now), "rescinded").await;
+            until("ready").await?;
+            send(worker.rescinded(now), "rescinded").await?;
         }
         5 | 6 => {
-            until("employed").await;
-            send(worker.terminated("2026-02-01", now), "terminated").await;
-            until("returning").await;
-            send(worker.returned(now), "returned").await;
-            until("left").await;
+            until("employed").await?;
+            send(worker.terminated("2026-02-01", now), "terminated").await?;
+            until("returning").await?;
+            send(worker.returned(now), "returned").await?;
+            until("left").await?;
             if number % 10 == 6 {
-                send(worker.hired(2, start, now), "hired2").await;
+                send(worker.hired(2, start, now), "hired2").await?;
             }
         }
         // In the middle of the preparation, wherever it is.
-        7 => send(worker.rescinded(now), "rescinded").await,
+        7 => send(worker.rescinded(now), "rescinded").await?,
         8 => {
-            until("employed").await;
-            send(worker.changed(now), "changed").await;
-            until("employed").await;
+            until("employed").await?;
+            send(worker.changed(now), "changed").await?;
+            until("employed").await?;
         }
         _ => {}
     }
-    stage.until(KIND, &key, must).await;
-    vec![Must::new(KIND, &key, must)]
+    Ok(vec![stage.ends(KIND, &key, must).await?])
 }
 
 /// Account, payroll and equipment of an employee.
-pub(crate) fn check(books: &mut Books, seen: &Seen) {
+pub(super) fn check(audit: &mut Audit, seen: &Seen) {
     let (key, engagement) = (seen.key(), seen.text("engagement"));
     if matches!(&*seen.state, "rescinded" | "preparation_hold") {
-        return undone(books, seen, &engagement);
+        return undone(audit, seen, &engagement);
     }
     let gone = seen.state == "left";
-    books.agrees(
+    audit.agrees(
         seen,
         "directory",
         "user",
@@ -84,7 +89,7 @@ pub(crate) fn check(books: &mut Books, seen: &Seen) {
             ("active", Value::Bool(seen.state == "employed")),
         ],
     );
-    books.agrees(
+    audit.agrees(
         seen,
         "payroll",
         "engagement",
@@ -101,9 +106,9 @@ pub(crate) fn check(books: &mut Books, seen: &Seen) {
         ],
     );
     let ids = |field: &str| Value::list([seen.field(field)]);
-    books.agrees(seen, "support", "ticket", &format!("EQ-{engagement}"), &[("ids", ids("equipment_ticket"))]);
+    audit.agrees(seen, "support", "ticket", &format!("EQ-{engagement}"), &[("ids", ids("equipment_ticket"))]);
     if gone {
-        books.agrees(
+        audit.agrees(
             seen,
             "support",
             "ticket",
@@ -118,17 +123,30 @@ pub(crate) fn check(books: &mut Books, seen: &Seen) {
             _ => &["Onboarding"],
         };
         let told = Value::list(told.iter().map(|kind| Value::from(*kind)));
-        books.agrees(seen, "hr", "worker", key, &[("events", told)]);
+        audit.agrees(seen, "hr", "worker", key, &[("events", told)]);
     }
 }
 
 /// Nothing is left of a hire that did not come about: equipment that was asked for is called off.
-fn undone(books: &mut Books, seen: &Seen, engagement: &str) {
-    books.absent(seen, "directory", "user", seen.key());
-    if books.record("payroll", "engagement", engagement).is_some() {
-        books.agrees(seen, "payroll", "engagement", engagement, &[("status", Value::from("rescinded"))]);
+fn undone(audit: &mut Audit, seen: &Seen, engagement: &str) {
+    audit.absent(seen, "directory", "user", seen.key());
+    if audit.record("payroll", "engagement", engagement).is_some() {
+        audit.agrees(seen, "payroll", "engagement", engagement, &[("status", Value::from("rescinded"))]);
     }
-    let asked = books.record("support", "ticket", &format!("EQ-{engagement}")).is_some();
-    let called_off = books.record("support", "ticket", &format!("EQX-{engagement}")).is_some();
-    books.holds(seen, "equipment", asked == called_off, &format!("asked {asked}, called off {called_off}"));
+    let asked = audit.record("support", "ticket", &format!("EQ-{engagement}")).is_some();
+    let called_off = audit.record("support", "ticket", &format!("EQX-{engagement}")).is_some();
+    audit.holds(seen, "equipment", asked == called_off, &format!("asked {asked}, called off {called_off}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_variant_is_among_ten() {
+        let variants: BTreeSet<_> = (1..=10).map(|number| case(number).0).collect();
+        assert_eq!(variants, Variant::ALL.into_iter().collect());
+    }
 }
