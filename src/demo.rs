@@ -140,6 +140,8 @@ pub type Tell = Arc<dyn Fn(Progress) + Send + Sync>;
 struct Must {
     entity: EntityId,
     stands: &'static [&'static str],
+    /// Whether there may be no such entity: what would begin it may have been called off before.
+    may_be_absent: bool,
 }
 
 /// What does not come as it must, as a sentence: the play ends there, and the books show it.
@@ -196,7 +198,7 @@ const KINDS: &[Kind] = &[
     Kind {
         name: employee::KIND,
         agree: "employees agree everywhere",
-        systems: "HR, directory, payroll, equipment",
+        systems: "HR, directory, payroll, ITSM",
         play: |stage, number| Box::pin(employee::play(stage, number)),
         check: employee::check,
         hidden: nothing,

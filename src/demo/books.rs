@@ -8,7 +8,7 @@ use super::agree::Audit;
 use super::journal::Messages;
 use super::senders::{Ack, NOISE};
 use super::stage::Stage;
-use super::{Ends, Error, KINDS, journal, order, supplier, watch};
+use super::{Ends, Error, KINDS, Must, journal, order, supplier, watch};
 use crate::api::{ExceptionQuery, Operate};
 use crate::sandbox::Snapshot;
 use crate::sandbox::ledger::Violation;
@@ -93,15 +93,15 @@ pub(super) async fn balance(stage: &Stage, ends: &Ends, dealt: u64, took: Durati
     let ledger = stage.sandbox.ledger();
     let mut audit = Audit::new(&stage.sandbox, &ledger);
     let mut books = Books { took, ..Books::default() };
-    let mut must: BTreeMap<String, &[&str]> =
-        ends.musts.iter().map(|must| (must.entity.to_string(), must.stands)).collect();
+    let mut must: BTreeMap<String, &Must> =
+        ends.musts.iter().map(|must| (must.entity.to_string(), must)).collect();
     let mut standing: BTreeMap<&str, BTreeMap<String, u64>> = BTreeMap::new();
     let mut strayed = ends.stuck.clone();
     let mut open = 0;
     let messages = journal::read(&operate, |kind, seen| {
         *standing.entry(kind.name).or_default().entry(seen.state.clone()).or_default() += 1;
         open += seen.waiting;
-        match must.remove(&seen.id.to_string()) {
+        match must.remove(&seen.id.to_string()).map(|must| must.stands) {
             Some(stands) if stands.contains(&&*seen.state) => {}
             Some(stands) => {
                 strayed.push(format!("{} stands in {}, not in {}", seen.id, seen.state, stands.join(" or ")));
@@ -113,6 +113,7 @@ pub(super) async fn balance(stage: &Stage, ends: &Ends, dealt: u64, took: Durati
         (kind.check)(&mut audit, seen);
     })
     .await?;
+    must.retain(|_, must| !must.may_be_absent);
     strayed.extend(must.keys().map(|entity| format!("{entity} is not there")));
     let entities: u64 = standing.values().flat_map(BTreeMap::values).sum();
     let of = |name| standing.remove(name).map(|states| Standing { kind: name, states });

@@ -1,6 +1,6 @@
 //! Customers: what CRM, ERP and shop say of them, in any order, and what each of the others is told.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value as Json, json};
 use syncline_actors::value::Value;
@@ -163,6 +163,7 @@ pub(super) async fn play(stage: Arc<Stage>, number: u64) -> Result<Vec<Must>, St
             ready().await?;
             shops(&stage, &customer, &customer.shopper("one", &customer.mail("one"), "9")).await?;
             stage.when(KIND, &key, |fields| fields.path("phone") == Some(&Value::from("9"))).await?;
+            partner_says(&stage, &customer).await?;
             types(&json!({"Phone": "+49 40 10", "ParentId": format!("CU-PARENT-{number}")}))?;
             stage.when(KIND, &key, |fields| fields.path("phone") == Some(&Value::from("+49 40 10"))).await?;
         }
@@ -182,6 +183,22 @@ async fn proposed(stage: &Stage, customer: &Customer, mail: &str, take: bool) ->
     let phone = account["Phone"].as_str().unwrap_or_default();
     shops(stage, customer, &customer.shopper("one", mail, phone)).await?;
     stage.settle(KIND, &customer.key, take).await
+}
+
+/// Somebody changes the business partner in S/4HANA, which knows it by its own number only; a person keeps what the CRM says.
+async fn partner_says(stage: &Stage, customer: &Customer) -> Result<(), Stuck> {
+    let partner = Mutex::new(None);
+    let has_number = |fields: &Value| {
+        let number = fields.path("ids.s4").and_then(Value::as_text).map(ToOwned::to_owned);
+        let found = number.is_some();
+        *partner.lock().unwrap_or_else(PoisonError::into_inner) = number;
+        found
+    };
+    stage.when(KIND, &customer.key, has_number).await?;
+    let partner = partner.into_inner().unwrap_or_else(PoisonError::into_inner).unwrap_or_default();
+    let typed = json!({"EmailAddress": customer.mail("s4")});
+    stage.types("s4", &format!("screen/partners/{partner}"), &typed)?;
+    stage.settle(KIND, &customer.key, false).await
 }
 
 /// A shopper changes their account, and the shop tells it.
@@ -242,7 +259,15 @@ fn in_crm(audit: &mut Audit, seen: &Seen) {
             .map(|(theirs, ours)| (theirs, seen.field(&format!("{path}.{ours}")))),
         ),
     };
-    if key.starts_with("CU-") {
+    if key.starts_with("ACC-") {
+        // Nobody has typed at this account; it was told what the ERP says.
+        let told = [
+            ("ErpNumber__c", seen.field("ids.erp")),
+            ("CreditLimit__c", seen.field("credit_limit")),
+            ("PaymentTerms__c", seen.field("payment_terms")),
+        ];
+        audit.agrees(seen, "crm", "account", key, &told);
+    } else if key.starts_with("CU-") {
         audit.agrees(
             seen,
             "crm",

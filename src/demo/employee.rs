@@ -105,16 +105,12 @@ pub(super) fn check(audit: &mut Audit, seen: &Seen) {
             ("status", Value::from(if gone { "ended" } else { "active" })),
         ],
     );
-    let ids = |field: &str| Value::list([seen.field(field)]);
-    audit.agrees(seen, "support", "ticket", &format!("EQ-{engagement}"), &[("ids", ids("equipment_ticket"))]);
+    let equipment = [("sys_id", seen.field("equipment_ticket")), ("request_state", Value::from("requested"))];
+    audit.agrees(seen, "itsm", "request", &format!("EQ-{engagement}"), &equipment);
     if gone {
-        audit.agrees(
-            seen,
-            "support",
-            "ticket",
-            &format!("RT-{engagement}"),
-            &[("ids", ids("return_ticket"))],
-        );
+        let back =
+            [("sys_id", seen.field("return_ticket")), ("request_state", Value::from("closed_complete"))];
+        audit.agrees(seen, "itsm", "request", &format!("RT-{engagement}"), &back);
     }
     if seen.state != "ready" {
         let told: &[&str] = match (&*seen.state, engagement.ends_with("-E2")) {
@@ -133,9 +129,11 @@ fn undone(audit: &mut Audit, seen: &Seen, engagement: &str) {
     if audit.record("payroll", "engagement", engagement).is_some() {
         audit.agrees(seen, "payroll", "engagement", engagement, &[("status", Value::from("rescinded"))]);
     }
-    let asked = audit.record("support", "ticket", &format!("EQ-{engagement}")).is_some();
-    let called_off = audit.record("support", "ticket", &format!("EQX-{engagement}")).is_some();
-    audit.holds(seen, "equipment", asked == called_off, &format!("asked {asked}, called off {called_off}"));
+    let asked = format!("EQ-{engagement}");
+    if audit.record("itsm", "request", &asked).is_some() {
+        let called_off = [("request_state", Value::from("closed_cancelled"))];
+        audit.agrees(seen, "itsm", "request", &asked, &called_off);
+    }
 }
 
 #[cfg(test)]

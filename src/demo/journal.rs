@@ -71,6 +71,12 @@ pub(super) async fn read(
             hand_on(kind, &seen);
         }
     }
+    // What a system addresses by an id of its own is told there.
+    for id in all(operate, letter::XREF).await? {
+        for entry in timeline(operate, &id).await? {
+            messages.note(&entry, None);
+        }
+    }
     for id in all(operate, QUARANTINE).await? {
         for entry in operate.timeline(&id, 1, 1).await?.items {
             messages.note(&entry, Some("quarantined"));

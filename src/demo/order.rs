@@ -6,7 +6,7 @@ use syncline_actors::value::Value;
 
 use super::agree::{Audit, Seen};
 use super::stage::Stage;
-use super::{Must, Stuck};
+use super::{Must, Stuck, customer};
 use crate::clock::{Clock as _, SystemClock};
 use crate::sandbox::opportunity::{Opportunity, Variant};
 
@@ -86,7 +86,15 @@ pub(super) async fn play(stage: Arc<Stage>, number: u64) -> Result<Vec<Must>, St
         13 => stage.send_again("crm", &order.confirmed(now), &id("confirmed")).await?,
         _ => {}
     }
-    Ok(vec![stage.ends(KIND, &key, must).await?])
+    let mut musts = vec![stage.ends(KIND, &key, must).await?];
+    // An order waits for its customer, unless it is held or cancelled before.
+    let customer = Must::new(customer::KIND, &order.account_id(), &["ready"]);
+    match must {
+        ["account_hold"] => {}
+        ["completed"] => musts.push(customer),
+        _ => musts.push(customer.or_absent()),
+    }
+    Ok(musts)
 }
 
 /// Everything that stands for an order in five systems, and how often it was done.

@@ -15,7 +15,12 @@ const LOOK_MAX: Duration = Duration::from_millis(700);
 
 impl Must {
     pub(super) fn new(kind: &str, key: &str, stands: &'static [&'static str]) -> Self {
-        Self { entity: entity(kind, key), stands }
+        Self { entity: entity(kind, key), stands, may_be_absent: false }
+    }
+
+    /// The same, of an entity that may not have come to be.
+    pub(super) fn or_absent(self) -> Self {
+        Self { may_be_absent: true, ..self }
     }
 }
 

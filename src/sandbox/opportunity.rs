@@ -92,7 +92,7 @@ impl Opportunity {
         let data = json!({
             "Id": format!("006{}{:09}", self.prefix, self.number),
             "OrderNumber__c": self.order_number(),
-            "AccountId": format!("{}{}", self.account(), self.variant.account_ending()),
+            "AccountId": self.confirmed_account(),
             "CurrencyIsoCode": if country == "GB" { "GBP" } else { "EUR" },
             "Amount": amount.to_string(),
             "ContactEmail__c": format!("buyer-{}@customer.example", self.number),
@@ -119,6 +119,15 @@ impl Opportunity {
     pub fn cancelled(&self, reason: &str, at: Timestamp) -> Value {
         let data = json!({"OrderNumber__c": self.order_number(), "Reason__c": reason});
         message("opportunity.cancelled", at, &data)
+    }
+
+    /// The account that it is booked for in the end: an amendment corrects one that does not exist.
+    pub fn account_id(&self) -> String {
+        if self.variant == Variant::MissingAccount { self.account() } else { self.confirmed_account() }
+    }
+
+    fn confirmed_account(&self) -> String {
+        format!("{}{}", self.account(), self.variant.account_ending())
     }
 
     fn account(&self) -> String {
