@@ -78,6 +78,17 @@ pub fn parse(item: &Item<'_>) -> Option<Slo> {
 
 fn metadata(mut fields: Fields<'_>) -> (Option<Spanned<String>>, Option<String>) {
     let (name, title) = (fields.text("name"), fields.optional_text("displayName").map(|title| title.value));
+    let plain = |name: &str| {
+        name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+    };
+    if let Some(name) = name.as_ref().filter(|name| name.value.is_empty() || !plain(&name.value)) {
+        let message = format!("`{}` is no name of an objective", name.value);
+        name.refuse(
+            fields.item().reader(),
+            message,
+            "use lower-case letters, digits and `-`, e.g. `order-booked`",
+        );
+    }
     fields.optional("labels");
     fields.optional("annotations");
     fields.finish();
@@ -86,7 +97,7 @@ fn metadata(mut fields: Fields<'_>) -> (Option<Spanned<String>>, Option<String>)
 
 /// `{spec: {ratioMetric: {good: {…milestone}, total: {…process}}}}`.
 fn indicator_of(mut indicator: Fields<'_>, process: Option<&Spanned<String>>) -> Option<Spanned<String>> {
-    indicator.optional("metadata");
+    indicator.map("metadata").map(metadata);
     let spec = indicator.map("spec");
     indicator.finish();
     let mut spec = spec?;
@@ -94,7 +105,7 @@ fn indicator_of(mut indicator: Fields<'_>, process: Option<&Spanned<String>>) ->
     spec.finish();
     let mut ratio = ratio?;
     let reader = ratio.item().reader();
-    ratio.optional("counter");
+    ratio.boolean("counter", true);
     let milestone = ratio.map("good").and_then(|good| metric(good, "milestone"));
     let total = ratio.map("total").and_then(|total| metric(total, "process"));
     ratio.finish();

@@ -168,6 +168,11 @@ fn every_mistake_in_a_source_is_told() {
 }
 
 #[test]
+fn every_mistake_in_an_objective_is_told() {
+    every_mistake_is_told("slos", |_| true);
+}
+
+#[test]
 fn every_mistake_in_a_preset_is_told() {
     every_mistake_is_told("presets", |_| true);
 }

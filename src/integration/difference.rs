@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use syncline_actors::process::{Catalog, Process, check};
 use syncline_actors::schema::{Sides, compare};
+use syncline_actors::slo::Slo;
 
 use super::governance::exempt;
 use super::{Files, Integration};
@@ -13,7 +14,7 @@ use crate::ingress::source::{Meaning, Source};
 /// One change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Change {
-    /// `process`, `source`, `connector` or `schema`.
+    /// `process`, `source`, `connector`, `schema` or `objective`.
     pub what: &'static str,
     /// Which, e.g. `order 2` or `crm opportunity.confirmed 1`.
     pub name: String,
@@ -47,6 +48,7 @@ pub fn difference(old: (&Integration, &Files), new: (&Integration, &Files)) -> D
     found.processes(old.0, new.0);
     found.sources(old, new);
     found.connectors(old, new);
+    found.objectives(old.0, new.0);
     found
 }
 
@@ -91,6 +93,32 @@ impl Difference {
             if old.catalog.version(&process.name, process.version).is_none() {
                 self.new_version(process, &old.catalog, &[old, new]);
             }
+        }
+    }
+
+    /// Nobody is broken by another promise, and everybody who made it should know.
+    fn objectives(&mut self, old: &Integration, new: &Integration) {
+        let by_name = |integration: &'_ Integration| -> BTreeMap<String, String> {
+            let promise = |slo: &Slo| {
+                let (process, milestone) = (&slo.process.value, &slo.milestone.value);
+                let days = slo.window.as_secs_f64() / 86_400.0;
+                format!(
+                    "{}% of `{process}` reach `{milestone}` in time, over {days} days",
+                    slo.target * 100.0
+                )
+            };
+            integration.slos.iter().map(|slo| (slo.name.to_string(), promise(slo))).collect()
+        };
+        let (before, now) = (by_name(old), by_name(new));
+        let all: BTreeSet<&String> = before.keys().chain(now.keys()).collect();
+        for name in all {
+            let change = match (before.get(name), now.get(name)) {
+                (None, Some(promise)) => format!("is new: {promise}"),
+                (Some(promise), None) => format!("is gone: {promise}"),
+                (Some(old), Some(new)) if old != new => format!("was {old}; is {new}"),
+                _ => continue,
+            };
+            self.note("objective", name.clone(), change, false, BTreeSet::new());
         }
     }
 

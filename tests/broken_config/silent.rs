@@ -23,6 +23,7 @@ pub(crate) fn rules(kind: &str) -> &'static [Rule] {
         "connectors" => CONNECTORS,
         "sources" => SOURCES,
         "presets" => PRESETS,
+        "slos" => SLOS,
         _ => &[],
     }
 }
@@ -277,3 +278,12 @@ fn matches(pattern: &[&str], path: &[String]) -> bool {
         _ => false,
     }
 }
+
+const SLOS: &[Rule] = &[
+    (&[Misspelled], "metadata/name", "a name of its own"),
+    (&[Misspelled], "spec/indicator/metadata/name", "a name of its own"),
+    (OPTIONAL, "spec/indicator/spec/ratioMetric/counter", "has a default"),
+    (FREE, "metadata/displayName", "for people"),
+    (FREE, "spec/description", "for people"),
+    (FREE, "spec/objectives/#/displayName", "for people"),
+];

@@ -114,3 +114,14 @@ fn a_call_that_live_instances_make_must_not_go() {
     let old = found.iter().find(|(_, name, _)| name == "process order 2").expect("it is told");
     assert!(!old.0 && old.2.contains("the store keeps"), "{old:?}");
 }
+
+#[test]
+fn another_objective_is_told_and_breaks_nobody() {
+    let slo = "slos/order-booked.yaml";
+    let found = told(|files| replaced(files, slo, "target: 0.95", "target: 0.99"));
+    let change = "was 95% of `order` reach `booked` in time, over 28 days; is 99% of `order` reach `booked` in time, over 28 days";
+    assert_eq!(found, [(false, "objective order-booked".into(), change.into())]);
+    let found = told(|files| drop(files.remove(slo)));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(!found[0].0 && found[0].2.starts_with("is gone: 95%"), "{found:?}");
+}
