@@ -63,8 +63,10 @@ fn systems(entity: &Entity) -> Markup {
             section {
                 h2 { "Who has it" }
                 article { dl.fields { @for (system, synced) in &entity.systems {
-                    dt { (system) }
+                    @let linked = system.strip_prefix("xref:");
+                    dt { (linked.unwrap_or(system)) }
                     dd {
+                        @if linked.is_some() { "finds it by its own id: " }
                         @if synced.stand == "in_sync" { "in sync" } @else { span.nobody { (spaced(&synced.stand)) } }
                         " since " (time(&synced.since))
                     }
