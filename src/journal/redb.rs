@@ -27,6 +27,7 @@ mod apply;
 mod layers;
 mod log;
 mod open;
+mod paced;
 mod prepared;
 mod read;
 mod tables;
