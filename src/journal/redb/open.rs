@@ -219,7 +219,11 @@ fn with_log(
         );
         return Err(refuse(path, &reason));
     }
-    let mark = kept.unwrap_or_else(|| Mark { region: options.log_bytes, ..Mark::default() });
+    // A log that holds nothing may as well get another size.
+    let mark = match kept {
+        Some(mark) if mark.in_use => mark,
+        kept => Mark { region: options.log_bytes, ..kept.unwrap_or_default() },
+    };
     let (log, held) = Log::open(file, mark).map_err(damaged_log)?;
     if !mark.in_use {
         let empty = Layer::default();
