@@ -188,7 +188,7 @@ pub fn encode_into<T: Serialize>(bytes: &mut Vec<u8>, schema: Schema, value: &T)
     bytes.extend_from_slice(&[FRAME_VERSION, schema as u8]);
     bytes.extend_from_slice(&schema.version().to_be_bytes());
     bytes.extend_from_slice(&[0; 4]);
-    let written = bincode::serde::encode_into_std_write(value, bytes, bincode::config::standard());
+    let written = bincode::serde::encode_into_writer(value, Growing(bytes), bincode::config::standard());
     let length = bytes.len() - start - HEADER;
     let outcome = match written {
         Err(error) => Err(Error::Encode { schema, reason: error.to_string() }),
@@ -204,6 +204,20 @@ pub fn encode_into<T: Serialize>(bytes: &mut Vec<u8>, schema: Schema, value: &T)
     let checksum = crc32c::crc32c(&bytes[start..]);
     bytes.extend_from_slice(&checksum.to_be_bytes());
     Ok(())
+}
+
+/// Bytes that are written at their end. Most of what makes up a value is one byte: the length of a text, the variant of an enum.
+struct Growing<'b>(&'b mut Vec<u8>);
+
+impl bincode::enc::write::Writer for Growing<'_> {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> Result<(), bincode::error::EncodeError> {
+        match bytes {
+            [byte] => self.0.push(*byte),
+            more => self.0.extend_from_slice(more),
+        }
+        Ok(())
+    }
 }
 
 /// The value of `schema` in `frame`, which must be the whole of the bytes.

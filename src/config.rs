@@ -317,6 +317,9 @@ pub struct Passivation {
     /// After so long without a message.
     #[serde(with = "span")]
     pub idle: Duration,
+    /// After so long without a message an entity that stays has no actor.
+    #[serde(with = "span")]
+    pub rest: Duration,
     /// Records after which a new snapshot is kept.
     pub snapshot_after: NonZeroU64,
 }

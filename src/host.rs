@@ -60,10 +60,12 @@ use self::resident::Resident;
 pub struct HostConfig {
     /// The node's name: stable over restarts.
     pub node: NodeId,
-    /// Entities in memory. About 7 KB each and their data; beyond it the least recently used one leaves.
+    /// Entities in memory, with their data; beyond it the least recently used one leaves.
     pub resident_max: usize,
     /// How long an entity stays in memory unused.
     pub idle: Duration,
+    /// How long an unused entity keeps its actor, of about 7 KB.
+    pub rest_after: Duration,
     /// Messages in flight for one entity, from outside.
     pub entity_in_flight_max: usize,
     /// Bytes of messages in flight, from outside.
@@ -103,6 +105,7 @@ impl HostConfig {
             node,
             resident_max: 50_000,
             idle: Duration::from_mins(1),
+            rest_after: Duration::from_secs(3),
             entity_in_flight_max: 64,
             bytes_in_flight_max: 256 << 20,
             inside_in_flight_max: 1_024,

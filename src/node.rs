@@ -501,6 +501,7 @@ fn host_config(settings: &Settings, regions: Arc<Regions>) -> HostConfig {
     HostConfig {
         resident_max: limits.residents_max.get(),
         idle: settings.passivation.idle,
+        rest_after: settings.passivation.rest,
         entity_in_flight_max: limits.in_flight_per_entity.get(),
         bytes_in_flight_max: u32::try_from(limits.in_flight_bytes.bytes()).unwrap_or(u32::MAX),
         inside_in_flight_max: limits.inside_in_flight.get(),

@@ -256,6 +256,66 @@ async fn an_entity_that_leaves_loses_no_message() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_entity_that_rests_is_woken_as_it_was_and_loses_no_message() {
+    let mut world = World::new();
+    world.config.rest_after = Duration::from_millis(50);
+    world.config.snapshot_tail = 1;
+    let slow = world.memory.with_fault(Arc::new(|call| match call {
+        "save_snapshot" | "append" => FaultAction::Delay(Duration::from_millis(20)),
+        _ => FaultAction::Proceed,
+    }));
+    let host = world.host_on(Arc::new(slow)).await;
+    host.deliver(world.begun("P1"), Lane::Outside).await.expect("taken in");
+    for n in 0..200 {
+        tokio::time::sleep(Duration::from_millis(40 + u64::try_from(n % 40).expect("small"))).await;
+        let pair = [world.seen("P1", 2 * n), world.seen("P1", 2 * n + 1)];
+        let answers = join_all(pair.map(|message| host.deliver(message, Lane::Outside))).await;
+        assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+        let state = host.state(&parcel("P1")).await.expect("it is told").expect("it is there");
+        assert_eq!(state.seq, u64::try_from(2 * n + 3).expect("small"));
+    }
+    assert_eq!(world.journaled("P1"), (0..400).collect::<Vec<_>>());
+    let stats = host.stats();
+    let kind = &stats.kinds["parcel"];
+    assert_eq!((stats.resident, kind.passivated, kind.rebuilt), (1, 0, 0), "it never left memory");
+}
+
+#[tokio::test(start_paused = true)]
+async fn entities_at_rest_make_room_leave_when_idle_and_are_handed_over() {
+    let mut world = World::new();
+    world.config.rest_after = Duration::from_millis(50);
+    world.config.resident_max = 3;
+    let residents = Arc::new(Residents::default());
+    world.observer = residents.clone();
+    let host = world.host().await;
+    for key in ["P1", "P2", "P3"] {
+        host.deliver(world.begun(key), Lane::Outside).await.expect("taken in");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let told = host.state(&parcel(key)).await.expect("it is told").expect("it is there");
+        assert_eq!(told.seq, 1);
+    }
+    assert_eq!(residents.now.load(Ordering::SeqCst), 3, "they rest");
+    for key in ["P4", "P5"] {
+        host.deliver(world.begun(key), Lane::Outside).await.expect("taken in");
+        assert_eq!(host.stats().resident, 3);
+    }
+    assert_eq!(residents.most.load(Ordering::SeqCst), 3);
+    host.deliver(world.seen("P1", 1), Lane::Outside).await.expect("rebuilt");
+    tokio::time::sleep(world.config.idle * 2).await;
+    assert_eq!(
+        (host.stats().resident, residents.now.load(Ordering::SeqCst)),
+        (0, 0),
+        "nobody asked for them"
+    );
+
+    host.deliver(world.seen("P1", 2), Lane::Outside).await.expect("taken in");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(host.drain(Duration::from_secs(1)).await, "one at rest holds up nobody");
+    assert_eq!(residents.now.load(Ordering::SeqCst), 0);
+    assert_eq!(world.journaled("P1"), [1, 2]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_node_that_stops_answers_what_is_in_flight_and_takes_nothing_new() {
     let world = World::new();
     let slow = world.memory.with_fault(Arc::new(|call| match call {

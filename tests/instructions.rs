@@ -113,10 +113,11 @@ fn a_node_takes_messages_and_ends() {
 async fn start(directory: &Path) -> Node {
     let read =
         integration::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/load")).expect("it is there");
-    // Under callgrind a second is long: no lease may come into doubt for that.
-    let lease = ["journal.lease.ttl=10m".to_owned(), "journal.lease.give_up=9m".to_owned()];
+    // Under callgrind a second is long: no lease may come into doubt for that, and no entity rest.
+    let lease =
+        ["journal.lease.ttl=10m", "journal.lease.give_up=9m", "passivation.rest=5m"].map(str::to_owned);
     let place = ["http.listen=127.0.0.1:0".to_owned(), format!("node.data_dir={}", directory.display())];
-    let set = [place, lease].concat();
+    let set = [&place[..], &lease].concat();
     let settings = Settings::load(None, [], &set).expect("the settings are right");
     let ground = Ground {
         integration: read.integration.expect("it has no mistake"),

@@ -332,6 +332,7 @@ impl Rules<'_> {
             ("http.header_timeout", http.header_timeout),
             ("http.request_timeout", http.request_timeout),
             ("passivation.idle", passivation.idle),
+            ("passivation.rest", passivation.rest),
         ] {
             if time == Duration::ZERO {
                 self.say(key, "no time at all is not enough; write e.g. `5s`".to_owned());

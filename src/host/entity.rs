@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ractor::actor::messages::BoxedState;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use syncline_actors::entity::State;
 use syncline_actors::envelope::Envelope;
@@ -31,12 +32,14 @@ pub(super) struct Birth {
     pub(super) shard: ActorRef<shard::Message>,
     pub(super) id: EntityId,
     pub(super) epoch: Epoch,
+    /// What an actor before it has left.
+    pub(super) resident: Option<Resident>,
 }
 
 /// What it holds.
 pub(super) struct Held {
     birth: Birth,
-    /// None until it is rebuilt from the journal, and whenever its state may be wrong.
+    /// None until it is rebuilt from the journal, where no actor before has left it, and whenever its state may be wrong.
     resident: Option<Resident>,
     /// Why it takes in nothing.
     broken: Option<Error>,
@@ -47,8 +50,9 @@ impl Actor for Entity {
     type State = Held;
     type Arguments = Birth;
 
-    async fn pre_start(&self, _: ActorRef<Message>, birth: Birth) -> Result<Held, ActorProcessingErr> {
-        Ok(Held { birth, resident: None, broken: None })
+    async fn pre_start(&self, _: ActorRef<Message>, mut birth: Birth) -> Result<Held, ActorProcessingErr> {
+        let resident = birth.resident.take();
+        Ok(Held { birth, resident, broken: None })
     }
 
     async fn handle(
@@ -66,8 +70,7 @@ impl Actor for Entity {
                 held.offer_room();
             }
             Message::Read(reply) => {
-                let state = Box::pin(held.resident()).await.map(|resident| &resident.state);
-                let _ = reply.send(state.map(|state| (state.seq > 0).then(|| state.clone())));
+                let _ = reply.send(Box::pin(held.resident()).await.map(|resident| resident.told()));
             }
         }
         Ok(())
@@ -83,6 +86,11 @@ impl Actor for Entity {
 }
 
 impl Held {
+    /// The entity, if the actor that held `state` has left it as it is in the journal.
+    pub(super) fn resident_of(mut state: BoxedState) -> Option<Resident> {
+        state.take::<Self>().ok()?.resident
+    }
+
     /// Takes a message to its answer. When the outcome of an append is unknown the entity is rebuilt and the message tried once
     /// more: its id tells whether it was written.
     async fn take(&mut self, envelope: &Envelope, delivery: &Delivery) -> Result<Reply, Error> {

@@ -64,6 +64,11 @@ impl Resident {
         Ok(resident)
     }
 
+    /// Its state, as it is told to whoever asks; `None` before its first record.
+    pub(super) fn told(&self) -> Option<State> {
+        (self.state.seq > 0).then(|| self.state.clone())
+    }
+
     /// Folds what was loaded; the text says what does not fit.
     pub(super) fn rebuild(entity: &EntityId, loaded: &Loaded) -> Result<Self, String> {
         let mut resident =

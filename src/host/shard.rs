@@ -1,11 +1,13 @@
 //! The actor of one shard: it alone begins, ends and forgets the actors of its entities.
 //!
-//! An entity waits for room, is hot, or leaves; what comes for it meanwhile waits here. The shard keeps each message until it is
-//! answered: when an actor panics, what it held is given to the next one in the same order.
+//! An entity waits for room, is hot, rests, or leaves; what comes for it meanwhile waits here. One at rest is in memory without an
+//! actor, which is several times as large as the state of most: its next message begins one. The shard keeps each message until it
+//! is answered: when an actor panics, what it held is given to the next one in the same order.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use ractor::actor::messages::BoxedState;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use syncline_actors::entity::State;
 use syncline_actors::id::{EntityId, Epoch, ShardId};
@@ -17,9 +19,13 @@ use super::core::{ASKED_MAX, Core, Counted};
 use super::delivery::Delivery;
 use super::entity::{self, Birth, Entity};
 use super::observer::count;
+use super::resident::Resident;
 
 /// The actor of one shard.
 pub(super) struct Shard;
+
+/// In the time after which an unused entity rests, it is looked for so often at most.
+const SWEEPS: u32 = 16;
 
 /// What a shard is told.
 pub(super) enum Message {
@@ -53,8 +59,10 @@ pub(super) struct Held {
     epoch: Epoch,
     entries: BTreeMap<EntityId, Entry>,
     children: BTreeMap<ActorId, EntityId>,
-    /// Hot entities, the least recently used first.
+    /// Entities that are hot or about to rest, the least recently used first.
     order: BTreeMap<u64, EntityId>,
+    /// Entities at rest, likewise. All are older than those that are hot.
+    at_rest: BTreeMap<u64, EntityId>,
     ticks: u64,
     sweeping: bool,
     draining: Option<oneshot::Sender<()>>,
@@ -77,14 +85,24 @@ enum Phase {
     Waiting,
     /// Its actor takes messages.
     Hot(Child),
+    /// Its actor finishes what it was given, and leaves its state here.
+    ToRest(Child),
+    /// It has no actor.
+    AtRest(Box<Rested>),
     /// Its actor finishes what it was given. Dropping it ends the count.
     Leaving { child: Child, _counted: Counted },
 }
 
 struct Child {
     actor: ActorRef<entity::Message>,
-    /// Freed when the actor has ended.
-    _room: OwnedSemaphorePermit,
+    /// Freed when the entity has left memory.
+    room: OwnedSemaphorePermit,
+}
+
+/// What an actor leaves behind that it would otherwise be rebuilt from.
+struct Rested {
+    resident: Resident,
+    room: OwnedSemaphorePermit,
 }
 
 impl Actor for Shard {
@@ -104,6 +122,7 @@ impl Actor for Shard {
             entries: BTreeMap::new(),
             children: BTreeMap::new(),
             order: BTreeMap::new(),
+            at_rest: BTreeMap::new(),
             ticks: 0,
             sweeping: false,
             draining: None,
@@ -119,7 +138,7 @@ impl Actor for Shard {
         match message {
             Message::Deliver(delivery) => Box::pin(held.deliver(&myself, delivery)).await?,
             Message::Read(entity, reply) => held.read(&entity, reply),
-            Message::Room { entity, room } => Box::pin(held.activate(&myself, entity, room)).await?,
+            Message::Room { entity, room } => Box::pin(held.enter(&myself, entity, room)).await?,
             Message::MakeRoom { asked_max } => {
                 if held.core.is_short_of_room() && !held.let_one_go() {
                     held.core.make_room(held.id, asked_max);
@@ -141,11 +160,11 @@ impl Actor for Shard {
         held: &mut Held,
     ) -> Result<(), ActorProcessingErr> {
         match event {
-            SupervisionEvent::ActorTerminated(child, ..) => {
-                Box::pin(held.ended(&myself, child.get_id(), None)).await
+            SupervisionEvent::ActorTerminated(child, left, _) => {
+                Box::pin(held.ended(&myself, child.get_id(), Ok(left))).await
             }
             SupervisionEvent::ActorFailed(child, panic) => {
-                Box::pin(held.ended(&myself, child.get_id(), Some(panic))).await
+                Box::pin(held.ended(&myself, child.get_id(), Err(panic))).await
             }
             _ => Ok(()),
         }
@@ -166,6 +185,11 @@ impl Entry {
         self.given.len() + self.waiting.len()
     }
 
+    /// Whether it may be let go of now.
+    fn may_leave(&mut self) -> bool {
+        matches!(self.phase, Phase::Hot(_) | Phase::AtRest(_)) && self.in_flight() == 0
+    }
+
     /// Gives a message to the actor. One that has just panicked does not get it; its successor will.
     fn give(&mut self, delivery: Arc<Delivery>) {
         if let Phase::Hot(child) = &self.phase {
@@ -175,6 +199,27 @@ impl Entry {
             self.waiting.push_back(delivery);
         }
     }
+}
+
+/// Of entities in `order` of their use, those that nobody has used for `time` and that have nothing in flight; and when the next one is
+/// one of them.
+fn unused(
+    order: &BTreeMap<u64, EntityId>,
+    entries: &mut BTreeMap<EntityId, Entry>,
+    time: Duration,
+) -> (Vec<EntityId>, Duration) {
+    let mut unused = Vec::new();
+    for id in order.values() {
+        let Some(entry) = entries.get_mut(id) else { continue };
+        let age = entry.used.elapsed();
+        if age < time {
+            return (unused, time.saturating_sub(age));
+        }
+        if entry.may_leave() {
+            unused.push(id.clone());
+        }
+    }
+    (unused, time)
 }
 
 impl Held {
@@ -199,6 +244,7 @@ impl Held {
             return Ok(());
         }
         entry.give(delivery);
+        self.rouse(myself, &id).await?;
         self.touch(&id);
         Ok(())
     }
@@ -207,6 +253,7 @@ impl Held {
         let (answer, awaited) = oneshot::channel();
         let asked = match self.entries.get(entity).map(|entry| &entry.phase) {
             Some(Phase::Hot(child)) => child.actor.send_message(entity::Message::Read(answer)).is_ok(),
+            Some(Phase::AtRest(rested)) => answer.send(Ok(rested.resident.told())).is_ok(),
             _ => false,
         };
         let _ = reply.send(asked.then_some(awaited));
@@ -221,7 +268,7 @@ impl Held {
         id: EntityId,
     ) -> Result<(), ActorProcessingErr> {
         if let Ok(room) = self.core.room.clone().try_acquire_owned() {
-            return self.activate(myself, id, room).await;
+            return self.enter(myself, id, room).await;
         }
         self.core.find_room(self.id, myself.clone(), id);
         if self.core.is_short_of_room() && !self.let_one_go() {
@@ -230,19 +277,54 @@ impl Held {
         Ok(())
     }
 
-    async fn activate(
+    /// An entity comes into memory.
+    async fn enter(
         &mut self,
         myself: &ActorRef<Message>,
         id: EntityId,
         room: OwnedSemaphorePermit,
     ) -> Result<(), ActorProcessingErr> {
+        if self.entries.contains_key(&id) {
+            self.core.observer.activated(id.kind());
+            self.activate(myself, id, room, None).await?;
+        }
+        Ok(())
+    }
+
+    /// Begins an actor for one at rest.
+    async fn rouse(&mut self, myself: &ActorRef<Message>, id: &EntityId) -> Result<(), ActorProcessingErr> {
+        let Some(entry) = self.entries.get_mut(id) else { return Ok(()) };
+        match std::mem::replace(&mut entry.phase, Phase::Waiting) {
+            Phase::AtRest(rested) => {
+                let Rested { resident, room } = *rested;
+                Box::pin(self.activate(myself, id.clone(), room, Some(resident))).await
+            }
+            other => {
+                entry.phase = other;
+                Ok(())
+            }
+        }
+    }
+
+    /// Begins the actor of an entity, which rebuilds it where it has no `resident`.
+    async fn activate(
+        &mut self,
+        myself: &ActorRef<Message>,
+        id: EntityId,
+        room: OwnedSemaphorePermit,
+        resident: Option<Resident>,
+    ) -> Result<(), ActorProcessingErr> {
         let Some(entry) = self.entries.get_mut(&id) else { return Ok(()) };
-        let birth =
-            Birth { core: self.core.clone(), shard: myself.clone(), id: id.clone(), epoch: self.epoch };
+        let birth = Birth {
+            core: self.core.clone(),
+            shard: myself.clone(),
+            id: id.clone(),
+            epoch: self.epoch,
+            resident,
+        };
         let (actor, _task) = Actor::spawn_linked(None, Entity, birth, myself.get_cell()).await?;
-        self.core.observer.activated(id.kind());
         self.children.insert(actor.get_id(), id.clone());
-        entry.phase = Phase::Hot(Child { actor, _room: room });
+        entry.phase = Phase::Hot(Child { actor, room });
         for delivery in std::mem::take(&mut entry.waiting) {
             entry.give(delivery);
         }
@@ -250,7 +332,7 @@ impl Held {
         if self.draining.is_some() {
             self.let_go(&id);
         }
-        self.plan_sweep(myself, self.core.config.idle);
+        self.plan_sweep(myself, self.core.config.rest_after.min(self.core.config.idle));
         Ok(())
     }
 
@@ -260,10 +342,11 @@ impl Held {
         entry.used = Instant::now();
         if let Phase::Hot(_) = entry.phase {
             self.order.remove(&entry.tick);
+            self.at_rest.remove(&entry.tick);
             self.ticks += 1;
             entry.tick = self.ticks;
             self.order.insert(self.ticks, id.clone());
-            self.core.set_hot(self.id, self.order.len());
+            self.core.set_hot(self.id, self.order.len() + self.at_rest.len());
         }
     }
 
@@ -280,55 +363,66 @@ impl Held {
                 let tick = entry.tick;
                 self.forget_order(tick);
             }
+            Phase::AtRest(_) => {
+                let tick = entry.tick;
+                self.forget_order(tick);
+                self.entries.remove(id);
+                self.left(id, Vec::new());
+            }
+            other => entry.phase = other,
+        }
+    }
+
+    /// Lets an entity's actor finish what it was given, end, and leave its state here.
+    fn lay_to_rest(&mut self, id: &EntityId) {
+        let Some(entry) = self.entries.get_mut(id) else { return };
+        match std::mem::replace(&mut entry.phase, Phase::Waiting) {
+            Phase::Hot(child) => {
+                let _ = child.actor.drain();
+                entry.phase = Phase::ToRest(child);
+            }
             other => entry.phase = other,
         }
     }
 
     fn may_leave(&mut self, id: &EntityId) {
-        if self.core.is_short_of_room()
-            && self.entries.get_mut(id).is_some_and(|entry| entry.in_flight() == 0)
-        {
+        if self.core.is_short_of_room() && self.entries.get_mut(id).is_some_and(Entry::may_leave) {
             self.let_go(id);
         }
     }
 
     fn forget_order(&mut self, tick: u64) {
         self.order.remove(&tick);
-        self.core.set_hot(self.id, self.order.len());
+        self.at_rest.remove(&tick);
+        self.core.set_hot(self.id, self.order.len() + self.at_rest.len());
     }
 
     /// Lets go of the least recently used entity that has nothing in flight. Whether there was one.
     fn let_one_go(&mut self) -> bool {
         let entries = &mut self.entries;
-        let idle =
-            self.order.values().find(|id| entries.get_mut(*id).is_some_and(|entry| entry.in_flight() == 0));
+        let mut used = self.at_rest.values().chain(self.order.values());
+        let idle = used.find(|id| entries.get_mut(*id).is_some_and(Entry::may_leave));
         let Some(id) = idle.cloned() else { return false };
         self.let_go(&id);
         true
     }
 
-    /// Lets go of what nobody has used for long, and plans the next look.
+    /// Lets go of what nobody has used for long, lays to rest what nobody has used for a while, and plans the next look.
     fn sweep(&mut self, myself: &ActorRef<Message>) {
         self.sweeping = false;
         let idle = self.core.config.idle;
-        let mut next = None;
-        let mut leaving = Vec::new();
-        for id in self.order.values() {
-            let Some(entry) = self.entries.get_mut(id) else { continue };
-            let age = entry.used.elapsed();
-            if age < idle {
-                next = Some(idle.saturating_sub(age));
-                break;
-            }
-            if entry.in_flight() == 0 {
-                leaving.push(id.clone());
-            }
-        }
+        let rest_after = self.core.config.rest_after.min(idle);
+        let (leaving, leaves_in) = unused(&self.at_rest, &mut self.entries, idle);
+        let (resting, rests_in) = unused(&self.order, &mut self.entries, rest_after);
         for id in &leaving {
             self.let_go(id);
         }
-        if !self.order.is_empty() {
-            self.plan_sweep(myself, next.unwrap_or(idle));
+        for id in &resting {
+            if rest_after < idle { self.lay_to_rest(id) } else { self.let_go(id) }
+        }
+        if !self.order.is_empty() || !self.at_rest.is_empty() {
+            // Several at a time, and soon enough for whatever becomes hot meanwhile.
+            self.plan_sweep(myself, leaves_in.min(rests_in).clamp(rest_after / SWEEPS, rest_after));
         }
     }
 
@@ -340,23 +434,32 @@ impl Held {
         }
     }
 
-    /// An entity's actor has ended: by leaving, or by a panic.
+    /// An entity's actor has ended: to rest, by leaving, or by a panic.
     async fn ended(
         &mut self,
         myself: &ActorRef<Message>,
         child: ActorId,
-        panic: Option<ActorProcessingErr>,
+        mut end: Result<Option<BoxedState>, ActorProcessingErr>,
     ) -> Result<(), ActorProcessingErr> {
         let Some(id) = self.children.remove(&child) else { return Ok(()) };
         let Some(entry) = self.entries.get_mut(&id) else { return Ok(()) };
-        entry.phase = Phase::Waiting;
-        let (tick, given) = (entry.tick, std::mem::take(&mut entry.given));
-        self.forget_order(tick);
+        let phase = std::mem::replace(&mut entry.phase, Phase::Waiting);
+        let given = std::mem::take(&mut entry.given);
         let unanswered: Vec<_> = given.into_iter().filter(|delivery| delivery.is_open()).collect();
-        if let Some(panic) = panic {
-            self.panicked(myself, &id, unanswered, &panic);
-        } else {
-            self.left(&id, unanswered);
+        if let (Phase::ToRest(child), Ok(left)) = (phase, &mut end)
+            && unanswered.is_empty()
+            && self.draining.is_none()
+            && let Some(resident) = left.take().and_then(entity::Held::resident_of)
+        {
+            entry.phase = Phase::AtRest(Box::new(Rested { resident, room: child.room }));
+            self.at_rest.extend(self.order.remove_entry(&entry.tick));
+            return if entry.waiting.is_empty() { Ok(()) } else { self.rouse(myself, &id).await };
+        }
+        let tick = entry.tick;
+        self.forget_order(tick);
+        match end {
+            Err(panic) => self.panicked(myself, &id, unanswered, &panic),
+            Ok(_) => self.left(&id, unanswered),
         }
         self.go_on(myself, id).await
     }
@@ -415,12 +518,13 @@ impl Held {
         }
         self.core.observer.fenced(self.id);
         self.order.clear();
+        self.at_rest.clear();
         self.core.set_hot(self.id, 0);
         for entry in std::mem::take(&mut self.entries).into_values() {
             for delivery in entry.given.into_iter().chain(entry.waiting) {
                 delivery.answer(Err(Error::NotOwner { shard: self.id }));
             }
-            if let Phase::Hot(child) | Phase::Leaving { child, .. } = entry.phase {
+            if let Phase::Hot(child) | Phase::ToRest(child) | Phase::Leaving { child, .. } = entry.phase {
                 child.actor.stop(Some("fenced".to_owned()));
             }
         }
@@ -429,7 +533,7 @@ impl Held {
 
     fn drain(&mut self, done: oneshot::Sender<()>) {
         self.draining = Some(done);
-        for id in self.order.values().cloned().collect::<Vec<_>>() {
+        for id in self.at_rest.values().chain(self.order.values()).cloned().collect::<Vec<_>>() {
             self.let_go(&id);
         }
         self.tell_when_drained();

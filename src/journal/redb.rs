@@ -27,6 +27,7 @@ mod apply;
 mod layers;
 mod log;
 mod open;
+mod paced;
 mod prepared;
 mod read;
 mod tables;
@@ -53,8 +54,8 @@ pub struct Options {
     pub cluster: Option<String>,
     /// Reads the whole file and compares every checksum before it is used: about a second for a gigabyte.
     pub check_integrity: bool,
-    /// Bytes of each of the two regions of the log of a new store, a multiple of 512. As many wait at most to get into the tables, in
-    /// memory too. A store keeps what it was made with.
+    /// Bytes of each of the two regions of the log, a multiple of 512. As many wait at most to get into the tables, in memory too, and
+    /// both are read at the start after a crash. A store that was not closed keeps what it has.
     pub log_bytes: u64,
 }
 
@@ -65,7 +66,7 @@ impl Default for Options {
             queue_max: 4_096,
             cluster: None,
             check_integrity: false,
-            log_bytes: 64 << 20,
+            log_bytes: 16 << 20,
         }
     }
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use redb::TableDefinition;
 use syncline::journal::redb::{Options, Redb};
-use syncline::journal::{Error, Journal, SharedJournal};
+use syncline::journal::{Append, Error, Journal, SharedJournal};
+use syncline_actors::id::Epoch;
 
 use crate::kit::{Chain, emitted, id, take_all, timer};
 use crate::suite::everything;
@@ -243,6 +244,33 @@ async fn what_only_the_log_holds_is_there_after_a_kill() {
     let journal: SharedJournal = Arc::new(open(&path).unwrap());
     assert_eq!(journal.load(&id("order/a")).await.unwrap().tail.len(), 1);
     assert_eq!(journal.depths().await.unwrap()["erp"].waiting, 1);
+}
+
+#[tokio::test]
+async fn a_log_gets_another_size_after_a_close_and_keeps_it_over_a_kill() {
+    let place = tempfile::tempdir().unwrap();
+    let (path, copy) = (place.path().join("store.redb"), place.path().join("copy.redb"));
+    let sized = |log_bytes| Options { log_bytes, ..Options::default() };
+    let mut chains: Vec<_> = (0..40).map(|n| Chain::new(&format!("order/{n}"))).collect();
+    for (round, log_bytes) in [32 << 10, 8 << 10, 64 << 10].into_iter().enumerate() {
+        let journal: SharedJournal = Arc::new(Redb::open(&path, sized(log_bytes)).unwrap());
+        for grant in take_all(&*journal).await {
+            assert_eq!(usize::try_from(grant.epoch.0).unwrap(), round + 1, "the store is the one there was");
+        }
+        for chain in &mut chains {
+            let append =
+                Append { epoch: Epoch(round as u64 + 1), ..chain.next(&format!("m{round}"), 1, vec![]) };
+            chain.put(&journal, append).await;
+        }
+        fs::copy(&path, &copy).unwrap();
+        fs::copy(place.path().join("store.redb.log"), place.path().join("copy.redb.log")).unwrap();
+        let after_a_kill = Redb::open(&copy, sized(16 << 10)).unwrap();
+        for n in 0..40 {
+            let loaded = after_a_kill.load(&id(&format!("order/{n}"))).await.unwrap();
+            assert_eq!(loaded.tail.len(), round + 1, "order/{n} with a log of {log_bytes} bytes");
+        }
+        journal.close().await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -48,12 +48,17 @@ fn check(tables: &mut Tables, shard: ShardId, held: Epoch) -> Result<(), Failure
 pub(super) fn append(tables: &mut Tables, prepared: &Prepared) -> Result<Appended, Failure> {
     let append = &prepared.append;
     check(tables, append.entity.shard(), append.epoch)?;
-    for (place, row) in prepared.dedup.iter().enumerate() {
-        if let Some(answer) = known(tables, &row.key, append.at)? {
-            if place > 0 {
-                remember(tables, &prepared.dedup[0].with_answer(&answer))?;
+    let mut expired = Vec::with_capacity(prepared.dedup.len());
+    for row in &prepared.dedup {
+        match kept(tables, &row.key, append.at)? {
+            Kept::Nothing => expired.push(None),
+            Kept::Expired(ended) => expired.push(Some(ended)),
+            Kept::Answer(answer) => {
+                if let Some(ended) = expired.first() {
+                    remember(tables, &prepared.dedup[0].with_answer(&answer), *ended);
+                }
+                return Ok(Appended::Duplicate(rows::read_answer(&answer)?));
             }
-            return Ok(Appended::Duplicate(rows::read_answer(&answer)?));
         }
     }
     let head = head(tables, &prepared.head_key)?;
@@ -62,16 +67,33 @@ pub(super) fn append(tables: &mut Tables, prepared: &Prepared) -> Result<Appende
         let expected = append.seq.saturating_sub(1);
         return Err(Error::Conflict { entity: append.entity.clone(), expected, found: seq }.into());
     }
+    for (row, ended) in prepared.dedup.iter().zip(expired) {
+        remember(tables, row, ended);
+    }
     write(tables, prepared, head.as_ref())?;
     Ok(Appended::Written)
 }
 
-fn known(tables: &mut Tables, key: &[u8], at: Timestamp) -> Result<Option<Vec<u8>>, Failure> {
+/// What is kept under a key of a message.
+enum Kept {
+    Nothing,
+    /// An entry past its time, which was then.
+    Expired(Timestamp),
+    /// The first answer.
+    Answer(Vec<u8>),
+}
+
+fn kept(tables: &mut Tables, key: &[u8], at: Timestamp) -> Result<Kept, Failure> {
     let found = tables.get(Name::Dedup, key, |value| {
         let (expires, answer) = rows::read_dedup(value)?;
-        Some(expires.is_none_or(|expires| expires >= at).then(|| answer.to_vec()))
+        Some(match expires {
+            Some(ended) if ended < at => Kept::Expired(ended),
+            _ => Kept::Answer(answer.to_vec()),
+        })
     })?;
-    found.map_or(Ok(None), |entry| entry.ok_or_else(|| rows::malformed("a deduplication entry").into()))
+    found.map_or(Ok(Kept::Nothing), |entry| {
+        entry.ok_or_else(|| rows::malformed("a deduplication entry").into())
+    })
 }
 
 fn head(tables: &mut Tables, key: &[u8]) -> Result<Option<StoredHead>, Failure> {
@@ -95,9 +117,6 @@ fn write(tables: &mut Tables, prepared: &Prepared, before: Option<&StoredHead>) 
     if append.ended {
         tables.put(Name::Ended, &keys::at(append.at, &prepared.head_key), &[]);
     }
-    for row in &prepared.dedup {
-        remember(tables, row)?;
-    }
     for term in &prepared.terms {
         tables.put(Name::Terms, term, &[]);
     }
@@ -107,15 +126,15 @@ fn write(tables: &mut Tables, prepared: &Prepared, before: Option<&StoredHead>) 
     write_rows(tables, prepared)
 }
 
-fn remember(tables: &mut Tables, row: &DedupRow) -> Result<(), Failure> {
-    let old = tables.replace(Name::Dedup, &row.key, &row.value, |old| rows::read_dedup(old)?.0)?;
-    if let Some(ended) = old.flatten() {
+/// Keeps `row`, whose key has nothing or an entry that `ended`.
+fn remember(tables: &mut Tables, row: &DedupRow, ended: Option<Timestamp>) {
+    tables.put(Name::Dedup, &row.key, &row.value);
+    if let Some(ended) = ended {
         tables.remove(Name::DedupExpiry, &keys::at(ended, &row.key));
     }
     if let Some(expires) = row.expires {
         tables.put(Name::DedupExpiry, &keys::at(expires, &row.key), &[]);
     }
-    Ok(())
 }
 
 /// What ends goes first: an effect that ends and is issued again in one record waits.

@@ -24,6 +24,8 @@ const HEADER: usize = 24;
 const CHECKSUM: usize = 4;
 /// What a disk writes whole or not at all.
 const SECTOR: usize = 512;
+/// Bytes looked through at a time for a group where none should be, a multiple of a sector.
+const SCANNED: usize = 1 << 20;
 /// The file grows by so much, so that most groups change no length.
 const GROWTH: u64 = 1 << 20;
 
@@ -32,7 +34,7 @@ const GROWTH: u64 = 1 << 20;
 pub(super) struct Mark {
     pub(super) generation: u64,
     pub(super) number: u64,
-    /// Bytes of a region. Fixed for the life of the store.
+    /// Bytes of a region. Fixed while it holds anything.
     pub(super) region: u64,
     /// Whether a log may hold what the tables lack.
     pub(super) in_use: bool,
@@ -142,8 +144,7 @@ impl Log {
         }
         let mut header = [0; HEADER];
         self.file.read(at, &mut header).map_err(io)?;
-        let Some(rest) = header.strip_prefix(&MAGIC) else { return Ok(None) };
-        Ok(keys::number(rest).and_then(|(generation, rest)| Some((generation, keys::number(rest)?.0))))
+        Ok(names(&header))
     }
 
     /// The payload of the group at `place` of the present region, if it is whole.
@@ -166,19 +167,23 @@ impl Log {
 
     /// The generation ends where a group is missing. A whole group further on was written when that one was flushed.
     fn nothing_whole_follows(&self) -> Result<(), Failure> {
-        let mut place = self.place;
-        while place < self.region && self.offset(self.generation, place) < self.length {
-            if let Some((generation, number)) = self.header(self.generation, place)?
-                && generation == self.generation
-                && number > self.number + u64::from(place == self.place)
-                && self.payload(place)?.is_some()
-            {
-                return Err(Failure::Corrupt(format!(
-                    "group {} of the log is damaged or missing, and group {number} after it is there",
-                    self.number + 1
-                )));
+        let written = self.length.saturating_sub(self.offset(self.generation, 0)).min(self.region);
+        let mut part = Vec::new();
+        for from in (self.place..written).step_by(SCANNED) {
+            part.resize(SCANNED.min(usize::try_from(written - from).unwrap_or(SCANNED)), 0);
+            self.file.read(self.offset(self.generation, from), &mut part).map_err(io)?;
+            for (place, sector) in (from..).step_by(SECTOR).zip(part.chunks_exact(SECTOR)) {
+                if let Some((generation, number)) = names(sector)
+                    && generation == self.generation
+                    && number > self.number + u64::from(place == self.place)
+                    && self.payload(place)?.is_some()
+                {
+                    return Err(Failure::Corrupt(format!(
+                        "group {} of the log is damaged or missing, and group {number} after it is there",
+                        self.number + 1
+                    )));
+                }
             }
-            place += SECTOR as u64;
         }
         Ok(())
     }
@@ -263,6 +268,12 @@ pub(super) fn is_written(file: &dyn StorageBackend) -> Result<bool, Failure> {
         }
     }
     Ok(false)
+}
+
+/// Generation and number in the header that `sector` begins with, if it does with one.
+fn names(sector: &[u8]) -> Option<(u64, u64)> {
+    let (generation, rest) = keys::number(sector.strip_prefix(&MAGIC)?)?;
+    Some((generation, keys::number(rest)?.0))
 }
 
 /// Bytes that a group with `payload` bytes takes.
