@@ -30,7 +30,7 @@ use crate::telemetry::BalanceGauges;
 const EVERY: Duration = Duration::from_secs(5);
 
 /// Orders under which nodes keep what they have counted.
-const KEPT: &str = "balance:";
+pub(super) const KEPT: &str = "balance:";
 
 /// Who tells balances; no source may have this name.
 const SOURCE: &str = "schedule";

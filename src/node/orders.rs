@@ -18,6 +18,7 @@ use syncline_actors::placement::{Regions, planner};
 use syncline_actors::time::Timestamp;
 use tokio::sync::{Notify, watch};
 
+use super::balance;
 use super::cluster::Cluster;
 use crate::delivery::Delivery;
 use crate::journal::{Error, SharedJournal};
@@ -30,6 +31,11 @@ const PLACEMENT: &str = "placement/paused";
 /// Not orders of anybody: the regions that were ever listed, each an entry of its own, so that two nodes that begin to list different
 /// ones at the same time overwrite nothing.
 const REGIONS: &str = "cluster/region/";
+
+/// Whether what is kept under this key is an order of somebody's, or what another part of the node keeps in the same place.
+fn is_order(key: &str) -> bool {
+    ![REGIONS, balance::KEPT].iter().any(|other| key.starts_with(other))
+}
 
 /// An order with who gave it. Unknown fields are another version's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,7 +66,7 @@ pub(super) struct Orders {
 impl Orders {
     fn read(kept: &BTreeMap<String, String>) -> Self {
         let mut orders = Self::default();
-        for (key, text) in kept.iter().filter(|(key, _)| !key.starts_with(REGIONS)) {
+        for (key, text) in kept.iter().filter(|(key, _)| is_order(key)) {
             let Ok(order) = serde_json::from_str::<Order>(text) else {
                 tracing::error!(
                     key,
@@ -279,6 +285,16 @@ mod tests {
         here.give(About::Connector("erp"), None).await.unwrap();
         there.look().await.unwrap();
         assert!(there.known().connectors.is_empty());
+    }
+
+    #[test]
+    fn what_other_parts_keep_is_no_order() {
+        for key in ["cluster/region/eu", "balance:node-1"] {
+            assert!(!is_order(key), "{key}");
+        }
+        for key in ["connector/erp/paused", "shard/7/pin", "node/c/drain", PLACEMENT, "of/another/version"] {
+            assert!(is_order(key), "{key}");
+        }
     }
 
     #[tokio::test]
