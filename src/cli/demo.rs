@@ -25,6 +25,9 @@ pub(super) struct Args {
     /// Orders. Of every other kind an eighth is played, and every variant once at least.
     #[arg(long, value_name = "COUNT", default_value_t = 300, value_parser = clap::value_parser!(u64).range(20..=100_000))]
     orders: u64,
+    /// Instances of every other kind, where it is not to be an eighth.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(16..=100_000))]
+    others: Option<u64>,
     /// Fixes who is repeated, and which calls fail.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -52,7 +55,7 @@ pub(super) async fn run(args: Args, out: Output) -> Result<(), Failure> {
     let listen = if args.once { SocketAddr::new(args.listen.ip(), 0) } else { args.listen };
     let plan = Plan {
         orders: args.orders,
-        others: Plan::beside(args.orders),
+        others: args.others.unwrap_or_else(|| Plan::beside(args.orders)),
         kinds: Vec::new(),
         seed: args.seed,
         directory: directory.clone(),
