@@ -192,8 +192,8 @@ pub fn encode_into<T: Serialize>(bytes: &mut Vec<u8>, schema: Schema, value: &T)
     let length = bytes.len() - start - HEADER;
     let outcome = match written {
         Err(error) => Err(Error::Encode { schema, reason: error.to_string() }),
-        Ok(_) if length > PAYLOAD_MAX => Err(Error::TooLarge(length)),
-        Ok(_) => Ok(()),
+        Ok(()) if length > PAYLOAD_MAX => Err(Error::TooLarge(length)),
+        Ok(()) => Ok(()),
     };
     if let Err(error) = outcome {
         bytes.truncate(start);
