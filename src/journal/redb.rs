@@ -27,7 +27,6 @@ mod apply;
 mod layers;
 mod log;
 mod open;
-mod paced;
 mod prepared;
 mod read;
 mod tables;

@@ -1,7 +1,6 @@
 //! Opening the store: what is there is checked and never deleted, and every refusal says what to do.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -15,7 +14,6 @@ use syncline_actors::id::SHARDS;
 
 use super::layers::{Layer, Layers, View};
 use super::log::{self, Held, Log, Mark};
-use super::paced::Paced;
 use super::tables::{MARK, Name, durable, settle};
 use super::{Failure, Options};
 use crate::journal::Error;
@@ -173,7 +171,7 @@ fn closed() -> Failure {
 pub(super) fn file(path: &Path, options: &Options) -> Result<Opened, Error> {
     let database = tables(path, options)?;
     let beside = log_path(path);
-    let opened = File::options().read(true).write(true).create(true).truncate(false).open(&beside);
+    let opened = std::fs::File::options().read(true).write(true).create(true).truncate(false).open(&beside);
     let file = opened.map_err(|error| refuse(&beside, &io_reason(&beside, &error)))?;
     flush_directory(path)?;
     let file = FileBackend::new(file).map_err(|error| refuse(&beside, &reason(&beside, &error)))?;
@@ -252,7 +250,7 @@ fn tables(path: &Path, options: &Options) -> Result<Database, Error> {
                  restore a backup",
             ));
         }
-        let database = guarded(path, || database(path, File::options().read(true).write(true), options))?;
+        let database = guarded(path, || builder(options).open(path))?;
         return checked(path, database, options);
     }
     create(path, options)
@@ -263,9 +261,7 @@ fn create(path: &Path, options: &Options) -> Result<Database, Error> {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     let new = PathBuf::from(name);
-    let make =
-        || database(&new, File::options().read(true).write(true).create(true).truncate(false), options);
-    let database = guarded(&new, make)?;
+    let database = guarded(&new, || builder(options).create(&new))?;
     let database = checked(&new, database, options)?;
     // Whoever else is here has to hold the lock on the new file, so this check and the renaming are one step.
     if path.exists() {
@@ -281,15 +277,9 @@ fn create(path: &Path, options: &Options) -> Result<Database, Error> {
 /// Makes the names of the files beside `path` durable.
 fn flush_directory(path: &Path) -> Result<(), Error> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    File::open(directory.unwrap_or_else(|| Path::new(".")))
+    std::fs::File::open(directory.unwrap_or_else(|| Path::new(".")))
         .and_then(|dir| dir.sync_all())
         .map_err(|error| refuse(path, &format!("it could not be created: {error}")))
-}
-
-/// The database in the file at `path`, opened as `how` says.
-fn database(path: &Path, how: &OpenOptions, options: &Options) -> Result<Database, DatabaseError> {
-    let file = FileBackend::new(how.open(path)?)?;
-    builder(options).create_with_backend(Paced::new(file))
 }
 
 fn builder(options: &Options) -> Builder {
@@ -304,7 +294,7 @@ pub(super) fn backend<B: StorageBackend>(
     place: &Path,
     options: &Options,
 ) -> Result<Opened, Error> {
-    let database = guarded(place, || builder(options).create_with_backend(Paced::new(tables)))?;
+    let database = guarded(place, || builder(options).create_with_backend(tables))?;
     let database = checked(place, database, options)?;
     with_log(place, database, Box::new(log), options)
 }
