@@ -97,7 +97,7 @@ fn metadata(mut fields: Fields<'_>) -> (Option<Spanned<String>>, Option<String>)
 
 /// `{spec: {ratioMetric: {good: {…milestone}, total: {…process}}}}`.
 fn indicator_of(mut indicator: Fields<'_>, process: Option<&Spanned<String>>) -> Option<Spanned<String>> {
-    indicator.map("metadata").map(metadata);
+    indicator.optional_map("metadata").map(metadata);
     let spec = indicator.map("spec");
     indicator.finish();
     let mut spec = spec?;

@@ -828,16 +828,16 @@ mod tests {
             problems(|files| {
                 let text = files.get_mut("connectors/erp.yaml").expect("it is shipped");
                 let supplier = format!(
-                    "reconcile:\n  supplier:\n    read: get_item\n    with: {{sku: entity.key}}\n    fields: {{{fields}}}\n    repair: {{call: get_item, with: {{{repair}}}}}\n"
+                    "reconcile:\n  supplier:\n    read: read_sales_order\n    with: {{external_id: entity.key}}\n    fields: {{{fields}}}\n    repair: {{call: set_vendor_bank, with: {{external_id: entity.key, holder: supplier.name, {repair}}}}}\n"
                 );
                 *text = text.replacen("reconcile:\n", &supplier, 1);
             })
         };
-        let (fields, repair) = ("iban: {ours: supplier.iban, theirs: result.iban}", "iban: supplier.iban");
+        let (fields, repair) = ("iban: {ours: supplier.iban, theirs: result.status}", "iban: supplier.iban");
         assert_eq!(with(fields, repair), "", "what is kept under a masked name is shown by its end");
         for (fields, repair, path) in [
             (
-                "account: {ours: supplier.iban, theirs: result.iban}",
+                "account: {ours: supplier.iban, theirs: result.status}",
                 repair,
                 "reconcile.supplier.fields.account.ours",
             ),

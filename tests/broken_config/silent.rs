@@ -281,6 +281,7 @@ fn matches(pattern: &[&str], path: &[String]) -> bool {
 
 const SLOS: &[Rule] = &[
     (&[Misspelled], "metadata/name", "a name of its own"),
+    (OPTIONAL, "spec/indicator/metadata", "optional"),
     (&[Misspelled], "spec/indicator/metadata/name", "a name of its own"),
     (OPTIONAL, "spec/indicator/spec/ratioMetric/counter", "has a default"),
     (FREE, "metadata/displayName", "for people"),

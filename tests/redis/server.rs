@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use syncline::journal::redis::{Options, Tier};
@@ -50,13 +51,8 @@ impl Server {
     /// A server with these settings.
     pub(crate) fn with(settings: &[&str]) -> Self {
         // A free port may be taken by someone else before the server has it.
-        for _ in 0..20 {
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            if let Some(server) = Self::at(Vec::new(), HERE, port, settings) {
-                return server;
-            }
-        }
-        panic!("redis-server does not start with {settings:?}");
+        let started = free_ports().take(20).find_map(|port| Self::at(Vec::new(), HERE, port, settings));
+        started.unwrap_or_else(|| panic!("redis-server does not start with {settings:?}"))
     }
 
     /// A server at this address, whose command begins with `before`; none when it does not start.
@@ -198,6 +194,20 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Ports that are free now, and that nobody is given who asks for any: a server that is killed finds its own again. Its port for other
+/// servers of a cluster is 10000 further on, and free as well.
+fn free_ports() -> impl Iterator<Item = u16> {
+    static ASKED: AtomicU32 = AtomicU32::new(0);
+    let is_free = |port: u16| TcpListener::bind((HERE, port)).is_ok();
+    let any = || {
+        let asked = ASKED.fetch_add(1, Ordering::Relaxed);
+        let mixed =
+            (u64::from(std::process::id()) << 32 | u64::from(asked)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        10_000 + u16::try_from((mixed >> 32) % 12_000).expect("a remainder of 12000 fits")
+    };
+    std::iter::repeat_with(any).filter(move |port| is_free(*port) && is_free(*port + 10_000))
 }
 
 fn spawn(before: &[String], address: (IpAddr, u16), directory: &Path, settings: &[String]) -> Child {
