@@ -95,8 +95,8 @@ fn member<'s>(schemas: &[&'s Schema], part: &str) -> Result<Vec<&'s Schema>, Unk
         match schema {
             Schema::Never => {}
             Schema::Of(rules) if !rules.properties.is_empty() => {
-                let is_required = rules.required.contains(part);
-                found.extend(rules.properties.get(part).or(is_required.then_some(&Schema::Any)));
+                let required = rules.required.contains(part).then_some(&Schema::Any);
+                found.extend(rules.properties.get(part).or(required));
                 names.extend(rules.properties.keys().map(String::as_str));
             }
             _ => found.push(&Schema::Any),
