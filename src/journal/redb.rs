@@ -65,7 +65,7 @@ impl Default for Options {
             queue_max: 4_096,
             cluster: None,
             check_integrity: false,
-            log_bytes: 32 << 20,
+            log_bytes: 64 << 20,
         }
     }
 }
