@@ -18,6 +18,11 @@ pub const PREFIX: &str = "entity:";
 /// The kind of the entities that pass on what a system addresses by an id of its own: `xref/<system>:<process>:<id>`.
 pub const XREF: &str = "xref";
 
+/// What such an entity is told of the entity that it is linked to, and of the end of that.
+pub const LINKED: &str = "xref.linked";
+/// See [`LINKED`].
+pub const UNLINKED: &str = "xref.unlinked";
+
 /// What such an entity is told of what it is to pass on.
 pub const PASSED: &str = "xref.passed";
 
@@ -118,7 +123,8 @@ pub fn message_id(sender: &EntityId, effect: EffectId) -> String {
 /// Which entity sent the message of this id, if one did. A cross-reference only passes on.
 pub fn sender(message_id: &str) -> Option<&str> {
     let (sender, _) = message_id.strip_prefix(PREFIX)?.rsplit_once('#')?;
-    (!sender.starts_with("xref/")).then_some(sender)
+    let is_passed_on = sender.split_once('/').is_some_and(|(kind, _)| kind == XREF);
+    (!is_passed_on).then_some(sender)
 }
 
 /// The cross-reference of what `system` calls `id` among the entities of `process`. An id that begins as a region's key does

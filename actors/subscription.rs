@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::document::{Item, Kind, Place, Reader};
 use crate::expr::{Expr, Names};
-use crate::letter::XREF;
+use crate::letter::{LINKED, XREF};
 use crate::mapping::Mapping;
 use crate::process::ENTITY;
 use crate::reading;
@@ -105,11 +105,11 @@ pub fn cross_reference(kind: &str, system: &str) -> Subscription {
     let text = format!(
         r#"{{
         when: "default({kind}.ids.{system}, '') != ''",
-        operation: xref.linked,
+        operation: {LINKED},
         required: false,
         with: {{
-          to: "'xref/' + (entity.key.startsWith('@') ? split(entity.key, ':')[0] + ':' : '') + '{system}:{kind}:' + string({kind}.ids.{system})",
-          event: "'xref.linked'",
+          to: "'{XREF}/' + (entity.key.startsWith('@') ? split(entity.key, ':')[0] + ':' : '') + '{system}:{kind}:' + string({kind}.ids.{system})",
+          event: "'{LINKED}'",
           data: {{entity: "'{kind}/' + entity.key"}}}}}}"#
     );
     let reader = Reader::default();

@@ -17,7 +17,7 @@ use include_dir::{Dir, include_dir};
 use sha2::{Digest as _, Sha256};
 use syncline_actors::document::{Item, Node, Place, Problem, Problems, Reader, Spanned, suggest};
 use syncline_actors::expr::Expr;
-use syncline_actors::letter::XREF;
+use syncline_actors::letter::{self, XREF};
 use syncline_actors::mapping::Mapping;
 use syncline_actors::migration::Plan;
 use syncline_actors::ownership::{OPERATOR, PROCESS};
@@ -98,7 +98,7 @@ pub enum Error {
 const BUILTIN: [&str; 5] = ["quarantine", "poll", "reconcile", "balance", XREF];
 
 /// What a process may tell the cross-reference.
-const LINKING: [&str; 2] = ["xref.linked", "xref.unlinked"];
+const LINKING: [&str; 2] = [letter::LINKED, letter::UNLINKED];
 
 /// The directories that an integration consists of.
 const PARTS: [&str; 6] = ["processes", "sources", "connectors", "schemas", "migrations", "slos"];
@@ -503,6 +503,7 @@ impl<'l> Loader<'l> {
                 continue;
             };
             self.check_masks(process, how);
+            self.check_looked_at(process, how);
             self.check_compared(process, how, connector);
             let Some(take) = &how.take else { continue };
             if process.messages.get(&*take.event.value).is_none_or(|message| message.is_command) {
@@ -659,15 +660,18 @@ mod tests {
         read(&files, "config").problems.to_string()
     }
 
+    /// The same with the first `from` written as `to` in one of its files.
+    pub(super) fn problems_with(file: &str, from: &str, to: &str) -> String {
+        problems(|files| {
+            let text = files.get_mut(file).expect("it is shipped");
+            assert!(text.contains(from), "{file} has no {from}");
+            *text = text.replacen(from, to, 1);
+        })
+    }
+
     #[test]
     fn an_id_of_a_sources_own_must_lead_somewhere() {
-        let sent = |from: &str, to: &str| {
-            problems(|files| {
-                let text = files.get_mut("sources/crm.yaml").expect("it is shipped");
-                assert!(text.contains(from), "{from}");
-                *text = text.replacen(from, to, 1);
-            })
-        };
+        let sent = |from: &str, to: &str| problems_with("sources/crm.yaml", from, to);
         let both = sent("to: {process: order, key:", "to: {process: order, alias: \"body.data.Id\", key:");
         assert!(both.contains("`key` and `alias` exclude each other"), "{both}");
         let nowhere = sent("to: {process: order, key:", "to: {process: order, alias:");
@@ -738,11 +742,7 @@ mod tests {
                 "would be forgotten before\n    fix: write `retention: 76h` or more",
             ),
         ] {
-            let seen = problems(|files| {
-                let text = files.get_mut(file).expect("it is shipped");
-                assert!(text.contains(from), "{file} has no {from}");
-                *text = text.replacen(from, to, 1);
-            });
+            let seen = problems_with(file, from, to);
             assert!(seen.contains(told), "{told}\n---\n{seen}");
         }
     }
@@ -934,11 +934,7 @@ mod tests {
                 "owner.escalate: source `crm` does not say where it is escalated to",
             ),
         ] {
-            let seen = problems(|files| {
-                let text = files.get_mut(file).expect("it is shipped");
-                assert!(text.contains(from), "{file} has no {from}");
-                *text = text.replacen(from, to, 1);
-            });
+            let seen = problems_with(file, from, to);
             assert!(seen.contains(told), "{told}\n---\n{seen}");
         }
     }

@@ -233,23 +233,34 @@ async fn ten_thousand_messages_over_a_thousand_entities_keep_fifty_in_memory() {
     assert_eq!((stats.in_flight, stats.kinds["parcel"].recorded), (0, 10_000));
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_entity_that_leaves_loses_no_message() {
-    let mut world = World::new();
-    world.config.idle = Duration::from_millis(50);
-    world.config.snapshot_tail = 1;
-    // It takes a while to leave, as its snapshot is slow: messages come before, while and after.
+/// A host over a store that takes its time, with one entity.
+async fn slow_with_one(world: &World) -> Host {
     let slow = world.memory.with_fault(Arc::new(|call| match call {
         "save_snapshot" | "append" => FaultAction::Delay(Duration::from_millis(20)),
         _ => FaultAction::Proceed,
     }));
     let host = world.host_on(Arc::new(slow)).await;
     host.deliver(world.begun("P1"), Lane::Outside).await.expect("taken in");
+    host
+}
+
+/// Two messages at once, 40 to 79 ms after those before: before, while and after the entity does what it does after 50 ms.
+async fn two_after_a_while(world: &World, host: &Host, n: i64) {
+    tokio::time::sleep(Duration::from_millis(40 + u64::try_from(n % 40).expect("small"))).await;
+    let pair = [world.seen("P1", 2 * n), world.seen("P1", 2 * n + 1)];
+    let answers = join_all(pair.map(|message| host.deliver(message, Lane::Outside))).await;
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_entity_that_leaves_loses_no_message() {
+    let mut world = World::new();
+    world.config.idle = Duration::from_millis(50);
+    world.config.snapshot_tail = 1;
+    // It takes a while to leave, as its snapshot is slow.
+    let host = slow_with_one(&world).await;
     for n in 0..200 {
-        tokio::time::sleep(Duration::from_millis(40 + u64::try_from(n % 40).expect("small"))).await;
-        let pair = [world.seen("P1", 2 * n), world.seen("P1", 2 * n + 1)];
-        let answers = join_all(pair.map(|message| host.deliver(message, Lane::Outside))).await;
-        assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+        two_after_a_while(&world, &host, n).await;
     }
     assert_eq!(world.journaled("P1"), (0..400).collect::<Vec<_>>());
     assert!(host.stats().kinds["parcel"].passivated > 50, "{:?}", host.stats());
@@ -260,17 +271,9 @@ async fn an_entity_that_rests_is_woken_as_it_was_and_loses_no_message() {
     let mut world = World::new();
     world.config.rest_after = Duration::from_millis(50);
     world.config.snapshot_tail = 1;
-    let slow = world.memory.with_fault(Arc::new(|call| match call {
-        "save_snapshot" | "append" => FaultAction::Delay(Duration::from_millis(20)),
-        _ => FaultAction::Proceed,
-    }));
-    let host = world.host_on(Arc::new(slow)).await;
-    host.deliver(world.begun("P1"), Lane::Outside).await.expect("taken in");
+    let host = slow_with_one(&world).await;
     for n in 0..200 {
-        tokio::time::sleep(Duration::from_millis(40 + u64::try_from(n % 40).expect("small"))).await;
-        let pair = [world.seen("P1", 2 * n), world.seen("P1", 2 * n + 1)];
-        let answers = join_all(pair.map(|message| host.deliver(message, Lane::Outside))).await;
-        assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+        two_after_a_while(&world, &host, n).await;
         let state = host.state(&parcel("P1")).await.expect("it is told").expect("it is there");
         assert_eq!(state.seq, u64::try_from(2 * n + 3).expect("small"));
     }

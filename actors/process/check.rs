@@ -566,7 +566,7 @@ fn ways_out(state: &StateDef) -> impl Iterator<Item = &Transition> {
 }
 
 pub use masks::shown_whole;
-pub use owners::{named as owners, subscription};
+pub use owners::{named as owners, subscription, unknown_fields};
 pub use reads::{Reads, answers, reads};
 
 /// The connector operations a process calls, with where: for checks across files.

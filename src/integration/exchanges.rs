@@ -43,6 +43,24 @@ impl Loader<'_> {
         }
     }
 
+    /// What a reconciliation looks at of the entity must be there.
+    pub(super) fn check_looked_at(&self, process: &Process, how: &Reconcile) {
+        let known = |at: &Spanned<String>, part: &str, paths: Vec<Vec<String>>| {
+            let of_process = paths.iter().filter(|path| path[0] == *process.name);
+            let names: BTreeSet<&str> = of_process.filter_map(|path| Some(path.get(1)?.as_str())).collect();
+            let path = format!("{}.{part}", how.kind.path);
+            for problem in check::unknown_fields(process, (&at.place, &path), names) {
+                self.reader.note(problem);
+            }
+        };
+        known(&how.kind, "when", how.when.iter().flat_map(Expr::references).collect());
+        known(&how.read, "with", how.with.references());
+        how.repair.iter().for_each(|repair| known(&repair.call, "repair.with", repair.with.references()));
+        for field in &how.fields {
+            known(&field.name, &format!("fields.{}.ours", field.name.value), field.ours.references());
+        }
+    }
+
     /// What a reconciliation gives the operations that it calls, and what it looks at of the answers.
     pub(super) fn check_compared(&self, process: &Process, how: &Reconcile, connector: &Connector) {
         let operation = |call: &Spanned<String>| {
@@ -72,22 +90,6 @@ impl Loader<'_> {
         {
             let exprs: Vec<_> = [&list.items].into_iter().chain(&list.cursor).collect();
             looks(&list.call, "list", called, &exprs);
-        }
-        let known = |at: &Spanned<String>, path: &str, paths: Vec<Vec<String>>| {
-            let members = paths.into_iter().filter(|path| path[0] == *process.name);
-            for name in members.filter_map(|path| path.into_iter().nth(1)).collect::<BTreeSet<_>>() {
-                if !process.fields.contains_key(&name) {
-                    let what = format!("field of process `{}`", process.name);
-                    let names: Vec<_> = process.fields.keys().map(String::as_str).collect();
-                    self.unknown(&at.place, &format!("{}.{path}", how.kind.path), &what, &name, &names);
-                }
-            }
-        };
-        known(&how.kind, "when", how.when.iter().flat_map(Expr::references).collect());
-        known(&how.read, "with", how.with.references());
-        how.repair.iter().for_each(|repair| known(&repair.call, "repair.with", repair.with.references()));
-        for field in &how.fields {
-            known(&field.name, &format!("fields.{}.ours", field.name.value), field.ours.references());
         }
         if let Some(take) = &how.take {
             self.check_message_gives(

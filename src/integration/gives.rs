@@ -100,16 +100,7 @@ impl Loader<'_> {
 
 #[cfg(test)]
 mod tests {
-    use crate::integration::{read, shipped};
-
-    /// The problems of the shipped integration with `from` written as `to` in one of its files.
-    fn problems(file: &str, from: &str, to: &str) -> String {
-        let mut files = shipped();
-        let text = files.get_mut(file).expect("it is shipped");
-        assert!(text.contains(from), "{from}");
-        *text = text.replacen(from, to, 1);
-        read(&files, "config").problems.to_string()
-    }
+    use crate::integration::tests::problems_with;
 
     #[test]
     fn what_a_receiver_needs_and_does_not_get_is_told() {
@@ -200,7 +191,7 @@ mod tests {
                 "subscribes.customer.id: `erp.upsert_customer` gives no `idd`",
             ),
         ] {
-            let seen = problems(file, from, to);
+            let seen = problems_with(file, from, to);
             assert!(seen.contains(told), "{told}\n---\n{seen}");
         }
     }
@@ -216,7 +207,7 @@ mod tests {
             ("sources/crm.yaml", "          phone?: \"body.data.Phone\"\n", ""),
         ];
         for (file, from, to) in without {
-            assert_eq!(problems(file, from, to), "", "{from}");
+            assert_eq!(problems_with(file, from, to), "", "{from}");
         }
     }
 }

@@ -110,20 +110,18 @@ fn member<'s>(schemas: &[&'s Schema], part: &str) -> Result<Vec<&'s Schema>, Unk
 
 /// The same names and the item of the loop, as far as its list is a plain path.
 fn with_items<'s>(each: &Node, sight: &Sight<'s>) -> Sight<'s> {
-    let text = |key| {
-        each.get(key).and_then(|node| if let Kind::Text(text) = &node.kind { Some(text) } else { None })
-    };
+    let text = |key| each.get(key).and_then(Node::as_text);
     let mut inner = sight.clone();
     let Some(name) = text("as") else { return inner };
     inner.remove(name); // it stands for the item now
-    let list = text("each").map(|list| list.trim());
+    let list = text("each").map(str::trim);
     let plain = list.and_then(|list| references(list, sight).into_iter().find(|path| path.join(".") == list));
     let found = plain.and_then(|path| {
         let (root, members) = path.split_first()?;
         let found = members.iter().try_fold(sight.get(root)?.clone(), |found, part| member(&found, part));
         Some(found.ok()?.into_iter().map(items).collect())
     });
-    inner.insert(name.clone(), found.unwrap_or_else(|| vec![&Schema::Any]));
+    inner.insert(name.to_owned(), found.unwrap_or_else(|| vec![&Schema::Any]));
     inner
 }
 
@@ -133,16 +131,9 @@ fn items(list: &Schema) -> &Schema {
 
 #[cfg(test)]
 mod tests {
-    use crate::integration::{read, shipped};
+    use crate::integration::tests::problems_with;
 
-    /// The problems of the shipped integration with `from` written as `to` in the CRM's source.
-    fn problems(from: &str, to: &str) -> String {
-        let mut files = shipped();
-        let text = files.get_mut("sources/crm.yaml").expect("it is shipped");
-        assert!(text.contains(from), "{from}");
-        *text = text.replacen(from, to, 1);
-        read(&files, "config").problems.to_string()
-    }
+    const CRM: &str = "sources/crm.yaml";
 
     #[test]
     fn a_name_that_no_schema_has_is_told_where_it_stands() {
@@ -166,7 +157,7 @@ mod tests {
                 "did you mean `schema_version`?",
             ),
         ] {
-            let seen = problems(from, to);
+            let seen = problems_with(CRM, from, to);
             assert!(seen.contains(told), "{told}\n---\n{seen}");
         }
     }
@@ -184,7 +175,7 @@ mod tests {
             ),
             ("\"body.data.CurrencyIsoCode\"", "\"headers['x-anything']\""),
         ] {
-            assert_eq!(problems(from, to), "", "{to}");
+            assert_eq!(problems_with(CRM, from, to), "", "{to}");
         }
     }
 }

@@ -100,9 +100,23 @@ pub fn subscription(process: &Process, subscription: &Subscription) -> Vec<Probl
         let message = format!("`{}` tells nobody its changes: it is no record", process.name);
         checker.error(&subscription.place, &path, message, "add `record: true` to the process");
     }
-    for field in subscription.looks_at.iter().filter(|field| *field != "entity") {
-        checker.known_field(&subscription.place, &path, field);
-    }
+    let fields = subscription.looks_at.iter().filter(|field| *field != "entity");
+    checker.problems.extend(unknown_fields(
+        process,
+        (&subscription.place, &path),
+        fields.map(String::as_str),
+    ));
+    checker.problems
+}
+
+/// Which of `names`, read at a place under a path, are no fields of `process`.
+pub fn unknown_fields<'n>(
+    process: &Process,
+    (place, path): (&Place, &str),
+    names: impl IntoIterator<Item = &'n str>,
+) -> Vec<Problem> {
+    let mut checker = Checker { process, problems: Vec::new() };
+    names.into_iter().for_each(|name| checker.known_field(place, path, name));
     checker.problems
 }
 
