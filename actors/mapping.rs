@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::expr::{Expr, ExprError, ITEMS_MAX, Scope};
-use crate::value::Value;
+use crate::value::{Entries, SmolStr, Value};
 
 /// How data of one shape becomes data of another.
 #[derive(Debug, Clone)]
@@ -16,7 +16,7 @@ enum Kind {
     Literal(Value),
     Optional(Box<Mapping>),
     List(Vec<Mapping>),
-    Map(Vec<(String, Mapping)>),
+    Map(Vec<(SmolStr, Mapping)>),
     Each(Box<Each>),
 }
 
@@ -62,7 +62,7 @@ impl Mapping {
 
     /// A map with these keys.
     pub fn map(entries: Vec<(String, Self)>) -> Self {
-        Self(Kind::Map(entries))
+        Self(Kind::Map(entries.into_iter().map(|(key, mapping)| (key.into(), mapping)).collect()))
     }
 
     /// An item for each item of a list, which `name` stands for, that passes the filter.
@@ -107,7 +107,7 @@ impl Mapping {
                 items.iter().enumerate().map(item).collect::<Result<Vec<_>, _>>().map(Value::from)
             }
             Kind::Map(entries) => {
-                let mut all = BTreeMap::new();
+                let mut all = Entries::new();
                 for (key, mapping) in entries {
                     if let Some(value) = mapping.entry(scope).map_err(|error| error.below(key))? {
                         all.insert(key.clone(), value);

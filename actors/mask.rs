@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::process::Catalog;
-use crate::value::Value;
+use crate::value::{SmolStr, Value};
 
 /// Characters of a masked text that are shown.
 const SHOWN: usize = 4;
@@ -43,8 +43,11 @@ impl Mask {
         }
         match value {
             Value::Map(map) => {
-                let part = |(name, inner): (&String, &Value)| {
-                    (name.clone(), if self.0.contains(name) { hidden(inner) } else { self.shown(inner) })
+                let part = |(name, inner): (&SmolStr, &Value)| {
+                    (
+                        name.clone(),
+                        if self.0.contains(name.as_str()) { hidden(inner) } else { self.shown(inner) },
+                    )
                 };
                 Value::Map(Arc::new(map.iter().map(part).collect()))
             }

@@ -13,7 +13,7 @@ use crate::expr::{Names, Scope};
 use crate::mapping::Mapping;
 use crate::process::Process;
 use crate::reading;
-use crate::value::Value;
+use crate::value::{Entries, Value};
 
 /// A mapping from one version to another.
 #[derive(Debug)]
@@ -287,9 +287,8 @@ impl Plan {
         let dropped = |name: &str| self.drop.iter().any(|field| field.value == name);
         let old = instance.fields.as_map();
         let carried = old.into_iter().flatten();
-        let carried = carried.filter(|(name, _)| new.fields.contains_key(*name) && !dropped(name));
-        let mut fields: BTreeMap<String, Value> =
-            carried.map(|(name, value)| (name.clone(), value.clone())).collect();
+        let carried = carried.filter(|(name, _)| new.fields.contains_key(name.as_str()) && !dropped(name));
+        let mut fields: Entries = carried.map(|(name, value)| (name.clone(), value.clone())).collect();
         let entity = Value::map([
             ("kind", Value::from(self.process.value.as_str())),
             ("key", Value::from(instance.key.as_str())),
@@ -305,7 +304,7 @@ impl Plan {
             let value = mapping
                 .eval(&scope)
                 .map_err(|error| Stays::Field { field: field.value.clone(), problem: error.to_string() })?;
-            fields.insert(field.value.clone(), value);
+            fields.insert(field.value.as_str().into(), value);
         }
         Ok(Migration {
             from: self.from.value,

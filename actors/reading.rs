@@ -4,7 +4,7 @@ use crate::document::{Fields, Item, Kind, Problem, Reader, Spanned};
 use crate::expr::{Expr, Names};
 use crate::mapping::Mapping;
 use crate::process::Owner;
-use crate::value::Value;
+use crate::value::{Entries, Value};
 
 /// `{team: …, escalate: …}`: who answers for it.
 pub fn owner(mut fields: Fields<'_>) -> Owner {
@@ -99,8 +99,9 @@ pub fn value(node: &crate::document::Node) -> Option<Value> {
         Kind::Text(text) => Value::from(text.as_str()),
         Kind::List(nodes) => Value::list(nodes.iter().map(value).collect::<Option<Vec<_>>>()?),
         Kind::Map(entries) => {
-            let entry = |(key, node): &(crate::document::Key, _)| Some((key.text.clone(), value(node)?));
-            let entries = entries.iter().map(entry).collect::<Option<std::collections::BTreeMap<_, _>>>()?;
+            let entry =
+                |(key, node): &(crate::document::Key, _)| Some((key.text.as_str().into(), value(node)?));
+            let entries = entries.iter().map(entry).collect::<Option<Entries>>()?;
             Value::Map(std::sync::Arc::new(entries))
         }
     })

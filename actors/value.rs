@@ -1,7 +1,8 @@
 //! Business data: what JSON can say, with exact numbers.
 //!
 //! Money is exact: a JSON number becomes an integer or a decimal of at most 28 digits with its scale (`1.10` stays `1.10`), and
-//! one that does not fit is an error, never a rounded value. Lists and maps are shared, so that a clone costs a counter.
+//! one that does not fit is an error, never a rounded value. Lists and maps are shared, so that a clone costs a counter. Text of up to
+//! 23 bytes, as most names and ids are, stands in its place and is not allocated; longer text is shared too.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 mod json;
 
 pub use json::JsonError;
+pub use smol_str::SmolStr;
 
 /// How deep JSON may nest.
 pub const DEPTH_MAX: usize = 64;
@@ -31,12 +33,15 @@ pub enum Value {
     /// An exact decimal.
     Decimal(#[serde(with = "exact")] Decimal),
     /// Text.
-    Text(Arc<str>),
+    Text(SmolStr),
     /// A list.
     List(Arc<Vec<Value>>),
     /// A map, by key.
-    Map(Arc<BTreeMap<String, Value>>),
+    Map(Arc<Entries>),
 }
+
+/// What a map holds, by key.
+pub type Entries = BTreeMap<SmolStr, Value>;
 
 /// A decimal as its 16 bytes: the scale survives, and no self-describing format is needed.
 mod exact {
@@ -79,7 +84,7 @@ impl Value {
     }
 
     /// A map of the given entries.
-    pub fn map<K: Into<String>>(entries: impl IntoIterator<Item = (K, Self)>) -> Self {
+    pub fn map<K: Into<SmolStr>>(entries: impl IntoIterator<Item = (K, Self)>) -> Self {
         Self::Map(Arc::new(entries.into_iter().map(|(key, value)| (key.into(), value)).collect()))
     }
 
@@ -111,8 +116,8 @@ impl Value {
         let Self::Map(map) = self else { unreachable!("it was made a map") };
         let map = Arc::make_mut(map);
         match rest {
-            None => drop(map.insert(head.to_owned(), value)),
-            Some(rest) => map.entry(head.to_owned()).or_default().set_path(rest, value),
+            None => drop(map.insert(head.into(), value)),
+            Some(rest) => map.entry(head.into()).or_default().set_path(rest, value),
         }
     }
 
@@ -150,7 +155,7 @@ impl Value {
     }
 
     /// The entries, if this is a map.
-    pub fn as_map(&self) -> Option<&BTreeMap<String, Self>> {
+    pub fn as_map(&self) -> Option<&Entries> {
         if let Self::Map(map) = self { Some(map) } else { None }
     }
 
@@ -193,10 +198,10 @@ impl Value {
     pub fn weight(&self) -> usize {
         let own = size_of::<Self>();
         match self {
-            Self::Text(text) => own + 16 + text.len(),
+            Self::Text(text) => own + outside(text),
             Self::List(list) => own + 40 + list.iter().map(Self::weight).sum::<usize>(),
             Self::Map(map) => {
-                own + 40 + map.iter().map(|(key, value)| 40 + key.len() + value.weight()).sum::<usize>()
+                own + 40 + map.iter().map(|(key, value)| 40 + outside(key) + value.weight()).sum::<usize>()
             }
             _ => own,
         }
@@ -206,6 +211,11 @@ impl Value {
     pub fn parse_decimal(text: &str) -> Option<Decimal> {
         json::decimal(text)
     }
+}
+
+/// Bytes that a text takes beyond its place.
+fn outside(text: &SmolStr) -> usize {
+    if text.is_heap_allocated() { 16 + text.len() } else { 0 }
 }
 
 /// Numbers are equal when they are the same number: `1`, `1.0` and `1.00`.
@@ -248,6 +258,12 @@ impl From<String> for Value {
 
 impl From<Arc<str>> for Value {
     fn from(text: Arc<str>) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+impl From<SmolStr> for Value {
+    fn from(text: SmolStr) -> Self {
         Self::Text(text)
     }
 }
@@ -291,7 +307,7 @@ impl From<&serde_json::Value> for Value {
             serde_json::Value::String(text) => Self::from(text.as_str()),
             serde_json::Value::Array(items) => Self::list(items.iter().map(Self::from)),
             serde_json::Value::Object(entries) => {
-                Self::map(entries.iter().map(|(k, v)| (k.clone(), Self::from(v))))
+                Self::map(entries.iter().map(|(k, v)| (k.as_str(), Self::from(v))))
             }
         }
     }

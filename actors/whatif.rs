@@ -19,7 +19,7 @@ use crate::mask::Mask;
 use crate::process::Process;
 use crate::record::Record;
 use crate::time::Timestamp;
-use crate::value::Value;
+use crate::value::{SmolStr, Value};
 
 mod tally;
 
@@ -362,15 +362,15 @@ fn note(sent: &mut BTreeMap<Arc<str>, Vec<Value>>, changes: &[Change]) {
 fn fields(mask: &Mask, old: &Value, new: &Value) -> BTreeMap<String, (String, String)> {
     let map = |value: &Value| value.as_map().cloned().unwrap_or_default();
     let (old, new) = (map(old), map(new));
-    let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let names: BTreeSet<&SmolStr> = old.keys().chain(new.keys()).collect();
     let shown = |name: &str, value: Option<&Value>| {
         value.map_or_else(|| "absent".to_owned(), |value| mask.shown_at(name, value).preview(PREVIEW))
     };
-    let differs = |name: &&String| old.get(*name) != new.get(*name);
+    let differs = |name: &&SmolStr| old.get(*name) != new.get(*name);
     names
         .into_iter()
         .filter(differs)
-        .map(|name| (name.clone(), (shown(name, old.get(name)), shown(name, new.get(name)))))
+        .map(|name| (name.to_string(), (shown(name, old.get(name)), shown(name, new.get(name)))))
         .collect()
 }
 

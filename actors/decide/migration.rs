@@ -51,7 +51,7 @@ impl Draft<'_> {
             return Err(format!("state `{}` ends it, so it must be entered", migration.state));
         }
         let Some(fields) = migration.fields.as_map() else { return Err("its fields are no map".to_owned()) };
-        if let Some(unknown) = fields.keys().find(|name| !process.fields.contains_key(*name)) {
+        if let Some(unknown) = fields.keys().find(|name| !process.fields.contains_key(name.as_str())) {
             return Err(format!("version {} has no field `{unknown}`", process.version));
         }
         self.may_be_carried(migration)

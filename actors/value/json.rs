@@ -1,6 +1,5 @@
 //! JSON in and out: one pass, exact, bounded.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::str::FromStr as _;
 use std::sync::Arc;
@@ -8,7 +7,7 @@ use std::sync::Arc;
 use jiter::{Jiter, JiterError, JiterErrorType, JsonErrorType, Peek};
 use rust_decimal::Decimal;
 
-use super::{DEPTH_MAX, Value};
+use super::{DEPTH_MAX, Entries, SmolStr, Value};
 
 /// Why bytes are not JSON that can be kept exactly. `at` is a byte offset.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -105,9 +104,9 @@ fn items(jiter: &mut Jiter<'_>, depth: usize) -> Result<Vec<Value>, JsonError> {
     Ok(items)
 }
 
-fn entries(jiter: &mut Jiter<'_>, depth: usize) -> Result<BTreeMap<String, Value>, JsonError> {
-    let mut entries = BTreeMap::new();
-    let mut next = jiter.known_object()?.map(str::to_owned);
+fn entries(jiter: &mut Jiter<'_>, depth: usize) -> Result<Entries, JsonError> {
+    let mut entries = Entries::new();
+    let mut next = jiter.known_object()?.map(SmolStr::new);
     while let Some(key) = next {
         let at = jiter.current_index();
         let peek = jiter.peek()?;
@@ -117,10 +116,10 @@ fn entries(jiter: &mut Jiter<'_>, depth: usize) -> Result<BTreeMap<String, Value
                 place.insert(value);
             }
             Entry::Occupied(place) => {
-                return Err(JsonError::DuplicateKey { at, key: place.key().clone() });
+                return Err(JsonError::DuplicateKey { at, key: place.key().to_string() });
             }
         }
-        next = jiter.next_key()?.map(str::to_owned);
+        next = jiter.next_key()?.map(SmolStr::new);
     }
     Ok(entries)
 }
@@ -208,6 +207,8 @@ pub(super) fn to_serde(value: &Value) -> serde_json::Value {
         }
         Value::Text(text) => serde_json::Value::String(text.to_string()),
         Value::List(items) => items.iter().map(to_serde).collect(),
-        Value::Map(entries) => entries.iter().map(|(key, value)| (key.clone(), to_serde(value))).collect(),
+        Value::Map(entries) => {
+            entries.iter().map(|(key, value)| (key.to_string(), to_serde(value))).collect()
+        }
     }
 }

@@ -19,6 +19,13 @@ fn numbers_are_kept_exactly_or_refused() {
 }
 
 #[test]
+fn a_short_text_takes_no_room_but_its_own() {
+    assert_eq!(size_of::<Value>(), 24);
+    assert_eq!(Value::from("ORD-2026-0000123456789").weight(), 24);
+    assert!(Value::from("a text of twenty-five bytes").weight() > 24);
+}
+
+#[test]
 fn what_is_not_json_says_where() {
     assert!(
         matches!(json("{\"a\":1,\"b\":2,\"a\":3}"), Err(JsonError::DuplicateKey { key, .. }) if key == "a")
@@ -168,7 +175,7 @@ fn values() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(4, 32, 5, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
-            prop::collection::btree_map(".*", inner, 0..5).prop_map(|map| Value::Map(Arc::new(map))),
+            prop::collection::btree_map(".*", inner, 0..5).prop_map(Value::map),
         ]
     })
 }

@@ -450,8 +450,8 @@ impl Site {
         name: &str,
     ) -> Result<(Request, TokenNumber), Unmade> {
         let mut built = {
-            let key = Value::Text(row.effect.id.idempotency_key(&row.entity).into());
-            let correlation_id = Value::Text(row.correlation_id.clone());
+            let key = Value::from(row.effect.id.idempotency_key(&row.entity));
+            let correlation_id = Value::from(row.correlation_id.clone());
             let scope = Scope::new()
                 .with("input", &row.effect.input)
                 .with("key", &key)

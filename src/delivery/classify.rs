@@ -114,8 +114,7 @@ fn headers(headers: &HeaderMap) -> Value {
             })
             .or_insert_with(|| value.to_string());
     }
-    let map = map.into_iter().map(|(name, value)| (name, Value::Text(value.into()))).collect();
-    Value::Map(Arc::new(map))
+    Value::map(map.into_iter().map(|(name, value)| (name, Value::from(value))))
 }
 
 /// JSON if it is that; text if not; null if there is none, or it was cut: half an answer must not be read as a whole one.

@@ -166,7 +166,7 @@ impl Tree {
                     .iter()
                     .map(|(name, part)| {
                         let value = part.eval(scope).map_err(|why| format!("{name}: {why}"))?;
-                        Ok((name.clone(), value))
+                        Ok((name.as_str().into(), value))
                     })
                     .collect();
                 Ok(Value::Map(Arc::new(made?)))

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use http::Method;
 use serde_json::json;
 use syncline_actors::time::Timestamp;
-use syncline_actors::value::Value;
+use syncline_actors::value::{Entries, Value};
 
 use super::access::{Tokens, is_bearer};
 use super::call::{Call, Done, Held, Kind, Operation, Reply, System};
@@ -19,9 +19,9 @@ use super::call::{Call, Done, Held, Kind, Operation, Reply, System};
 pub(super) struct Crm {
     tokens: Tokens,
     /// Fields of orders, by external id.
-    orders: BTreeMap<String, BTreeMap<String, Value>>,
+    orders: BTreeMap<String, Entries>,
     /// Fields of accounts that people and others have written, by id.
-    accounts: BTreeMap<String, BTreeMap<String, Value>>,
+    accounts: BTreeMap<String, Entries>,
     /// When a person last changed an account: later than the time before, also within one millisecond.
     edited: BTreeMap<String, Timestamp>,
 }
@@ -98,8 +98,8 @@ impl Crm {
             return self.refuse(404, "The requested resource does not exist");
         };
         let mut record = order.clone();
-        record.insert("Id".to_owned(), Value::from(format!("801{external}")));
-        record.insert("OrderNumber__c".to_owned(), Value::from(external));
+        record.insert("Id".into(), Value::from(format!("801{external}")));
+        record.insert("OrderNumber__c".into(), Value::from(external));
         Reply::exact(200, Value::Map(std::sync::Arc::new(record)))
     }
 
@@ -178,7 +178,7 @@ impl System for Crm {
     }
 
     fn held(&self) -> Held {
-        let record = |(id, fields): (&String, &BTreeMap<String, Value>)| (id.clone(), shown(fields));
+        let record = |(id, fields): (&String, &Entries)| (id.clone(), shown(fields));
         let all = |records: &BTreeMap<_, _>| records.iter().map(record).collect();
         Held::from([("order", all(&self.orders)), ("account", all(&self.accounts))])
     }
@@ -198,6 +198,6 @@ impl System for Crm {
     }
 }
 
-fn shown(fields: &BTreeMap<String, Value>) -> Value {
+fn shown(fields: &Entries) -> Value {
     Value::map(fields.iter().map(|(name, value)| (name.clone(), value.clone())))
 }

@@ -81,7 +81,7 @@ impl Itsm {
         let id = digest(number.as_bytes())[..32].to_owned();
         let mut fields = call.body.as_map().cloned().unwrap_or_default();
         for (name, value) in [("sys_id", &*id), ("number", &*number), table.state] {
-            fields.insert(name.to_owned(), Value::from(value));
+            fields.insert(name.into(), Value::from(value));
         }
         let fields = Value::Map(Arc::new(fields));
         records.insert(id.clone(), fields.clone());

@@ -12,7 +12,7 @@ use std::time::Duration;
 use http::Method;
 use serde_json::json;
 use syncline_actors::time::Timestamp;
-use syncline_actors::value::Value;
+use syncline_actors::value::{Entries, Value};
 
 use super::access::is_basic;
 use super::call::{Call, Done, Held, Kind, Operation, Reply, System};
@@ -31,7 +31,7 @@ struct Record {
     number: String,
     /// Our key: the id in an external system, or the purchase order number.
     external: String,
-    fields: BTreeMap<String, Value>,
+    fields: Entries,
 }
 
 /// Partners or orders, in the order in which they were made.
@@ -50,7 +50,7 @@ impl Records {
     }
 
     /// Makes one more; its number, and whether there was one for this key.
-    fn push(&mut self, external: &str, fields: BTreeMap<String, Value>) -> (String, bool) {
+    fn push(&mut self, external: &str, fields: Entries) -> (String, bool) {
         let place = self.all.len();
         let number = (self.first + place).to_string();
         let places = self.by_external.entry(external.to_owned()).or_default();
@@ -207,7 +207,7 @@ impl S4 {
     }
 }
 
-fn fields(call: &Call) -> BTreeMap<String, Value> {
+fn fields(call: &Call) -> Entries {
     call.body.as_map().cloned().unwrap_or_default()
 }
 
@@ -299,7 +299,7 @@ impl System for S4 {
         let all = |records: &Records, key: &str| {
             let held = |record: &Record| {
                 let mut fields = record.fields.clone();
-                fields.insert(key.to_owned(), Value::from(record.number.as_str()));
+                fields.insert(key.into(), Value::from(record.number.as_str()));
                 (record.external.clone(), Value::map(fields))
             };
             records.all.iter().map(held).collect()

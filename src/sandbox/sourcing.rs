@@ -13,7 +13,7 @@ use std::sync::Arc;
 use http::Method;
 use serde_json::json;
 use syncline_actors::time::Timestamp;
-use syncline_actors::value::Value;
+use syncline_actors::value::{Entries, Value};
 
 use super::access::{Tokens, is_bearer};
 use super::call::{Call, Done, Held, Kind, Operation, Reply, System};
@@ -23,7 +23,7 @@ const STATUSES: [&str; 3] = ["active", "inactive", "onboarding"];
 
 #[derive(Debug)]
 struct Supplier {
-    fields: BTreeMap<String, Value>,
+    fields: Entries,
     /// Counts changes, from 1.
     revision: u64,
     /// The revision that approved it.
@@ -46,7 +46,7 @@ impl Supplier {
 
     fn json(&self) -> Value {
         let mut fields = self.fields.clone();
-        fields.insert("revision".to_owned(), Value::Int(i64::try_from(self.revision).unwrap_or_default()));
+        fields.insert("revision".into(), Value::Int(i64::try_from(self.revision).unwrap_or_default()));
         Value::Map(Arc::new(fields))
     }
 }
@@ -91,10 +91,10 @@ impl Sourcing {
         if !by_person && !self.suppliers.contains_key(number) {
             return Done::only(self.refuse(404, &format!("there is no supplier {number}")));
         }
-        let new = || Supplier { fields: BTreeMap::new(), revision: 0, approved: None };
+        let new = || Supplier { fields: Entries::new(), revision: 0, approved: None };
         let supplier = self.suppliers.entry(number.to_owned()).or_insert_with(new);
         let before = supplier.fields.clone();
-        supplier.fields.insert("number".to_owned(), Value::from(number));
+        supplier.fields.insert("number".into(), Value::from(number));
         supplier.fields.extend(given.iter().map(|(name, value)| (name.clone(), value.clone())));
         let altered = supplier.fields != before;
         if altered {

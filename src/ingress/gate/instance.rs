@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, btree_map};
 
 use jsonschema::JsonType;
 use jsonschema::json::{Array, Json, JsonNumber, Node, NodeIdentity, Object};
-use syncline_actors::value::Value;
+use syncline_actors::value::{Entries, SmolStr, Value};
 
 /// The representation of instances that validators are built for.
 #[derive(Debug)]
@@ -67,7 +67,7 @@ impl JsonNumber for Number<'_> {
 }
 
 impl<'a> Node<'a, Lent> for &'a Value {
-    type Object = &'a BTreeMap<String, Value>;
+    type Object = &'a Entries;
     type Array = &'a [Value];
     type Number = Number<'a>;
 
@@ -127,7 +127,7 @@ impl<'a> Node<'a, Lent> for &'a Value {
     }
 }
 
-impl<'a> Object<'a, Lent> for &'a BTreeMap<String, Value> {
+impl<'a> Object<'a, Lent> for &'a Entries {
     type Node = &'a Value;
     type MemberName = &'a str;
     type MembersIter = Members<'a>;
@@ -137,7 +137,7 @@ impl<'a> Object<'a, Lent> for &'a BTreeMap<String, Value> {
     }
 
     fn get(&self, key: &String) -> Option<&'a Value> {
-        BTreeMap::get(self, key)
+        BTreeMap::get(self, key.as_str())
     }
 
     fn members(&self) -> Members<'a> {
@@ -146,7 +146,7 @@ impl<'a> Object<'a, Lent> for &'a BTreeMap<String, Value> {
 }
 
 /// The members of an object.
-pub(super) struct Members<'a>(btree_map::Iter<'a, String, Value>);
+pub(super) struct Members<'a>(btree_map::Iter<'a, SmolStr, Value>);
 
 impl<'a> Iterator for Members<'a> {
     type Item = (&'a str, &'a Value);

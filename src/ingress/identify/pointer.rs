@@ -90,7 +90,7 @@ impl Pointer {
     /// The text or integer it points to in what was read.
     pub(super) fn plain(&self, json: &Value) -> Option<String> {
         let found = self.0.iter().try_fold(json, |at, token| match at {
-            Value::Map(map) => map.get(token),
+            Value::Map(map) => map.get(token.as_str()),
             Value::List(list) => index(token).and_then(|index| list.get(index)),
             _ => None,
         })?;

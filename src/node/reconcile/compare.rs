@@ -104,8 +104,8 @@ const APPLIES: &str = "$applies";
 /// What the operation is given, with what the answer is compared with.
 pub(super) fn item(input: &Value, key: &str, applies: bool) -> Value {
     let mut all = input.as_map().cloned().unwrap_or_default();
-    all.insert(KEY.to_owned(), Value::from(key));
-    all.insert(APPLIES.to_owned(), Value::Bool(applies));
+    all.insert(KEY.into(), Value::from(key));
+    all.insert(APPLIES.into(), Value::Bool(applies));
     Value::Map(Arc::new(all))
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 use syncline_actors::time::Timestamp;
-use syncline_actors::value::Value;
+use syncline_actors::value::{Entries, Value};
 
 use super::super::call::{Call, Done, Reply};
 use super::customer_id;
@@ -14,7 +14,7 @@ use super::customer_id;
 /// Fields that were typed in, and when last: later than the time before, also within one millisecond.
 #[derive(Debug)]
 struct Typed {
-    fields: BTreeMap<String, Value>,
+    fields: Entries,
     at: Timestamp,
 }
 
@@ -38,8 +38,8 @@ impl Screens {
     /// An item as it is answered.
     pub(super) fn item(&self, sku: &str) -> Option<Value> {
         let mut fields = self.items.get(sku)?.fields.clone();
-        fields.insert("id".to_owned(), Value::from(format!("ITEM-{sku}")));
-        fields.insert("itemId".to_owned(), Value::from(sku));
+        fields.insert("id".into(), Value::from(format!("ITEM-{sku}")));
+        fields.insert("itemId".into(), Value::from(sku));
         Some(Value::Map(Arc::new(fields)))
     }
 
@@ -79,7 +79,7 @@ impl Screens {
 fn edit(records: &mut BTreeMap<String, Typed>, kind: &str, external: &str, call: &Call) -> Done {
     let typed = records
         .entry(external.to_owned())
-        .or_insert_with(|| Typed { fields: BTreeMap::new(), at: Timestamp(call.at.0 - 1) });
+        .or_insert_with(|| Typed { fields: Entries::new(), at: Timestamp(call.at.0 - 1) });
     let before = typed.fields.clone();
     typed.fields.extend(call.body.as_map().cloned().unwrap_or_default());
     let altered = typed.fields != before;

@@ -76,7 +76,7 @@ impl Vendors {
     pub(super) fn records(&self) -> impl Iterator<Item = (String, Value)> + '_ {
         self.by_external.iter().map(|(external, fields)| {
             let mut fields = fields.as_map().cloned().unwrap_or_default();
-            fields.insert("purchasingOrgs".to_owned(), Value::list(self.buyers(external)));
+            fields.insert("purchasingOrgs".into(), Value::list(self.buyers(external)));
             (external.clone(), Value::Map(Arc::new(fields)))
         })
     }
