@@ -36,6 +36,7 @@ mod builtin;
 mod core;
 mod definitions;
 mod delivery;
+mod desk;
 mod entity;
 mod error;
 mod node;

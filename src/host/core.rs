@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::delivery::Delivery;
+use super::desk::{Closed, Desk};
 use super::observer::{Hints, KindCounters, Observer, Stats};
 use super::permits::{Permit, Permits};
 use super::{Error, HostConfig, Lane, Means, Reply, shard};
@@ -55,6 +56,7 @@ pub(super) struct Core {
 #[derive(Debug, Clone)]
 pub(super) struct Route {
     pub(super) shard: ActorRef<shard::Message>,
+    pub(super) desk: Arc<Desk>,
     pub(super) epoch: Epoch,
 }
 
@@ -151,8 +153,16 @@ impl Core {
             }
             _ => Error::NotOwner { shard },
         };
-        route.shard.send_message(shard::Message::Deliver(delivery)).map_err(|_ended| gone())?;
+        self.give(&route, delivery).map_err(|Closed| gone())?;
         awaited.await.unwrap_or_else(|_dropped| Err(gone()))
+    }
+
+    /// Puts a message on the desk of its shard, and tells the shard where it has something to do.
+    pub(super) fn give(&self, route: &Route, delivery: Arc<Delivery>) -> Result<(), Closed> {
+        match route.desk.put(self, delivery)? {
+            Some(message) => route.shard.send_message(message).map_err(|_ended| Closed),
+            None => Ok(()),
+        }
     }
 
     // ---- residency ----

@@ -8,6 +8,7 @@ use syncline_actors::id::{Epoch, ShardId};
 use tokio::sync::oneshot;
 
 use super::core::{Core, Route};
+use super::desk::Desk;
 use super::shard::{self, Shard};
 use crate::clock::Moment;
 use crate::journal::{self, Grant};
@@ -121,10 +122,11 @@ impl Held {
         shard: ShardId,
         epoch: Epoch,
     ) -> Result<(), ActorProcessingErr> {
-        let birth = (self.core.clone(), shard, epoch);
+        let desk = Arc::<Desk>::default();
+        let birth = (self.core.clone(), shard, epoch, desk.clone());
         let (actor, _task) = Actor::spawn_linked(None, Shard, birth, myself.get_cell()).await?;
         self.children.insert(actor.get_id(), (shard, epoch));
-        self.core.set_route(shard, Some(Route { shard: actor, epoch }));
+        self.core.set_route(shard, Some(Route { shard: actor, desk, epoch }));
         Ok(())
     }
 

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use ractor::ActorRef;
 use sha2::{Digest as _, Sha256};
 use syncline_actors::decision::{Answer, Rejection, Verdict};
 use syncline_actors::envelope::{Body, Envelope, Event, Evidence};
@@ -11,9 +10,9 @@ use syncline_actors::id::EntityId;
 use syncline_actors::time::Timestamp;
 use syncline_actors::value::Value;
 
-use super::core::Core;
+use super::core::{Core, Route};
 use super::delivery::Delivery;
-use super::{Error, Lane, Reply, shard};
+use super::{Error, Lane, Reply};
 
 /// The kind of the entities that hold quarantined messages.
 pub const KIND: &str = "quarantine";
@@ -133,12 +132,7 @@ impl QuarantineItem {
 
 /// Puts a message aside that makes its actor panic, then has it journaled in its entity as refused, so that no later delivery of it
 /// is decided upon. Only then does its sender get an answer. It needs no permit: the message has one.
-pub(super) fn set_aside(
-    core: Arc<Core>,
-    owner: ActorRef<shard::Message>,
-    delivery: Arc<Delivery>,
-    panic: String,
-) {
+pub(super) fn set_aside(core: Arc<Core>, owner: Route, delivery: Arc<Delivery>, panic: String) {
     tokio::spawn(async move {
         let Some(envelope) = delivery.envelope() else { return };
         if envelope.subject.kind() == KIND {
@@ -158,7 +152,7 @@ pub(super) fn set_aside(
             Ok(_) => {
                 delivery.condemn();
                 let entity = delivery.entity.clone();
-                if owner.send_message(shard::Message::Deliver(delivery.clone())).is_err() {
+                if core.give(&owner, delivery.clone()).is_err() {
                     delivery.answer(Err(Error::NotOwner { shard: entity.shard() }));
                 }
             }

@@ -292,11 +292,16 @@ impl Resident {
         }
     }
 
-    /// Keeps a snapshot when `tail` records or more came since the last one, or when the entity has ended: then its records may
-    /// be thrown away one day.
-    pub(super) async fn save(&mut self, core: &Core, entity: &EntityId, epoch: Epoch, tail: u64) {
+    /// Whether `tail` records or more came since the last snapshot, or the entity has ended since: then its records may be thrown
+    /// away one day.
+    pub(super) fn is_due(&self, tail: u64) -> bool {
         let since = self.state.seq - self.saved;
-        if since == 0 || (since < tail && self.state.ending.is_none()) {
+        since > 0 && (since >= tail || self.state.ending.is_some())
+    }
+
+    /// Keeps a snapshot when it is due.
+    pub(super) async fn save(&mut self, core: &Core, entity: &EntityId, epoch: Epoch, tail: u64) {
+        if !self.is_due(tail) {
             return;
         }
         let seq = self.state.seq;
