@@ -83,12 +83,12 @@ pub(super) fn term(term: &str) -> Vec<u8> {
     key
 }
 
-/// Kind and version.
 /// An order, among what a store says of itself.
 pub(super) fn order(key: &str) -> Vec<u8> {
     [b"order:", key.as_bytes()].concat()
 }
 
+/// Kind and version.
 pub(super) fn definition(kind: &str, version: u32) -> Vec<u8> {
     let mut key = connector(kind);
     key.extend_from_slice(&version.to_be_bytes());

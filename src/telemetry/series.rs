@@ -2,9 +2,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, Hash as _, Hasher as _, RandomState};
+use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use foldhash::fast::RandomState;
 use metrics::{Counter, Histogram};
 
 use super::Metric;
@@ -57,7 +58,7 @@ fn remembers() -> bool {
 /// Series by a hash of their name and labels; those of one hash are compared.
 struct Known<S> {
     hasher: RandomState,
-    series: HashMap<u64, Vec<One<S>>>,
+    series: HashMap<u64, Vec<One<S>>, RandomState>,
 }
 
 /// A metric's name, the values of its labels, and where it is counted.
@@ -69,7 +70,7 @@ struct One<S> {
 
 impl<S> Default for Known<S> {
     fn default() -> Self {
-        Self { hasher: RandomState::new(), series: HashMap::new() }
+        Self { hasher: RandomState::default(), series: HashMap::default() }
     }
 }
 

@@ -7,13 +7,17 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use ::redb::{ReadOnlyTable, ReadTransaction};
+use smallvec::SmallVec;
 
 use super::Failure;
 use super::tables::Name;
 use crate::journal::{keys, rows};
 
+/// A key. Most stand in the node of the tree itself: a search compares many, and would else wait for memory at each.
+type Key = SmallVec<[u8; 64]>;
+
 /// What was written of one table; `None`: the key was taken out.
-type Written = BTreeMap<Box<[u8]>, Option<Box<[u8]>>>;
+type Written = BTreeMap<Key, Option<Box<[u8]>>>;
 
 /// Writes that came one after the other, the last of each key.
 #[derive(Debug, Default)]
@@ -28,7 +32,7 @@ impl Layer {
 
     /// What was written of a table, in the order of its keys.
     pub(super) fn written(&self, name: Name) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
-        self.tables[name as usize].iter().map(|(key, value)| (&**key, value.as_deref()))
+        self.tables[name as usize].iter().map(|(key, value)| (key.as_slice(), value.as_deref()))
     }
 
     /// What was last written under `key`, if anything was: a value, or `None` where it was taken out.
@@ -37,7 +41,7 @@ impl Layer {
     }
 
     pub(super) fn put(&mut self, name: Name, key: &[u8], value: Option<&[u8]>) {
-        self.tables[name as usize].insert(key.into(), value.map(Into::into));
+        self.tables[name as usize].insert(Key::from_slice(key), value.map(Into::into));
     }
 
     /// Takes over what was written after.
@@ -178,7 +182,7 @@ impl<'v> Rows<'v> {
                 (None, Some(_)) => unreachable!("a row with nothing over it was taken above"),
                 (Some((key, value)), _) => {
                     for layer in &mut laid {
-                        layer.next_if(|(other, _)| ***other == *key);
+                        layer.next_if(|(other, _)| other.as_slice() == key);
                     }
                     if below.as_ref().is_some_and(|(row, _)| row.value() == key) {
                         below = disk.next().transpose()?;
@@ -204,16 +208,16 @@ impl<'v> Rows<'v> {
     }
 }
 
-type Laid<'v> = Peekable<btree_map::Range<'v, Box<[u8]>, Option<Box<[u8]>>>>;
+type Laid<'v> = Peekable<btree_map::Range<'v, Key, Option<Box<[u8]>>>>;
 
 /// The least key that is laid over the table, and what the newest layer says of it.
 fn newest<'v>(laid: &mut [Laid<'v>]) -> Option<(&'v [u8], Option<&'v [u8]>)> {
     let mut least: Option<(&'v [u8], Option<&'v [u8]>)> = None;
     for layer in laid {
         if let Some((key, value)) = layer.peek()
-            && least.is_none_or(|(least, _)| ***key < *least)
+            && least.is_none_or(|(least, _)| key.as_slice() < least)
         {
-            least = Some((key, value.as_deref()));
+            least = Some((key.as_slice(), value.as_deref()));
         }
     }
     least
