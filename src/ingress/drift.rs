@@ -130,14 +130,34 @@ pub(super) struct Shape {
     items: Option<Box<Shape>>,
 }
 
+/// Knows of nothing: any name is as good.
+const ANY: Shape = Shape { known: None, items: None };
+
 impl Shape {
     /// Of a schema whose every part is understood.
     pub(super) fn of(schema: &Schema) -> Self {
         let Some(rules) = schema.rules() else { return Self::default() };
         let known = rules.properties.iter().map(|(name, inner)| (name.clone(), Self::of(inner))).collect();
-        let items = Some(Self::of(&rules.items)).filter(|items| *items != Self::default());
+        let items = Some(Self::of(&rules.items)).filter(|items| *items != ANY);
         let is_free = rules.properties.is_empty() || rules.rest.rules().is_some();
         Self { known: (!is_free).then_some(known), items: items.map(Box::new) }
+    }
+
+    /// Whether `value` has a property that is not known.
+    fn has_strangers(&self, value: &Value) -> bool {
+        match value {
+            Value::Map(map) => self.known.as_ref().is_some_and(|known| {
+                let mut known = known.iter();
+                map.iter().any(|(name, inner)| {
+                    let found = known.find(|(own, _)| **own >= **name);
+                    found.is_none_or(|(own, shape)| **own != **name || shape.has_strangers(inner))
+                })
+            }),
+            Value::List(items) => {
+                self.items.as_ref().is_some_and(|shape| items.iter().any(|item| shape.has_strangers(item)))
+            }
+            _ => false,
+        }
     }
 
     /// The properties of `value` that are not known, as pointers.
@@ -158,7 +178,7 @@ impl Shape {
                 for (name, inner) in map.iter() {
                     while known.next_if(|(own, _)| own < name).is_some() {}
                     match known.next_if(|(own, _)| own == name) {
-                        Some((_, shape)) if *shape == Self::default() => {}
+                        Some((_, shape)) if *shape == ANY => {}
                         Some((_, shape)) => {
                             let length = below(path, name);
                             shape.strangers(inner, path, found);
@@ -182,6 +202,9 @@ impl Shape {
 
     /// New fields of a message.
     pub(super) fn new_fields(&self, body: &Value, policy: Policy) -> Vec<Drift> {
+        if !self.has_strangers(body) {
+            return Vec::new();
+        }
         let mut found = Vec::new();
         self.strangers(body, &mut String::new(), &mut found);
         for path in &mut found {

@@ -219,9 +219,9 @@ pub fn understand(
     schemas: &Schemas,
     received: &Received<'_>,
 ) -> Result<Vec<Envelope>, NotUnderstood> {
-    let event_type = received.event_type.to_owned();
     let Some(meaning) = source.messages.get(received.event_type) else {
-        return Err(NotUnderstood::Type { source_name: source.name.to_string(), event_type });
+        let (source_name, event_type) = (source.name.to_string(), received.event_type.to_owned());
+        return Err(NotUnderstood::Type { source_name, event_type });
     };
     let told = (received.id, received.event_type);
     let message = Made::new(&told, |(id, event_type)| {
@@ -239,7 +239,7 @@ pub fn understand(
     }
     if envelopes.is_empty() {
         let problem = "no `send` of it applies, so nothing would come of it".to_owned();
-        return Err(NotUnderstood::Mapping { event_type, problem });
+        return Err(NotUnderstood::Mapping { event_type: received.event_type.to_owned(), problem });
     }
     Ok(envelopes)
 }
@@ -255,14 +255,14 @@ fn check_schema(
     if meaning.schemas.is_empty() {
         return Ok(None);
     }
-    let event_type = received.event_type.to_owned();
+    let event_type = || received.event_type.to_owned();
     let version = match &meaning.version {
-        Some(version) => evaluate(version, scope, &event_type)?.to_plain_text(),
+        Some(version) => evaluate(version, scope, received.event_type)?.to_plain_text(),
         None => "1".to_owned(),
     };
     let Some(file) = meaning.schemas.get(&version) else {
         let known = meaning.schemas.keys().cloned().collect::<Vec<_>>().join(", ");
-        return Err(NotUnderstood::Version { event_type, version, known });
+        return Err(NotUnderstood::Version { event_type: event_type(), version, known });
     };
     let checked = schemas.check(&file.value, received.body, meaning.versions.drift);
     let (Ok(drift) | Err((_, drift))) = &checked;
@@ -270,7 +270,8 @@ fn check_schema(
     match checked {
         Ok(_) => Ok(Some(version)),
         Err((problems, drift)) => {
-            Err(NotUnderstood::Schema { event_type, schema: file.value.clone(), problems, drift })
+            let (event_type, schema) = (event_type(), file.value.clone());
+            Err(NotUnderstood::Schema { event_type, schema, problems, drift })
         }
     }
 }
