@@ -28,6 +28,7 @@ use hyper_util::service::TowerToHyperService;
 use sha2::Sha256;
 use syncline::clock::{Clock as _, SystemClock};
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Effects that reached the sink.
 static SUNK: AtomicU64 = AtomicU64::new(0);
@@ -51,7 +52,12 @@ async fn main() -> anyhow::Result<()> {
         .route("/hooks/load", post(hook))
         .route("/sink", post(sink))
         .route("/sunk", get(async || SUNK.load(Ordering::Relaxed).to_string()));
-    serve(listener, router.with_state(Arc::new(mac))).await
+    let mut told_to_end = signal(SignalKind::terminate())?;
+    tokio::select! {
+        served = serve(listener, router.with_state(Arc::new(mac))) => served,
+        // In order, so that what it counted of itself is written (scripts/tune).
+        _ = told_to_end.recv() => Ok(()),
+    }
 }
 
 /// One task a connection, HTTP/1.1 only, no delay of small packets: as a node's listener.
