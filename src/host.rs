@@ -1,8 +1,9 @@
 //! The host: keeps the actors of the entities whose shards this node owns, and takes each message to its durable answer.
 //!
 //! ```text
-//! Host::deliver ─► permit ─► shard actor ─► entity actor: decide ─► append under the epoch ─► fold ─► hints ─► answer
-//!                            │ activates, lets go of and forgets entities, one actor each
+//! Host::deliver ─► permit ─► desk of the shard ─► entity actor: decide ─► append under the epoch ─► fold ─► hints ─► answer
+//!                            │
+//!                            shard actor: activates, lets go of and forgets entities, one actor each
 //! node supervisor ───────────┘ renews the leases; 256 shards
 //! ```
 //! - Mailboxes are bounded by permits: from outside a message takes one at once or is told to come back ([`Error::Busy`]).

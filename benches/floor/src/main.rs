@@ -3,7 +3,7 @@
 //! nothing, remembers no id and decides nothing: what a node costs on top of it is what those cost.
 //!
 //! ```text
-//! SYNCLINE_LOAD_SECRET=whsec_... cargo run --release --example floor -- 127.0.0.1:7180
+//! SYNCLINE_LOAD_SECRET=whsec_... cargo run --release -p floor -- 127.0.0.1:7180
 //! ```
 //!
 //! Beside it is a sink for effects: `POST /sink` is counted, `GET /sunk` tells how many there were.
@@ -13,6 +13,7 @@
 use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use anyhow::Context as _;
 use axum::Router;
@@ -26,7 +27,6 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use sha2::Sha256;
-use syncline::clock::{Clock as _, SystemClock};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -79,7 +79,7 @@ async fn sink(_: Bytes) {
 }
 
 async fn hook(State(mac): State<Arc<Hmac<Sha256>>>, headers: HeaderMap, body: Bytes) -> StatusCode {
-    let now = SystemClock.now().0 / 1000;
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_secs());
     if verify(&mac, &headers, &body, now).is_none() {
         return StatusCode::UNAUTHORIZED;
     }
@@ -90,7 +90,7 @@ async fn hook(State(mac): State<Arc<Hmac<Sha256>>>, headers: HeaderMap, body: By
 }
 
 /// `Some` when one of the signatures is of this key and its time is near `now` (seconds since the Unix epoch).
-fn verify(mac: &Hmac<Sha256>, headers: &HeaderMap, body: &[u8], now: i64) -> Option<()> {
+fn verify(mac: &Hmac<Sha256>, headers: &HeaderMap, body: &[u8], now: u64) -> Option<()> {
     let header = |name| headers.get(name)?.to_str().ok();
     let (id, time) = (header("webhook-id")?, header("webhook-timestamp")?);
     if now.abs_diff(time.parse().ok()?) > TOLERANCE {
