@@ -365,3 +365,40 @@ impl Book {
         seen.iter().map(|(key, seen)| (key.clone(), seen.clone())).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn shapes() -> impl Strategy<Value = Shape> {
+        let any = Just(ANY);
+        any.prop_recursive(3, 12, 3, |inner| {
+            let known = prop::collection::btree_map("[a-d]", inner.clone(), 0..3);
+            let items = prop::option::of(inner.prop_map(Box::new));
+            (prop::option::of(known), items).prop_map(|(known, items)| Shape {
+                known: known.map(|known| known.into_iter().collect()),
+                items,
+            })
+        })
+    }
+
+    fn values() -> impl Strategy<Value = Value> {
+        Just(Value::Null).prop_recursive(3, 12, 3, |inner| {
+            prop_oneof![
+                prop::collection::btree_map("[a-e]", inner.clone(), 0..4).prop_map(Value::map),
+                prop::collection::vec(inner, 0..3).prop_map(Value::from),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_message_has_strangers_where_some_are_found(shape in shapes(), value in values()) {
+            let mut found = Vec::new();
+            shape.strangers(&value, &mut String::new(), &mut found);
+            prop_assert_eq!(shape.has_strangers(&value), !found.is_empty());
+        }
+    }
+}
