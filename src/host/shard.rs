@@ -225,7 +225,8 @@ impl Held {
                 entry.phase = Phase::Leaving { child, _counted: self.core.leaving() };
                 self.forget_order(table, tick);
             }
-            Phase::AtRest(_) => {
+            // One that something waits for is about to get an actor.
+            Phase::AtRest(_) if entry.waiting.is_empty() => {
                 self.forget_order(table, tick);
                 table.entries.remove(id);
                 self.left(id, Vec::new());
