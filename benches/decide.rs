@@ -24,7 +24,7 @@ const PROCESS: &str = r#"
 process: decided
 version: 1
 title: Decided
-owner: {team: performance}
+owner: {team: performance, escalate: performance}
 initial: new
 fields: {amount: number, currency: text, seen: map}
 messages:

@@ -123,7 +123,7 @@ impl Drift {
 }
 
 /// The properties that a schema knows, for those who look for others.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Shape {
     /// Sorted by name; none where any name is as good.
     known: Option<Vec<(String, Shape)>>,
