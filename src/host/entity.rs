@@ -66,9 +66,7 @@ impl Actor for Entity {
                 let Some(envelope) = delivery.begin() else { return Ok(()) };
                 let answer = Box::pin(held.take(&envelope, &delivery)).await;
                 delivery.answer(answer);
-                if held.is_long() {
-                    Box::pin(held.save_now()).await;
-                }
+                held.save_when_long().await;
                 held.offer_room();
             }
             Message::Read(reply) => {
@@ -160,16 +158,12 @@ impl Held {
         }
     }
 
-    /// Whether it is time to keep a snapshot of an entity that never leaves, so that it is soon rebuilt after a crash.
-    fn is_long(&self) -> bool {
-        let every = self.birth.core.config.snapshot_every;
-        self.resident.as_ref().is_some_and(|resident| resident.is_due(every))
-    }
-
-    async fn save_now(&mut self) {
+    /// Keeps a snapshot now and then of an entity that never leaves, so that it is soon rebuilt after a crash.
+    async fn save_when_long(&mut self) {
         let Birth { core, id, epoch, .. } = &self.birth;
-        if let Some(resident) = &mut self.resident {
-            resident.save(core, id, *epoch, core.config.snapshot_every).await;
+        let every = core.config.snapshot_every;
+        if let Some(resident) = self.resident.as_mut().filter(|resident| resident.is_due(every)) {
+            Box::pin(resident.save(core, id, *epoch, every)).await;
         }
     }
 }

@@ -57,7 +57,6 @@ fn remembers() -> bool {
 
 /// Series by a hash of their name and labels; those of one hash are compared.
 struct Known<S> {
-    hasher: RandomState,
     series: HashMap<u64, Vec<One<S>>, RandomState>,
 }
 
@@ -70,13 +69,13 @@ struct One<S> {
 
 impl<S> Default for Known<S> {
     fn default() -> Self {
-        Self { hasher: RandomState::default(), series: HashMap::default() }
+        Self { series: HashMap::default() }
     }
 }
 
 impl<S> Known<S> {
     fn get(&mut self, name: &'static str, values: &[&str], find: impl FnOnce() -> S) -> &S {
-        let mut hash = self.hasher.build_hasher();
+        let mut hash = self.series.hasher().build_hasher();
         name.hash(&mut hash);
         values.hash(&mut hash);
         let alike = self.series.entry(hash.finish()).or_default();
